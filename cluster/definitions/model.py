@@ -1,0 +1,339 @@
+"""Definitions as everybody inside reads them: checked, frozen, durations and times as int64 ms.
+
+`cluster.definitions.parsing` makes these from a document; nothing else does. Inside, they are trusted.
+Ids are unique per kind; mappings keep the document's order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+ValueType = Literal["string", "number", "boolean", "timestamp", "list"]
+Path: TypeAlias = tuple[str, ...]
+#: A coerced operand: str, float, bool, int (timestamps and durations, ms) or a tuple of these.
+Operand: TypeAlias = str | float | bool | int | tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """One operator against its operand, both already checked against the column's `type`.
+
+    `op` is a name of semantics.md §2 (`eq`, `not_in`, `between`, `within_last`, ...). `operand` is coerced:
+    number float, timestamp int ms, duration int ms, list operators and `in` a tuple, `between` a pair,
+    `is_set` a bool. `ignore_case` only for string and list.
+    """
+
+    op: str
+    operand: Operand
+    type: ValueType
+    ignore_case: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PropertyTest:
+    """A filter's leaf: the column `column` of the event model satisfies `test`."""
+
+    column: str
+    test: Test
+
+
+@dataclass(frozen=True, slots=True)
+class FilterAll:
+    """True when every child is."""
+
+    children: tuple[Filter, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FilterAny:
+    """True when some child is."""
+
+    children: tuple[Filter, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FilterNot:
+    """True when the child is not."""
+
+    child: Filter
+
+
+Filter: TypeAlias = PropertyTest | FilterAll | FilterAny | FilterNot
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """Events with `t - duration_ms < ts <= t`."""
+
+    duration_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class BetweenAgo:
+    """Events with `t - until_ms < ts <= t - after_ms` (after_ms < until_ms)."""
+
+    after_ms: int
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """Events with `time_ms <= ts <= t`."""
+
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class This:
+    """Events since the local start of the day, week (Monday) or month that contains t."""
+
+    unit: Literal["day", "week", "month"]
+    tz: str
+
+
+Window: TypeAlias = Within | BetweenAgo | Since | This
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """True when every child is."""
+
+    children: tuple[Condition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """True when some child is."""
+
+    children: tuple[Condition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """True when the child is not."""
+
+    child: Condition
+
+
+@dataclass(frozen=True, slots=True)
+class TraitTest:
+    """The user's trait `trait` satisfies `test`."""
+
+    trait: str
+    test: Test
+
+
+@dataclass(frozen=True, slots=True)
+class EventCount:
+    """The number of matching events in the window compares with `count` by `comparison`."""
+
+    event: str
+    comparison: Literal["at_least", "at_most", "exactly"]
+    count: int
+    window: Window
+    where: Filter | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventAggregate:
+    """An aggregate over the matching events' `column` satisfies `comparison value`."""
+
+    event: str
+    aggregate: Literal["sum", "avg", "min", "max", "distinct"]
+    column: str
+    comparison: Literal["gt", "gte", "lt", "lte", "eq"]
+    value: float
+    window: Window
+    where: Filter | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a sequence, or one follow-up of an abandonment."""
+
+    event: str
+    where: Filter | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """Matching events, one a step, in order, all within `within_ms`."""
+
+    steps: tuple[Step, ...]
+    within_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Abandonment:
+    """`event` happened at least `after_ms` ago, within `within_ms`, and no follow-up came."""
+
+    event: str
+    where: Filter | None
+    within_ms: int
+    not_followed_by: tuple[Step, ...]
+    after_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class AudienceRef:
+    """The user is a member of another audience at the same instant."""
+
+    audience: str
+
+
+Condition: TypeAlias = (
+    All | AnyOf | Not | TraitTest | EventCount | EventAggregate | Sequence | Abandonment | AudienceRef
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A sender of events. `write_key` is a secret: it is kept out of repr."""
+
+    id: str
+    kind: str
+    write_key: str | None = field(default=None, repr=False)
+    app_id: tuple[str, ...] = ()
+    name: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A declared column: a trait (`path` empty) or an event column with its path in the event."""
+
+    name: str
+    type: ValueType
+    path: Path = ()
+    pii: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TraitSource:
+    """Where trait snapshots come from; `options` holds the kind's own keys besides `path`."""
+
+    kind: str
+    path: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ParentModel:
+    """A universe of users. `refresh_ms` None: read once and on change or command."""
+
+    id: str
+    primary_key: str
+    trait_source: TraitSource | None
+    refresh_ms: int | None
+    columns: Mapping[str, Column]
+    name: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EventModel:
+    """A kind of event. `event` None: any name; `source` None: any source. `foreign_key`: first non-empty wins."""
+
+    id: str
+    parent: str
+    source: str | None
+    type: Literal["track", "page", "screen", "identify", "group"]
+    event: str | None
+    foreign_key: tuple[Path, ...]
+    timestamp: Path
+    columns: Mapping[str, Column]
+    retention_ms: int
+    name: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """A condition over a parent model's users."""
+
+    id: str
+    parent: str
+    where: Condition
+    status: Literal["published", "draft", "paused", "archived"] = "published"
+    name: str = ""
+    description: str = ""
+
+    @property
+    def evaluated(self) -> bool:
+        """Published and paused audiences are evaluated; drafts and archived ones are not."""
+        return self.status in ("published", "paused")
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where changes go. `settings` is the kind's own validated settings model (secrets hidden in repr)."""
+
+    id: str
+    kind: str
+    settings: Any
+    name: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """One audience to one destination. `deliver` and the batch figures are None where the kind's default holds."""
+
+    id: str
+    audience: str
+    destination: str
+    identifiers: Mapping[str, str]
+    on_exit: Literal["remove", "nothing", "archive"] = "remove"
+    deliver: Literal["state", "changes"] | None = None
+    initial: Literal["members", "none"] = "members"
+    on_delete: Literal["keep", "remove"] = "keep"
+    traits: tuple[str, ...] = ()
+    batch_size: int | None = None
+    batch_age_ms: int | None = None
+    min_stay_ms: int | None = None
+    cooldown_ms: int | None = None
+    debounce_ms: int | None = None
+    consent: Any = None
+    name: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Top-level settings, defaults filled in from `cluster.limits`."""
+
+    retention_ms: int
+    dedup_horizon_ms: int
+    dedup_ids_max: int
+    partitions: int
+    log_bytes_max: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Definitions:
+    """A whole checked document. `document` is its merged JSON form, secrets substituted: never log it."""
+
+    settings: Settings
+    sources: Mapping[str, Source]
+    parent_models: Mapping[str, ParentModel]
+    event_models: Mapping[str, EventModel]
+    audiences: Mapping[str, Audience]
+    destinations: Mapping[str, Destination]
+    syncs: Mapping[str, Sync]
+    document: Mapping[str, Any] = field(repr=False, default_factory=dict)
+
+    def parent_retention_ms(self, parent: str) -> int:
+        """Give the longest retention of the parent's event models (settings' own where it has none)."""
+        own = [model.retention_ms for model in self.event_models.values() if model.parent == parent]
+        return max(own, default=self.settings.retention_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Definitions in force: `version` counts publications from 1, `audience_versions` each audience's own."""
+
+    version: int
+    definitions: Definitions
+    audience_versions: Mapping[str, int]

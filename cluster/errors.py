@@ -1,0 +1,139 @@
+"""Every error Usher raises on purpose.
+
+The class says who must act and whether trying again can help; the message says where, what was found,
+what is allowed and what to do next. Fields are for handlers: nobody has to parse text.
+
+    UsherError
+     ├── DefinitionError          the author of a definitions document (carries every fault at once)
+     ├── InputError               the caller of a command or an API: wrong file, wrong argument
+     │    └── EventFileError      the owner of an event or trait file given to a command
+     ├── SnapshotError            the owner of a trait source; the old snapshot stays in force
+     ├── Refused                  nobody is at fault: try again after `retry_after_ms`
+     │    ├── Overloaded          a bounded queue is full
+     │    ├── NotReady            a part is still starting or recovering
+     │    └── StorageFull         the operator: disk full or data dir not writable
+     ├── StaleDefinitions         the edge: decode again with the definitions named in `current_version`
+     ├── DataDirError             the operator: locked, unwritable or damaged data dir
+     ├── PortInUse                the operator: choose another --port
+     └── InternalError            us: a broken invariant; please report
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault of a definitions document.
+
+    `file` is the file's name as given (or `<document>` where there is none), `path` the place inside it
+    (`audiences[0].where.all[1].gt`), `message` what is wrong, `found` the offending value as short text,
+    `allowed` what would be right; both may be empty.
+    """
+
+    file: str
+    path: str
+    message: str
+    found: str = ""
+    allowed: str = ""
+
+    def __str__(self) -> str:
+        """Give the fault on one line: where, what, found, allowed."""
+        parts = [f"{self.file}: {self.path}: {self.message}" if self.path else f"{self.file}: {self.message}"]
+        if self.found:
+            parts.append(f"found {self.found}")
+        if self.allowed:
+            parts.append(f"allowed: {self.allowed}")
+        return "; ".join(parts)
+
+
+class UsherError(Exception):
+    """The root. `message` is complete prose; `next_step` says what to do, and may be empty."""
+
+    def __init__(self, message: str, *, next_step: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.next_step = next_step
+
+    def __str__(self) -> str:
+        """Give the message and, where there is one, the next step."""
+        return f"{self.message} {self.next_step}".strip()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Survive pickling whole, whatever the subclass's constructor takes."""
+        return (_rebuild, (type(self), self.args, self.__dict__))
+
+
+def _rebuild(kind: type[UsherError], args: tuple[object, ...], state: dict[str, object]) -> UsherError:
+    error = kind.__new__(kind)
+    Exception.__init__(error, *args)
+    error.__dict__.update(state)
+    return error
+
+
+class DefinitionError(UsherError):
+    """A definitions document is wrong; `faults` holds every fault found, never only the first."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        count = f"{len(faults)} fault{'s' if len(faults) != 1 else ''}"
+        super().__init__(f"The definitions have {count}:\n" + "\n".join(f"  {fault}" for fault in faults))
+        self.faults = faults
+
+
+class InputError(UsherError):
+    """A command or call was given something it cannot use."""
+
+
+class EventFileError(InputError):
+    """An event or trait file cannot be read as what it should be."""
+
+
+class SnapshotError(UsherError):
+    """A trait snapshot is unusable; the one before it stays in force. `reason` is a short code."""
+
+    def __init__(self, message: str, *, reason: str, next_step: str = "") -> None:
+        super().__init__(message, next_step=next_step)
+        self.reason = reason
+
+
+class Refused(UsherError):
+    """Not now: nothing was changed, and the same call may succeed after `retry_after_ms`."""
+
+    def __init__(self, message: str, *, retry_after_ms: int, next_step: str = "") -> None:
+        super().__init__(message, next_step=next_step)
+        self.retry_after_ms = retry_after_ms
+
+
+class Overloaded(Refused):
+    """A bounded queue is full."""
+
+
+class NotReady(Refused):
+    """The part asked is starting, recovering or stopping."""
+
+
+class StorageFull(Refused):
+    """No room on disk, or the data dir cannot be written."""
+
+
+class StaleDefinitions(UsherError):
+    """A batch was decoded under definitions that are no longer in force."""
+
+    def __init__(self, *, found_version: int, current_version: int) -> None:
+        super().__init__(f"The batch was decoded under definitions version {found_version}, "
+                         f"but version {current_version} is in force.")
+        self.found_version = found_version
+        self.current_version = current_version
+
+
+class DataDirError(UsherError):
+    """The data dir is locked by another run, cannot be written, or is damaged."""
+
+
+class PortInUse(UsherError):
+    """The address to listen on is taken."""
+
+
+class InternalError(UsherError):
+    """A broken invariant of Usher itself."""

@@ -1,0 +1,59 @@
+"""Every bound of Usher, with its unit and its reason. The assertions at the end relate them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# --- what comes in -------------------------------------------------------------------------------
+#: A request body, counted after unzipping. 10 MiB takes every SDK's default batch.
+BODY_BYTES_MAX: Final = 10 * 1024 * 1024
+#: One event's JSON. The Python SDK of RudderStack lets 4 MiB pass, the documented norm is 32 KiB.
+EVENT_BYTES_MAX: Final = 4 * 1024 * 1024
+#: A user id (or other key), in UTF-8 bytes. Longer is a mistake of the sender: the row is `invalid`.
+KEY_BYTES_MAX: Final = 1024
+#: A message id in UTF-8 bytes (Segment allows 100 characters). Longer is `invalid`.
+MESSAGE_ID_BYTES_MAX: Final = 1024
+#: Pairs in one batch look-up (interfaces.md).
+LOOKUP_PAIRS_MAX: Final = 10_000
+
+# --- edge to evaluator ---------------------------------------------------------------------------
+#: Rows the edge puts in one call to an evaluator. 8,192 columnar rows cross at 5 M events/s.
+BATCH_ROWS_MAX: Final = 8_192
+#: How long the edge waits to fill a batch, in ms: under the noise of a commit.
+BATCH_LINGER_MS: Final = 2
+#: Unfinished calls one edge process keeps per evaluator.
+CALLS_IN_FLIGHT_MAX: Final = 8
+#: Rows one edge process holds for one evaluator before it refuses (503, Retry-After).
+EDGE_ROWS_WAITING_MAX: Final = 16 * BATCH_ROWS_MAX
+#: Batches an evaluator holds before it refuses.
+EVALUATOR_BATCHES_WAITING_MAX: Final = 256
+#: What a refused sender is told to wait.
+RETRY_AFTER_MS: Final = 1_000
+
+# --- evaluation ----------------------------------------------------------------------------------
+#: Virtual partitions unless settings say otherwise.
+PARTITIONS_DEFAULT: Final = 64
+#: An `at_least n` keeps n timestamps a user; this bounds n.
+COUNT_MAX: Final = 10_000
+#: Retention unless settings say otherwise.
+RETENTION_DEFAULT_MS: Final = 7 * 24 * 3_600_000
+#: Retention at most (the timer wheel reaches 49 days a turn; longer ones only cost further turns).
+RETENTION_MAX_MS: Final = 400 * 24 * 3_600_000
+#: Dedup horizon unless settings say otherwise.
+DEDUP_HORIZON_DEFAULT_MS: Final = 24 * 3_600_000
+#: Message ids kept for dedup an evaluator (32 bytes each), the oldest evicted first.
+DEDUP_IDS_DEFAULT_MAX: Final = 20_000_000
+
+# --- storage -------------------------------------------------------------------------------------
+#: Free bytes below which new events are refused: room to end cleanly.
+DISK_FREE_BYTES_MIN: Final = 64 * 1024 * 1024
+
+# --- delivery ------------------------------------------------------------------------------------
+#: Changes of one sync held in memory; the rest waits in the transition log.
+SYNC_PENDING_MAX: Final = 20_000
+#: Bytes read of a destination's answer.
+RESPONSE_BYTES_MAX: Final = 64 * 1024
+
+assert EDGE_ROWS_WAITING_MAX >= CALLS_IN_FLIGHT_MAX * BATCH_ROWS_MAX, "calls in flight must fit the edge"
+assert EVENT_BYTES_MAX <= BODY_BYTES_MAX, "one event must fit a body"
+assert DEDUP_HORIZON_DEFAULT_MS <= RETENTION_DEFAULT_MS, "recovery reads the log back to the longest of both"

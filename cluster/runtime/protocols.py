@@ -1,0 +1,170 @@
+"""What the parts call on each other, as protocols: real ones wrap Ray actor handles, tests pass fakes.
+
+Every answer is a plain dict or a frozen dataclass, so that a refusal is a value and crosses processes whole.
+A refusal is `{"error": code, "message": str, "retry_after_ms": int}` with code one of `overloaded`, `not_ready`,
+`storage_full`, `stale` (plus `current_version`), `unreachable`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias
+
+from cluster.definitions.model import Published
+
+Role = Literal["ingest", "read", "edit", "admin"]
+Reply: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """An API key as stored: never the key itself. `hash_hex` is SHA-256 of the whole key text."""
+
+    id: str
+    name: str
+    role: Role
+    hash_hex: str
+    created_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluatorInfo:
+    """Where an evaluator is: its index, Ray name, node, and the folder of its mapped membership files."""
+
+    index: int
+    name: str
+    node_id: str
+    membership_dir: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterState:
+    """What every edge, delivery and trait actor needs to know; `revision` grows with each change.
+
+    `published` is None before the first definitions. `owner_of_partition[p]` is an evaluator index.
+    `preparing` names audiences whose publication some evaluator has not finished.
+    """
+
+    revision: int
+    published: Published | None
+    owner_of_partition: tuple[int, ...]
+    evaluators: tuple[EvaluatorInfo, ...]
+    keys: tuple[KeyRecord, ...]
+    preparing: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Evaluator(Protocol):
+    """An evaluator, as the edge, delivery, traits and the controller call it."""
+
+    async def append(self, request: Reply) -> Reply:
+        """Log, evaluate, commit. Request and reply: docs/architecture.md §4.
+
+        request: `{"version": int, "rows": int, "envelope": bytes, "hits": bytes}` (`hits` an Arrow IPC stream).
+        reply: `{"clock_ms": int, "outcomes": bytes}`, one byte a hit: 0 accepted, 1 duplicate, 2 too late.
+        """
+        ...
+
+    async def lookup(self, parent: str, users: list[str], audiences: list[str], detail: bool) -> Reply:
+        """Membership now: `{"as_of": ms, "members": [[bool per audience] per user], "details"?: same shape of
+        {"since": ms|None, "changes_at": ms|None, "version": int}}`.
+        """
+        ...
+
+    async def publish(self, published: Published) -> Reply:
+        """Log and take new definitions: `{"clock_ms": int, "seq": int}`. Idempotent per version."""
+        ...
+
+    async def apply_traits(self, parent: str, version: int, refs: list[Any], path: str) -> Reply:
+        """Take a snapshot: `refs` holds one object reference to its Arrow table (wrapped in a list so that Ray
+        passes it by reference), `path` the immutable copy for recovery. Idempotent per (parent, version).
+        """
+        ...
+
+    async def transitions_after(
+        self, seq: int, limit: int, wait_ms: int, audience: str | None
+    ) -> Reply:
+        """Committed transitions with a seq above `seq` (of one audience, or all), waiting up to `wait_ms` for some.
+
+        `{"next_seq": int, "seqs": bytes (int64 LE, one per row), "transitions": bytes (Arrow IPC stream)}`. `next_seq` is how far was
+        read: the cursor to ask with next, also when no row matched.
+        """
+        ...
+
+    async def members(self, audience: str, cursor: str | None, limit: int) -> Reply:
+        """A page of present members: `{"members": [user ids], "cursor": str | None, "as_of": ms}`."""
+        ...
+
+    async def initial_members(self, audience: str) -> Reply:
+        """For a new sync: `{"seq": int, "seqs": bytes, "transitions": bytes}`, the last `entered` of each present
+        member, as of transition number `seq`.
+        """
+        ...
+
+    async def status(self) -> Reply:
+        """Counts for `usher status`: `{"name","pid","node","clock_ms","state","partitions","events": {"accepted",
+        "duplicates","too_late"},"audiences": {id: {"size","version"}},"users","log_bytes","seq","lag_ms", ...}`.
+        """
+        ...
+
+    async def drain(self) -> Reply:
+        """Refuse new batches, finish what was acknowledged, close the log."""
+        ...
+
+
+class Controller(Protocol):
+    """The controller, as edges, delivery, traits and commands call it."""
+
+    async def state_after(self, revision: int, wait_ms: int) -> ClusterState:
+        """Give the state as soon as its revision is above `revision`, or after `wait_ms` whatever it is."""
+        ...
+
+    async def apply(self, document: Mapping[str, Any], file: str, mode: str) -> Reply:
+        """Check and publish a merged document (secrets already substituted).
+
+        `mode`: `replace` (the document is the whole truth) or `merge` (by id). Reply:
+        `{"version": int, "changes": [{"kind", "id", "change": "added|changed|removed|unchanged"}]}` or
+        `{"error": "invalid", "faults": [{"file","path","message","found","allowed"}]}`. All or nothing.
+        """
+        ...
+
+    async def plan(self, document: Mapping[str, Any], file: str, mode: str) -> Reply:
+        """As `apply`, but changes nothing."""
+        ...
+
+    async def create_key(self, role: Role, name: str) -> Reply:
+        """`{"id", "name", "role", "key"}`: the only time the key is shown."""
+        ...
+
+    async def revoke_key(self, key_id: str) -> Reply:
+        """`{"revoked": bool}`."""
+        ...
+
+    async def status(self) -> Reply:
+        """The whole of `usher status --json` (interfaces.md)."""
+        ...
+
+
+class Delivery(Protocol):
+    """The delivery actor, as edges and the controller call it."""
+
+    async def sync_log(self, sync: str, failed: bool, after: int, limit: int) -> Reply:
+        """Sync log rows, newest last: `{"rows": [...], "next": int}`."""
+        ...
+
+    async def dead_letters(self, sync: str, limit: int) -> Reply:
+        """`{"rows": [...]}`, without secrets or personal data in clear."""
+        ...
+
+    async def retry(self, sync: str) -> Reply:
+        """Send the dead letters again: `{"retried": int}`."""
+        ...
+
+    async def status(self) -> Reply:
+        """`{"name","pid","node","syncs": [{"id","backlog","delivered","failed","state"}]}`."""
+        ...
+
+    async def drain(self) -> Reply:
+        """Finish or persist what is in flight, then close."""
+        ...
