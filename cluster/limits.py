@@ -39,10 +39,22 @@ COUNT_MAX: Final = 10_000
 RETENTION_DEFAULT_MS: Final = 7 * 24 * 3_600_000
 #: Retention at most (the timer wheel reaches 49 days a turn; longer ones only cost further turns).
 RETENTION_MAX_MS: Final = 400 * 24 * 3_600_000
+#: Any duration in a definition at most (100 years): sums with a timestamp stay far inside int64.
+DURATION_MAX_MS: Final = 36_500 * 24 * 3_600_000
+#: Virtual partitions at most: every evaluator holds an array of them.
+PARTITIONS_MAX: Final = 4_096
 #: Dedup horizon unless settings say otherwise.
 DEDUP_HORIZON_DEFAULT_MS: Final = 24 * 3_600_000
 #: Message ids kept for dedup an evaluator (32 bytes each), the oldest evicted first.
 DEDUP_IDS_DEFAULT_MAX: Final = 20_000_000
+
+# --- definitions -----------------------------------------------------------------------------------
+#: One definitions file, before parsing. 10,000 audiences take about 3 MiB.
+DEFINITIONS_FILE_BYTES_MAX: Final = 8 * 1024 * 1024
+#: Values of one definitions file once YAML aliases are written out.
+DEFINITIONS_NODES_MAX: Final = 4_000_000
+#: Nesting of a definitions document: Python's recursion ends at 1,000 frames, a level takes up to four.
+DEFINITIONS_DEPTH_MAX: Final = 100
 
 # --- storage -------------------------------------------------------------------------------------
 #: Free bytes below which new events are refused: room to end cleanly.
@@ -54,6 +66,20 @@ SYNC_PENDING_MAX: Final = 20_000
 #: Bytes read of a destination's answer.
 RESPONSE_BYTES_MAX: Final = 64 * 1024
 
+# --- runtime -------------------------------------------------------------------------------------
+#: How long an apply waits for every evaluator before it answers `preparing`: under an HTTP client's usual 60 s.
+PUBLISH_WAIT_MS: Final = 30_000
+#: Pause before an evaluator that did not take a publication is asked again; a killed one is back in 0.4 to 1 s.
+PUBLISH_RETRY_MS: Final = 200
+#: How long status waits for one part.
+CONTROLLER_STATUS_TIMEOUT_MS: Final = 2_000
+#: How long a call to another actor waits for its answer before the actor counts as unreachable.
+CALL_TIMEOUT_MS: Final = 30_000
+#: From SIGTERM to the end of the process, drained or not.
+DRAIN_DEADLINE_MS: Final = 30_000
+
 assert EDGE_ROWS_WAITING_MAX >= CALLS_IN_FLIGHT_MAX * BATCH_ROWS_MAX, "calls in flight must fit the edge"
+assert RETENTION_MAX_MS <= DURATION_MAX_MS, "every retention is a duration"
+assert PARTITIONS_DEFAULT <= PARTITIONS_MAX, "the default must be allowed"
 assert EVENT_BYTES_MAX <= BODY_BYTES_MAX, "one event must fit a body"
 assert DEDUP_HORIZON_DEFAULT_MS <= RETENTION_DEFAULT_MS, "recovery reads the log back to the longest of both"

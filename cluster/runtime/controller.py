@@ -1,0 +1,276 @@
+"""The controller actor's shell: stores, parses, drives publication, answers long polls, gathers status.
+
+Decisions are `ControllerMachine`'s; this file performs them. Everything runs on one event loop, so between two awaits
+nothing else moves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cluster.clock import Clock, SystemClock
+from cluster.definitions.evaluable import unsupported
+from cluster.definitions.model import Definitions, Published
+from cluster.definitions.parsing import parse_document
+from cluster.definitions.versions import publish
+from cluster.errors import DefinitionError, Fault
+from cluster.keys import generate_key, hash_key
+from cluster.limits import CONTROLLER_STATUS_TIMEOUT_MS, PUBLISH_RETRY_MS, PUBLISH_WAIT_MS
+from cluster.runtime.controller_machine import ControllerMachine, changes_between, merged
+from cluster.runtime.controller_store import ControllerStore, StoredDefinitions
+from cluster.runtime.protocols import ClusterState, KeyRecord, Reply, Role
+from cluster.runtime.status_report import Peers, build_report, gather_replies
+from destinations.registry import KINDS
+
+#: Who is named in the audit where the caller gives no name.
+SYSTEM = "usher"
+
+
+class ControllerActor:
+    """Implements the Controller protocol over one data dir. Call `start()` once before anything else."""
+
+    def __init__(
+        self,
+        machine: ControllerMachine,
+        data_dir: Path,
+        peers: Peers,
+        nodes: Callable[[], list[dict[str, Any]]] = list,
+        clock: Clock | None = None,
+    ) -> None:
+        self._machine = machine
+        self._data_dir = data_dir
+        self._peers = peers
+        self._nodes = nodes
+        self._clock = clock or SystemClock()
+        self._store = ControllerStore(data_dir / "controller.db")
+        self._changed = asyncio.Condition()
+        self._applying = asyncio.Lock()
+        self._publisher: asyncio.Task[None] | None = None
+        self._first_admin_key: str | None = None
+        self._publish_errors: dict[int, str] = {}
+
+    async def start(self) -> None:
+        """Take what the file holds, make the first admin key where there is none, go on with a publication."""
+        target = self._stored(self._store.newest_version())
+        in_force = int(self._store.meta("in_force") or 0)
+        published = target if target and target.version == in_force else self._stored(in_force)
+        self._machine.restore(published, target, self._store.keys())
+        self._fix_placement()
+        if not self._machine.keys:
+            self._make_first_admin_key()
+        self._drive_publication()
+
+    # --- the Controller protocol -----------------------------------------------------------------
+
+    async def state_after(self, revision: int, wait_ms: int) -> ClusterState:
+        """Give the state as soon as its revision is above `revision`, or after `wait_ms` whatever it is."""
+        async with self._changed:
+            try:
+                async with asyncio.timeout(wait_ms / 1000):
+                    await self._changed.wait_for(lambda: self._machine.revision > revision)
+            except TimeoutError:
+                # The wait is over: the caller gets the unchanged state and asks again.
+                return self._machine.state()
+            return self._machine.state()
+
+    async def apply(self, document: Mapping[str, Any], file: str, mode: str, who: str = SYSTEM) -> Reply:
+        """Publish a document, all or nothing; see the protocol. Answers once every evaluator has taken it.
+
+        After PUBLISH_WAIT_MS it answers with `preparing`, the audiences that are still on their way: the publication is
+        durable and goes on by itself.
+        """
+        async with self._applying:
+            try:
+                published, changes = self._candidate(document, file, mode)
+            except DefinitionError as error:
+                return invalid(error.faults)
+            if self._machine.target is None or published.version > self._machine.target.version:
+                await self._begin(published, changes, who)
+        return await self._await_force(published.version, changes)
+
+    async def plan(self, document: Mapping[str, Any], file: str, mode: str) -> Reply:
+        """As `apply`, but changes nothing."""
+        try:
+            published, changes = self._candidate(document, file, mode)
+        except DefinitionError as error:
+            return invalid(error.faults)
+        return {"version": published.version, "changes": changes}
+
+    async def create_key(self, role: Role, name: str, who: str = SYSTEM) -> Reply:
+        """Make a key and give it: the only time it is shown."""
+        text = generate_key()
+        record = KeyRecord(secrets.token_hex(6), name, role, hash_key(text), self._clock.now_ms())
+        self._store.add_key(record, who)
+        self._machine.add_key(record)
+        await self._tell()
+        return {"id": record.id, "name": name, "role": role, "key": text}
+
+    async def revoke_key(self, key_id: str, who: str = SYSTEM) -> Reply:
+        """Shut a key out: `{"revoked": False}` where there is none of that id."""
+        if key_id not in self._machine.keys:
+            return {"revoked": False}
+        self._store.remove_key(key_id, self._clock.now_ms(), who)
+        self._machine.revoke_key(key_id)
+        await self._tell()
+        return {"revoked": True}
+
+    async def status(self) -> Reply:
+        """The whole of `usher status --json`; a part that does not answer in time shows as unreachable."""
+        replies = await gather_replies(self._peers, CONTROLLER_STATUS_TIMEOUT_MS)
+        own = {"name": "controller", "kind": "controller", "pid": os.getpid(), "state": "ready"}
+        return build_report(self._machine.state(), self._machine.target, self._nodes(), own, replies)
+
+    # --- for the launcher and starting actors ----------------------------------------------------
+
+    async def newest_definitions(self) -> Published | None:
+        """Give the newest durable definitions, also those not in force yet: what a starting evaluator takes."""
+        return self._machine.target
+
+    async def take_first_admin_key(self) -> str | None:
+        """Give the admin key made on the first start, once; None ever after."""
+        key, self._first_admin_key = self._first_admin_key, None
+        return key
+
+    async def audit(self, limit: int) -> Reply:
+        """Give the newest audit rows: `{"rows": [...]}`."""
+        return {"rows": self._store.audit_rows(limit)}
+
+    async def close(self) -> None:
+        """Stop driving publications and close the file."""
+        if self._publisher is not None:
+            self._publisher.cancel()
+        self._store.close()
+
+    # --- inside ----------------------------------------------------------------------------------
+
+    def _candidate(
+        self, document: Mapping[str, Any], file: str, mode: str
+    ) -> tuple[Published, list[dict[str, str]]]:
+        """Check a document and give what applying it would publish; the present target where nothing changes."""
+        target = self._machine.target
+        current = None if target is None else target.definitions.document
+        whole = merged(current, document) if mode == "merge" else dict(document)
+        definitions = parse_document(whole, file, KINDS)
+        faults = unsupported(definitions)
+        if fault := self._machine.partition_fault(definitions):
+            faults.append(Fault(file=file, path="settings.partitions", message=fault))
+        if faults:
+            raise DefinitionError(faults)
+        changes = changes_between(current, definitions.document)
+        if target is not None and all(change["change"] == "unchanged" for change in changes):
+            return target, changes
+        return publish(target, definitions), changes
+
+    async def _begin(self, published: Published, changes: list[dict[str, str]], who: str) -> None:
+        stored = StoredDefinitions(
+            published.version, published.definitions.document, published.audience_versions
+        )
+        detail = ", ".join(
+            f"{change['kind']} {change['id']} {change['change']}"
+            for change in changes
+            if change["change"] != "unchanged"
+        )
+        self._store.add_definitions(stored, self._clock.now_ms(), who, detail)
+        self._machine.begin(published)
+        await self._tell()
+        self._drive_publication()
+
+    async def _await_force(self, version: int, changes: list[dict[str, str]]) -> Reply:
+        def in_force() -> bool:
+            published = self._machine.published
+            return published is not None and published.version >= version
+
+        async with self._changed:
+            try:
+                async with asyncio.timeout(PUBLISH_WAIT_MS / 1000):
+                    await self._changed.wait_for(in_force)
+            except TimeoutError:
+                preparing = list(self._machine.preparing())
+                waits_for = [f"evaluator-{index}" for index in self._machine.behind()]
+                return {
+                    "version": version,
+                    "changes": changes,
+                    "preparing": preparing,
+                    "waits_for": waits_for,
+                    "message": "; ".join(self._publish_errors.values()),
+                }
+        return {"version": version, "changes": changes}
+
+    def _drive_publication(self) -> None:
+        if self._machine.behind() and (self._publisher is None or self._publisher.done()):
+            self._publisher = asyncio.create_task(self._publish_to_all(), name="publisher")
+
+    async def _publish_to_all(self) -> None:
+        """Ask every evaluator that is behind, at once, until none is."""
+        while behind := self._machine.behind():
+            target = self._machine.target
+            assert target is not None, "behind() names evaluators only under a target"
+            taken = await asyncio.gather(*(self._publish_to(index, target) for index in behind))
+            if not all(taken):
+                await asyncio.sleep(PUBLISH_RETRY_MS / 1000)
+
+    async def _publish_to(self, index: int, target: Published) -> bool:
+        reply = await self._peers.evaluators[index].publish(target)
+        if "error" in reply:
+            self._publish_errors[index] = f"evaluator-{index}: {reply.get('message') or reply['error']}"
+            return False
+        self._publish_errors.pop(index, None)
+        if self._machine.acknowledge(index, target.version):
+            self._store.set_meta("in_force", str(target.version))
+            await self._tell()
+        return True
+
+    async def _tell(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    def _stored(self, version: int) -> Published | None:
+        stored = self._store.definitions(version)
+        if stored is None:
+            return None
+        definitions: Definitions = parse_document(stored.document, "controller.db", KINDS)
+        return Published(stored.version, definitions, stored.audience_versions)
+
+    def _fix_placement(self) -> None:
+        """Note on the first start how the partitions are dealt; launching compares with it from then on."""
+        if self._store.meta("evaluators") is None:
+            self._store.set_meta("evaluators", str(len(self._machine.evaluators)))
+            self._store.set_meta("partitions", str(len(self._machine.owner_of_partition)))
+
+    def _make_first_admin_key(self) -> None:
+        """Write the key's file before its hash: a crash in between leaves a dead file, never a lost key."""
+        text = generate_key()
+        path = self._data_dir / "admin.key"
+        path.unlink(missing_ok=True)
+        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        record = KeyRecord(
+            secrets.token_hex(6), "first admin key", "admin", hash_key(text), self._clock.now_ms()
+        )
+        self._store.add_key(record, SYSTEM)
+        self._machine.add_key(record)
+        self._first_admin_key = text
+
+
+def invalid(faults: list[Fault]) -> Reply:
+    """Give the reply to a document with faults."""
+    return {
+        "error": "invalid",
+        "faults": [
+            {
+                "file": fault.file,
+                "path": fault.path,
+                "message": fault.message,
+                "found": fault.found,
+                "allowed": fault.allowed,
+            }
+            for fault in faults
+        ],
+    }

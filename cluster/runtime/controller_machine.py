@@ -1,0 +1,178 @@
+"""The controller's machine: definitions, keys and placement, and how a publication comes into force.
+
+A publication has two steps. It becomes the *target* once it is durable; every evaluator is then asked to take it, again
+and again until it says so. When the last one has, the target is *in force*: only then do edges, delivery and
+traits see it, so no edge decodes for definitions that some evaluator does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cluster.definitions.model import Definitions, Published
+from cluster.runtime.protocols import ClusterState, EvaluatorInfo, KeyRecord
+
+#: Sections of a document that hold objects with ids, and what one object of each is called.
+OBJECT_KINDS: Mapping[str, str] = {
+    "sources": "source",
+    "parent_models": "parent_model",
+    "event_models": "event_model",
+    "audiences": "audience",
+    "destinations": "destination",
+    "syncs": "sync",
+}
+
+
+def merged(current: Mapping[str, Any] | None, document: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay `document` over `current` by id; `settings` are laid over key by key. Neither argument changes."""
+    result: dict[str, Any] = {key: value for key, value in (current or {}).items()}
+    for key, value in document.items():
+        if key in OBJECT_KINDS and isinstance(value, list):
+            result[key] = _merged_objects(result.get(key) or [], value)
+        elif key == "settings" and isinstance(value, Mapping):
+            result[key] = {**(result.get(key) or {}), **value}
+        else:
+            result[key] = value
+    return result
+
+
+def _merged_objects(current: list[Any], new: list[Any]) -> list[Any]:
+    """Replace objects in place where the id is known, append the others; what has no id is left to the parser."""
+    positions = {item["id"]: index for index, item in enumerate(current) if isinstance(item, Mapping)}
+    known = len(current)
+    result = list(current)
+    for item in new:
+        position = positions.get(item.get("id")) if isinstance(item, Mapping) else None
+        if position is not None and position < known:
+            result[position] = item
+        else:
+            result.append(item)
+    return result
+
+
+def changes_between(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[dict[str, str]]:
+    """List what differs between two documents, one row an object: `{"kind", "id", "change"}`."""
+    changes: list[dict[str, str]] = []
+    for section, kind in OBJECT_KINDS.items():
+        old = _by_id(before, section)
+        new = _by_id(after, section)
+        changes.extend(
+            {"kind": kind, "id": object_id, "change": _change(old.get(object_id), new.get(object_id))}
+            for object_id in [*new, *(gone for gone in old if gone not in new)]
+        )
+    settings_before, settings_after = (before or {}).get("settings") or {}, after.get("settings") or {}
+    if settings_before != settings_after:
+        changes.append({"kind": "settings", "id": "settings", "change": "changed" if before else "added"})
+    return changes
+
+
+def _by_id(document: Mapping[str, Any] | None, section: str) -> dict[str, Any]:
+    return {item["id"]: item for item in (document or {}).get(section) or []}
+
+
+def _change(before: Any, after: Any) -> str:
+    if before is None:
+        return "added"
+    if after is None:
+        return "removed"
+    return "unchanged" if before == after else "changed"
+
+
+def deal_partitions(partitions: int, evaluators: int) -> tuple[int, ...]:
+    """Give each partition's owner: contiguous runs, sizes at most one apart.
+
+    `deal_partitions(64, 2)` gives the first 32 partitions to evaluator 0.
+    """
+    return tuple(partition * evaluators // partitions for partition in range(partitions))
+
+
+@dataclass(slots=True)
+class ControllerMachine:
+    """The controller's whole state. `revision` grows with every change that `state()` shows."""
+
+    evaluators: tuple[EvaluatorInfo, ...]
+    owner_of_partition: tuple[int, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    revision: int = 1
+    #: In force: every evaluator has taken it.
+    published: Published | None = None
+    #: The newest durable publication; equals `published` when nothing is under way.
+    target: Published | None = None
+    #: Evaluator index to the newest version that it acknowledged.
+    taken: dict[int, int] = field(default_factory=dict)
+    keys: dict[str, KeyRecord] = field(default_factory=dict)
+
+    def state(self) -> ClusterState:
+        """Give what every other part needs to know, as of now."""
+        return ClusterState(
+            revision=self.revision,
+            published=self.published,
+            owner_of_partition=self.owner_of_partition,
+            evaluators=self.evaluators,
+            keys=tuple(self.keys.values()),
+            preparing=self.preparing(),
+            settings=self.settings,
+        )
+
+    def restore(self, published: Published | None, target: Published | None, keys: list[KeyRecord]) -> None:
+        """Take what the store holds. Evaluators are asked again: publishing is idempotent per version."""
+        self.published, self.target = published, target
+        self.keys = {key.id: key for key in keys}
+        if published is not None and published is target:
+            self.taken = {info.index: published.version for info in self.evaluators}
+
+    def partition_fault(self, definitions: Definitions) -> str:
+        """Say why these definitions do not fit this data dir's partitions; empty where they do."""
+        wanted, have = definitions.settings.partitions, len(self.owner_of_partition)
+        if wanted == have:
+            return ""
+        return f"the number of partitions is fixed when a data dir is first used: {have} here, found {wanted}"
+
+    def begin(self, published: Published) -> None:
+        """Make a durable publication the target; replaces one that is still under way."""
+        assert self.target is None or published.version > self.target.version, "versions grow"
+        self.target = published
+        self.revision += 1
+
+    def behind(self) -> list[int]:
+        """Give the evaluators that have yet to take the target."""
+        if self.target is None:
+            return []
+        return [info.index for info in self.evaluators if self.taken.get(info.index, 0) < self.target.version]
+
+    def acknowledge(self, index: int, version: int) -> bool:
+        """Note that an evaluator has taken a version; true when that brought the target into force."""
+        self.taken[index] = max(version, self.taken.get(index, 0))
+        if self.target is None or self.target is self.published or self.behind():
+            return False
+        self.published = self.target
+        self.revision += 1
+        return True
+
+    def preparing(self) -> tuple[str, ...]:
+        """Name the evaluated audiences whose new version is not in force yet."""
+        if self.target is None or self.target is self.published:
+            return ()
+        before = {} if self.published is None else self.published.audience_versions
+        audiences = self.target.definitions.audiences
+        return tuple(
+            audience_id
+            for audience_id, version in self.target.audience_versions.items()
+            if audience_id in audiences
+            and audiences[audience_id].evaluated
+            and before.get(audience_id) != version
+        )
+
+    def add_key(self, key: KeyRecord) -> None:
+        """Let a key in."""
+        self.keys[key.id] = key
+        self.revision += 1
+
+    def revoke_key(self, key_id: str) -> bool:
+        """Shut a key out; false where there is none of that id."""
+        if self.keys.pop(key_id, None) is None:
+            return False
+        self.revision += 1
+        return True

@@ -1,0 +1,131 @@
+"""Starts and ends Ray: one of our own that listens on loopback alone, or a running cluster's.
+
+Problem: with `_node_ip_address="127.0.0.1"` alone Ray still listens on every interface, because
+`resolve_ip_for_localhost` puts the machine's outward address in its place. Choice: Ray's own switch for laptops,
+`RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0`, which makes that function answer 127.0.0.1 and, being an environment variable, reaches gcs,
+raylet, agents and workers alike. Patching the function lost: it reaches only the driver, and breaks with Ray's internals.
+tests/live/test_loopback.py looks at the sockets of every process.
+
+Token authentication is on as well: loopback is open to every user of the machine, and Ray runs what it is sent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.errors import InputError
+
+#: The Ray namespace of every named actor.
+NAMESPACE = "usher"
+#: Trait snapshots pass through the object store one at a time; the rest of Usher does not use it.
+OBJECT_STORE_BYTES = 512 * 1024 * 1024
+#: A unix socket's path must be shorter than 108 bytes; Ray adds about 75 to its folder.
+RAY_FOLDER_BYTES_MAX = 32
+#: Where `import cluster` works from, for workers that start elsewhere.
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class RaySession:
+    """A Ray that `start_ray` connected to. `node_id` is the node of this process; `folder` is None for a foreign Ray."""
+
+    address: str
+    node_id: str
+    folder: Path | None
+
+
+def start_ray(data_dir: Path, address: str | None, cpus: int) -> RaySession:
+    """Start an embedded Ray (`address` None), about 5 s, or connect to the one at `address`.
+
+    Raises InputError where nothing answers at `address`. The environment of this process is changed: embedded Ray's processes read it.
+    """
+    import ray  # here, because it takes a second and reads the environment set before
+
+    common: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": "ERROR"}
+    if address is not None:
+        _connect(ray, address, common)
+        folder = None
+    else:
+        folder = _ray_folder(data_dir)
+        _prepare_environment(data_dir)
+        ray.init(
+            num_cpus=cpus,
+            object_store_memory=OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            _temp_dir=str(folder),
+            _node_ip_address="127.0.0.1",
+            **common,
+        )
+    context = ray.get_runtime_context()
+    return RaySession(address=context.gcs_address, node_id=context.get_node_id(), folder=folder)
+
+
+def stop_ray(session: RaySession) -> None:
+    """End the embedded Ray's processes, or leave the foreign one; about 1.5 s."""
+    import ray
+
+    ray.shutdown()
+    if session.folder is not None:
+        shutil.rmtree(session.folder, ignore_errors=True)
+
+
+def _connect(ray: Any, address: str, common: dict[str, Any]) -> None:
+    environment = {"env_vars": {"PYTHONPATH": _python_path()}}
+    try:
+        ray.init(address=address, runtime_env=environment, **common)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        message = f"--address {address}: no Ray cluster can be reached there: {error}."
+        raise InputError(
+            message,
+            next_step="Start one with `ray start --head`, or leave --address out for an embedded one.",
+        ) from error
+
+
+def _prepare_environment(data_dir: Path) -> None:
+    """Set what Ray's processes inherit; what the user set in RAY_AUTH_* is left alone."""
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["PYTHONPATH"] = _python_path()
+    os.environ.pop("RAY_ADDRESS", None)
+    if "RAY_AUTH_MODE" not in os.environ:
+        os.environ["RAY_AUTH_MODE"] = "token"
+    if os.environ["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN" not in os.environ:
+        os.environ.setdefault("RAY_AUTH_TOKEN_PATH", str(_token_file(data_dir)))
+
+
+def _token_file(data_dir: Path) -> Path:
+    """Write a fresh token for this run, mode 600: an older run's workers cannot join."""
+    path = data_dir / "ray.token"
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+        file.write(secrets.token_hex(32))
+    return path
+
+
+def _python_path() -> str:
+    known = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    root = str(PROJECT_ROOT)
+    return os.pathsep.join([root, *(part for part in known if part != root)])
+
+
+def _ray_folder(data_dir: Path) -> Path:
+    """Make Ray's folder anew: short, mode 700, named after the data dir so that a killed run's is found and removed."""
+    name = f"usher-{os.getuid()}-{hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:8]}"
+    parent = Path(tempfile.gettempdir())
+    if len(os.fsencode(parent / name)) > RAY_FOLDER_BYTES_MAX:
+        parent = Path("/tmp")
+    folder = parent / name
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+        return folder
+    # Somebody else's folder of that name: never use it, its owner could swap our sockets.
+    return Path(tempfile.mkdtemp(prefix="usher-", dir=parent))

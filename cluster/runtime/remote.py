@@ -1,0 +1,178 @@
+"""The protocols over Ray: every call to another process goes through here.
+
+A call to a process that is gone, restarting or silent gives `{"error": "unreachable", ...}`: a refusal is a value, the caller
+decides. Names, not handles, are passed around, so a part that was made anew is found again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RaySystemError
+
+from cluster.definitions.model import Published
+from cluster.limits import CALL_TIMEOUT_MS, RETRY_AFTER_MS
+from cluster.runtime.protocols import ClusterState, Reply, Role
+from cluster.runtime.ray_session import NAMESPACE
+
+#: Pause before a starting or restarting controller is asked again.
+_ASK_AGAIN_S = 0.1
+
+
+def unreachable(name: str, why: str) -> Reply:
+    """Give the refusal for a process that does not answer."""
+    return {"error": "unreachable", "message": f"{name}: {why}", "retry_after_ms": RETRY_AFTER_MS}
+
+
+class RemotePart:
+    """A hosted part (cluster.runtime.wiring.Host) in another process, found by its Ray actor name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._handle: Any = None
+
+    async def status(self) -> Reply:
+        """Give the part's status."""
+        return await self.call("status")
+
+    async def drain(self) -> Reply:
+        """Let the part finish what it holds."""
+        return await self.call("drain")
+
+    async def call(self, method: str, *args: Any, timeout_ms: int = CALL_TIMEOUT_MS) -> Any:
+        """Call a method of the part; every failure of the transport is a refusal, a bug over there raises."""
+        try:
+            async with asyncio.timeout(timeout_ms / 1000):
+                handle = await self._resolve()
+                return await handle.call.remote(method, *args)
+        except TimeoutError:
+            return unreachable(self.name, f"no answer within {timeout_ms} ms")
+        except (RayActorError, RaySystemError, ConnectionError) as error:
+            self._handle = None
+            return unreachable(self.name, f"its process is gone or restarting ({type(error).__name__})")
+        except LookupError as error:
+            return unreachable(self.name, str(error))
+
+    async def _resolve(self) -> Any:
+        """Find the actor by name, in a thread because Ray asks its head process and blocks."""
+        if self._handle is None:
+            try:
+                self._handle = await asyncio.to_thread(ray.get_actor, self.name, NAMESPACE)
+            except ValueError:
+                # Ray's own message explains namespaces; ours says what matters here.
+                message = "there is no actor of that name"
+                raise LookupError(message) from None
+        return self._handle
+
+
+class RemoteEvaluator(RemotePart):
+    """The Evaluator protocol."""
+
+    async def append(self, request: Reply) -> Reply:
+        """See the protocol."""
+        reply: Reply = await self.call("append", request)
+        return reply
+
+    async def lookup(self, parent: str, users: list[str], audiences: list[str], detail: bool) -> Reply:
+        """See the protocol."""
+        reply: Reply = await self.call("lookup", parent, users, audiences, detail)
+        return reply
+
+    async def publish(self, published: Published) -> Reply:
+        """See the protocol. Waits long: a backfill reads the retained events."""
+        reply: Reply = await self.call("publish", published, timeout_ms=20 * CALL_TIMEOUT_MS)
+        return reply
+
+    async def apply_traits(self, parent: str, version: int, refs: list[Any], path: str) -> Reply:
+        """See the protocol."""
+        reply: Reply = await self.call(
+            "apply_traits", parent, version, refs, path, timeout_ms=4 * CALL_TIMEOUT_MS
+        )
+        return reply
+
+    async def transitions_after(self, seq: int, limit: int, wait_ms: int, audience: str | None) -> Reply:
+        """See the protocol."""
+        timeout_ms = wait_ms + CALL_TIMEOUT_MS
+        reply: Reply = await self.call(
+            "transitions_after", seq, limit, wait_ms, audience, timeout_ms=timeout_ms
+        )
+        return reply
+
+    async def members(self, audience: str, cursor: str | None, limit: int) -> Reply:
+        """See the protocol."""
+        reply: Reply = await self.call("members", audience, cursor, limit)
+        return reply
+
+    async def initial_members(self, audience: str) -> Reply:
+        """See the protocol."""
+        reply: Reply = await self.call("initial_members", audience)
+        return reply
+
+
+class RemoteController(RemotePart):
+    """The Controller protocol. Reading the state outlasts a restart of the controller; the rest is refused meanwhile."""
+
+    def __init__(self, name: str = "controller") -> None:
+        super().__init__(name)
+
+    async def state_after(self, revision: int, wait_ms: int) -> ClusterState:
+        """See the protocol; while the controller restarts, waits for it beyond `wait_ms`."""
+        while True:
+            state = await self.call("state_after", revision, wait_ms, timeout_ms=wait_ms + CALL_TIMEOUT_MS)
+            if isinstance(state, ClusterState):
+                return state
+            await asyncio.sleep(_ASK_AGAIN_S)
+
+    async def newest_definitions(self) -> Published | None:
+        """Give the newest durable definitions; waits for a controller that starts or restarts."""
+        while True:
+            answer = await self.call("newest_definitions")
+            if not isinstance(answer, dict):
+                published: Published | None = answer
+                return published
+            await asyncio.sleep(_ASK_AGAIN_S)
+
+    async def apply(self, document: Mapping[str, Any], file: str, mode: str, who: str = "usher") -> Reply:
+        """See the protocol."""
+        reply: Reply = await self.call("apply", document, file, mode, who, timeout_ms=4 * CALL_TIMEOUT_MS)
+        return reply
+
+    async def plan(self, document: Mapping[str, Any], file: str, mode: str) -> Reply:
+        """See the protocol."""
+        reply: Reply = await self.call("plan", document, file, mode)
+        return reply
+
+    async def create_key(self, role: Role, name: str, who: str = "usher") -> Reply:
+        """See the protocol."""
+        reply: Reply = await self.call("create_key", role, name, who)
+        return reply
+
+    async def revoke_key(self, key_id: str, who: str = "usher") -> Reply:
+        """See the protocol."""
+        reply: Reply = await self.call("revoke_key", key_id, who)
+        return reply
+
+
+class RemoteDelivery(RemotePart):
+    """The Delivery protocol."""
+
+    def __init__(self, name: str = "delivery") -> None:
+        super().__init__(name)
+
+    async def sync_log(self, sync: str, failed: bool, after: int, limit: int) -> Reply:
+        """See the protocol."""
+        reply: Reply = await self.call("sync_log", sync, failed, after, limit)
+        return reply
+
+    async def dead_letters(self, sync: str, limit: int) -> Reply:
+        """See the protocol."""
+        reply: Reply = await self.call("dead_letters", sync, limit)
+        return reply
+
+    async def retry(self, sync: str) -> Reply:
+        """See the protocol."""
+        reply: Reply = await self.call("retry", sync)
+        return reply

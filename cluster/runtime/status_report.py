@@ -1,0 +1,148 @@
+"""The report behind `usher status`: asks every part with a time limit and adds up what came back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from cluster.definitions.model import Published
+from cluster.runtime.protocols import ClusterState, Delivery, Evaluator, Reply
+
+
+class Part(Protocol):
+    """Anything that gives a status."""
+
+    async def status(self) -> Reply:
+        """Give counts, `pid` and `node`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """Everyone the controller calls, by evaluator index or actor name."""
+
+    evaluators: Mapping[int, Evaluator]
+    delivery: Delivery
+    traits: Part
+    edges: Mapping[str, Part] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Replies:
+    """Status replies; a part that did not answer has `{"error": "unreachable", ...}`."""
+
+    evaluators: Mapping[int, Reply]
+    edges: Mapping[str, Reply]
+    delivery: Reply
+    traits: Reply
+
+
+async def gather_replies(peers: Peers, timeout_ms: int) -> Replies:
+    """Ask everyone at once; returns within `timeout_ms`, whoever hangs or is gone."""
+    parts: list[Part] = [*peers.evaluators.values(), *peers.edges.values(), peers.delivery, peers.traits]
+    replies = await asyncio.gather(*(_ask(part.status(), timeout_ms) for part in parts))
+    evaluators = dict(zip(peers.evaluators, replies, strict=False))
+    edges = dict(zip(peers.edges, replies[len(evaluators) :], strict=False))
+    return Replies(evaluators, edges, replies[-2], replies[-1])
+
+
+async def _ask(call: Awaitable[Reply], timeout_ms: int) -> Reply:
+    try:
+        async with asyncio.timeout(timeout_ms / 1000):
+            return await call
+    except TimeoutError:
+        return {"error": "unreachable", "message": f"no answer within {timeout_ms} ms"}
+
+
+def build_report(
+    state: ClusterState,
+    target: Published | None,
+    nodes: list[dict[str, Any]],
+    controller: Reply,
+    replies: Replies,
+) -> Reply:
+    """Give the whole of `usher status --json` (interfaces.md), from what every part answered."""
+    evaluators = list(replies.evaluators.values())
+    return {
+        "url": state.settings.get("url"),
+        "version": state.published.version if state.published else 0,
+        "nodes": nodes,
+        "actors": _actors(controller, replies),
+        "partitions": len(state.owner_of_partition),
+        "audiences": _audiences(state, target, evaluators),
+        "syncs": replies.delivery.get("syncs", []),
+        "traits": replies.traits.get("parents", []),
+        "events": _events(evaluators, list(replies.edges.values())),
+    }
+
+
+def _actors(controller: Reply, replies: Replies) -> list[dict[str, Any]]:
+    rows = [_actor("controller", "controller", controller)]
+    rows += [
+        _actor(f"evaluator-{index}", "evaluator", reply) for index, reply in replies.evaluators.items()
+    ]
+    rows += [_actor(name, "edge", reply) for name, reply in replies.edges.items()]
+    rows.append(_actor("delivery", "delivery", replies.delivery))
+    rows.append(_actor("traits", "traits", replies.traits))
+    return rows
+
+
+def _actor(name: str, kind: str, reply: Reply) -> dict[str, Any]:
+    row = {"name": name, "kind": kind, "pid": reply.get("pid"), "node": reply.get("node")}
+    if "error" in reply:
+        return {**row, "state": reply["error"], "message": reply.get("message", "")}
+    row["state"] = reply.get("state", "ready")
+    if kind == "evaluator":
+        shown = ("partitions", "users", "seq", "log_bytes", "clock_ms", "lag_ms")
+        row.update({key: reply[key] for key in shown if key in reply})
+    return row
+
+
+def _audiences(
+    state: ClusterState, target: Published | None, evaluators: list[Reply]
+) -> list[dict[str, Any]]:
+    newest = target or state.published
+    if newest is None:
+        return []
+    preparing = set(state.preparing)
+    return [
+        {
+            "id": audience.id,
+            "name": audience.name,
+            "version": newest.audience_versions.get(audience.id, 0),
+            "status": _audience_status(audience.status, audience.id in preparing),
+            "size": _audience_size(audience.id, evaluators) if audience.evaluated else 0,
+        }
+        for audience in newest.definitions.audiences.values()
+    ]
+
+
+def _audience_status(declared: str, preparing: bool) -> str:
+    """`preparing` on its way, `live` where published and in force, else as declared (draft, paused, archived)."""
+    if preparing:
+        return "preparing"
+    return "live" if declared == "published" else declared
+
+
+def _audience_size(audience_id: str, evaluators: list[Reply]) -> int | None:
+    """Add up over evaluators; None where one does not answer, because a part of the sum would mislead."""
+    if any("error" in reply for reply in evaluators):
+        return None
+    return sum(reply.get("audiences", {}).get(audience_id, {}).get("size", 0) for reply in evaluators)
+
+
+def _events(evaluators: list[Reply], edges: list[Reply]) -> dict[str, Any]:
+    counters = {
+        name: sum(reply.get("events", {}).get(name, 0) for reply in evaluators)
+        for name in ("accepted", "duplicates", "too_late")
+    }
+    rejected = sum(_total(reply.get("events", {}).get("rejected", 0)) for reply in [*evaluators, *edges])
+    lag_ms = max((reply.get("lag_ms") or 0 for reply in evaluators), default=0)
+    return {**counters, "rejected": rejected, "lag_ms": lag_ms}
+
+
+def _total(count: int | Mapping[str, int]) -> int:
+    """Add up a count that may be kept by reason."""
+    return sum(count.values()) if isinstance(count, Mapping) else count
