@@ -1,1 +1,1 @@
-"""The reference evaluator: semantics.md written as slowly and plainly as it can be. It imports nothing of Usher."""
+"""The oracle: semantics.md as slowly and plainly as it can be written, importing nothing of Usher."""

@@ -1,4 +1,4 @@
-"""The condition language: truth at t from scratch, and the instants at which it may change (semantics.md §2)."""
+"""The condition language: truth at t from scratch, and the instants that may change it (semantics.md §2)."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Language:
         return max(spans, default=self._settings_retention_ms)
 
     def members(self, user: User, t: int) -> set[str]:
-        """The audiences the user is in at t: a function of the set of events, the traits and t, nothing else."""
+        """The audiences the user is in at t: a function of the set of events, the traits and t."""
         if not self.in_universe(user, t):
             return set()
         known: dict[str, bool] = {}
@@ -289,4 +289,5 @@ def aggregate(name: str, values: list[Any]) -> float | int | None:
         return None
     if name == "avg":
         return math.fsum(values) / len(values)
-    return min(values) if name == "min" else max(values)
+    extreme: float = min(values) if name == "min" else max(values)
+    return extreme

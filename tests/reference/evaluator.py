@@ -1,7 +1,7 @@
 """The reference evaluator: the oracle that every other evaluator is held to.
 
-It keeps every accepted event of every user, computes membership from scratch at every instant at which it may change,
-and writes the differences. It reads the raw definitions document and imports nothing of Usher.
+It keeps every accepted event of every user, computes membership from scratch at every instant that may change
+it, and writes the differences. It reads the raw definitions document and imports nothing of Usher.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Traits = Mapping[str, "Sequence[Row] | pa.Table"]
 
 
 class ReferenceEvaluator:
-    """One evaluator under `document`, published at `clock` (ms), with the snapshots that hold from before it."""
+    """One evaluator under `document`, published at `clock` (ms), with the snapshots that already hold."""
 
     def __init__(self, document: Row, traits: Traits, clock: int) -> None:
         self.clock = clock
@@ -49,7 +49,7 @@ class ReferenceEvaluator:
         return dict(self._admission.invalid_values)
 
     def event(self, row: Row, received_ms: int | None = None) -> str | None:
-        """Take a row; gives the reason of its rejection. Live, `received_ms` is stamped; in replay the row says it."""
+        """Take a row; gives the reason of its rejection. Live, `received_ms` is stamped on it."""
         time = row_time(row) if received_ms is None else received_ms
         if time is not None:
             self.clock = max(self.clock, time)  # "Every row moves the clock, accepted or not"
@@ -78,7 +78,7 @@ class ReferenceEvaluator:
             self._settle(user, self.clock, "traits")
 
     def publish(self, document: Row, now_ms: int | None = None) -> None:
-        """New definitions: what it would be had they always been there; only the difference, cause `definition`."""
+        """New definitions, as if they had always been there: only the difference, cause `definition`."""
         self.advance(self.clock if now_ms is None else now_ms)
         members = {identity: user.members for identity, user in self._users.items()}
         self._users = {}
@@ -111,8 +111,9 @@ class ReferenceEvaluator:
                 user.traits = None
         for row in rows:
             key = row[model["primary_key"]]
-            key = key if isinstance(key, str) else number_text(key)
-            self._user(parent, key).traits = {
+            text = key if isinstance(key, str) else number_text(key)
+            assert text is not None, row
+            self._user(parent, text).traits = {
                 name: coerce(row.get(name), column["type"]) for name, column in columns.items()
             }
 
@@ -194,7 +195,7 @@ def ordered(transitions: Iterable[Transition]) -> list[Transition]:
 
 
 def without_instant_pairs(transitions: Iterable[Transition]) -> list[Transition]:
-    """Drop pairs that enter and exit (or exit and enter) at one instant: only the net of an instant is kept."""
+    """Drop pairs that enter and exit (or exit and enter) at one instant: its net is kept."""
     kept: dict[tuple[str, str, int], list[Transition]] = {}
     for each in ordered(transitions):
         instant = kept.setdefault((each["audience_id"], each["user_id"], each["at"]), [])

@@ -14,8 +14,8 @@ from tests.reference.values import MISSING, coerce, duration_ms, read_timestamp
 #: A negated operator is the exact complement of its positive one: TRUE for a missing value.
 NEGATED = {"ne": "eq", "not_in": "in", "not_contains": "contains", "not_has": "has"}
 PLAIN = (
-    "is_set", "eq", "in", "contains", "starts_with", "ends_with", "matches", "gt", "gte", "lt", "lte", "between",
-    "within_last", "more_than_ago", "within_next", "has", "has_any", "has_all",
+    "is_set", "eq", "in", "contains", "starts_with", "ends_with", "matches", "gt", "gte", "lt", "lte",
+    "between", "within_last", "more_than_ago", "within_next", "has", "has_any", "has_all",
 )  # fmt: skip
 OPERATORS = (*PLAIN, *NEGATED)
 TIME_RELATIVE = ("within_last", "more_than_ago", "within_next")
@@ -32,7 +32,7 @@ def holds(node: Mapping[str, Any], value: Any, declared: str, t: int) -> bool:
     op = operator_of(node)
     operand = node[op]
     if op == "is_set":
-        return (value is not MISSING) == operand
+        return bool((value is not MISSING) == operand)
     if op in NEGATED:
         return not _positive(NEGATED[op], operand, value, declared, bool(node.get("ignore_case")), t)
     return _positive(op, operand, value, declared, bool(node.get("ignore_case")), t)
