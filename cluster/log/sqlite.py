@@ -24,7 +24,7 @@ from cluster.log.records import ENTRY_KINDS, LASTING_KINDS, NO_META, Entry, Entr
 _SCHEMA_VERSION: Final = 1
 #: Entries a read fetches at once: 16 batches of 500 KB are 8 MB.
 _ENTRIES_A_READ: Final = 16
-#: Entries (or blocks) a trim deletes in one transaction: 15 ms for batches of 500 KB, so that commits wait no longer.
+#: Entries (or blocks) a trim deletes in one transaction: commits wait 15 ms for batches of 500 KB.
 _ROWS_A_TRIM: Final = 16
 #: Pages given back to the disk in one transaction, once more than half of the file is unused.
 _PAGES_A_VACUUM: Final = 64

@@ -1,8 +1,8 @@
 """The data dir: the names of the files in it, and who owns it.
 
 One run owns a data dir at a time. The lock keeps a second run out; the epoch, one more at each opening, lets
-files refuse what an orphan of a killed run still tries to write (the lock dies with its process, an orphan need
-not).
+files refuse what an orphan of a killed run still tries to write (the lock dies with its process, an orphan may
+live on).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Final
 
 from cluster.errors import DataDirError
+from cluster.log.durable_files import replace_durably
 
 _WRITABLE: Final = "Give this user write access to it and room on its disk, or use another --data-dir."
 
@@ -137,31 +138,6 @@ class OwnedDataDir:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def replace_durably(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Write a small file: after a crash it holds the old content or the new, whole. Raises `OSError`."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames and removals in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _unwritable(path: Path, error: Exception) -> DataDirError:

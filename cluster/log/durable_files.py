@@ -1,0 +1,44 @@
+"""Writing whole files so that a crash leaves the old one or the new one, never half of either."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+
+def replace_durably(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Write a small file: after a crash it holds the old content or the new, whole. Raises `OSError`."""
+    with replacing(path, mode) as file:
+        file.write(content)
+
+
+@contextmanager
+def replacing(path: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
+    """Give a file to write to, which becomes `path` durably at the end; on an error `path` stays as it was.
+
+    Raises `OSError`. The file is written beside, hidden; one that a crash leaves there is overwritten or ignored.
+    """
+    beside = path.with_name(f".{path.name}.tmp")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and removals in a folder durable. Raises `OSError`."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
