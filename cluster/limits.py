@@ -30,6 +30,34 @@ EVALUATOR_BATCHES_WAITING_MAX: Final = 256
 #: What a refused sender is told to wait.
 RETRY_AFTER_MS: Final = 1_000
 
+# --- HTTP edge -----------------------------------------------------------------------------------
+#: A request line or one header line in bytes: a 1 KiB user id percent-encoded, with room for long tokens.
+HTTP_LINE_BYTES_MAX: Final = 20 * 1024
+#: A body that is not an event request (definitions, look-ups), in bytes.
+DOCUMENT_BYTES_MAX: Final = 4 * 1024 * 1024
+#: How long a request body may take to arrive.
+BODY_WAIT_MS: Final = 30_000
+#: An idle connection is closed after this: longer than the usual 60 s of a proxy.
+KEEPALIVE_MS: Final = 75_000
+#: How long the acceptor waits for a connection's first bytes before it serves it itself.
+PEEK_WAIT_MS: Final = 5_000
+#: Connections that may wait for their first bytes; one more is served at once without a look.
+PEEK_CONNECTIONS_MAX: Final = 1_024
+#: Distinct request heads the fast membership path remembers (each below 4 KB).
+FAST_HEADS_MAX: Final = 1_024
+#: How long the edge's question for a newer cluster state stays open, and its pause after a failure.
+EDGE_STATE_WAIT_MS: Final = 20_000
+EDGE_STATE_RETRY_MS: Final = 500
+#: How often one batch is decoded anew because definitions changed, and how long it waits for the newer ones.
+STALE_TRIES_MAX: Final = 3
+STALE_WAIT_MS: Final = 5_000
+#: Members in one page.
+MEMBERS_PAGE_DEFAULT: Final = 1_000
+MEMBERS_PAGE_MAX: Final = 10_000
+#: Rows of a sync log or of dead letters in one answer.
+SYNC_ROWS_DEFAULT: Final = 100
+SYNC_ROWS_MAX: Final = 1_000
+
 # --- evaluation ----------------------------------------------------------------------------------
 #: Virtual partitions unless settings say otherwise.
 PARTITIONS_DEFAULT: Final = 64
