@@ -88,7 +88,7 @@ class Log(Protocol):
         ...
 
     def size_bytes(self) -> int:
-        """Give the bytes in use; room freed by trimming and not yet reused does not count."""
+        """Give the bytes in use; freed room and the bounded write-ahead file do not count."""
         ...
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ def replace_durably(path: Path, content: bytes, mode: int = 0o600) -> None:
 def replacing(path: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
     """Give a file to write to, which becomes `path` durably at the end; on an error `path` stays as it was.
 
-    Raises `OSError`. The file is written beside, hidden; one that a crash leaves there is overwritten or ignored.
+    Raises `OSError`. It is written beside, hidden; one that a crash leaves there is overwritten next time.
     """
     beside = path.with_name(f".{path.name}.tmp")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)

@@ -122,9 +122,7 @@ class EvaluatorLog:
             if not first:
                 return
             after_seq = max(after_seq, first[0][0] - 1)
-        query = (
-            f"SELECT {_ENTRY} FROM entries WHERE seq > ? AND ({wanted}) ORDER BY seq LIMIT {_ENTRIES_A_READ}"
-        )
+        query = f"SELECT {_ENTRY} FROM entries WHERE seq > ? AND ({wanted}) ORDER BY seq LIMIT {_ENTRIES_A_READ}"
         while rows := self._read(query, (after_seq,)):
             yield from map(self._entry, rows)
             after_seq = rows[-1][0]
@@ -162,8 +160,7 @@ class EvaluatorLog:
             # The block that holds seq + 1 is the one with the greatest first_seq at or below it.
             start = "SELECT COALESCE(MAX(first_seq), 0) FROM transitions WHERE first_seq <= ?1 + 1"
             query = (
-                f"SELECT {_BLOCK} FROM transitions WHERE last_seq > ?1 AND first_seq >= ({start}) "
-                "ORDER BY first_seq"
+                f"SELECT {_BLOCK} FROM transitions WHERE last_seq > ?1 AND first_seq >= ({start}) ORDER BY first_seq"
             )
             for row in connection.execute(query, (seq,)):
                 if limit <= 0:
@@ -215,9 +212,8 @@ class EvaluatorLog:
     def size_bytes(self) -> int:
         """See `Log.size_bytes`."""
         names = ("page_count", "freelist_count", "page_size")
-        pages, unused, page_bytes = (self._read(f"PRAGMA {name}")[0][0] for name in names)
-        wal = self._path.with_name(self._path.name + "-wal")
-        return int((pages - unused) * page_bytes) + (wal.stat().st_size if wal.exists() else 0)
+        pages, unused, page_bytes = (int(self._read(f"PRAGMA {name}")[0][0]) for name in names)
+        return (pages - unused) * page_bytes
 
     def close(self) -> None:
         """See `Log.close`. Nobody may be reading or writing any more."""

@@ -1,8 +1,8 @@
 """The data dir: the names of the files in it, and who owns it.
 
 One run owns a data dir at a time. The lock keeps a second run out; the epoch, one more at each opening, lets
-files refuse what an orphan of a killed run still tries to write (the lock dies with its process, an orphan may
-live on).
+files refuse what an orphan of a killed run still tries to write: the lock dies with its process, an orphan
+may live on.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Laws of the logs: what was acknowledged is there, whole, and nothing else is."""
