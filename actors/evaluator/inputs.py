@@ -1,0 +1,147 @@
+"""Hits as the kernels take them: numpy columns, keys and message ids as Arrow buffers, match bits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from actors.evaluator.filters import match_bits
+from actors.evaluator.layout import I16, I32, I64, NEVER_BEFORE, U8, U64
+from actors.evaluator.program import Program
+from cluster.definitions.model import Filter
+
+#: Hits worked off by one kernel call: bounds the room that must be made before it.
+SLICE_HITS = 16_384
+
+
+
+@dataclass(frozen=True, slots=True)
+class HitColumns:
+    """A slice of hits; arrays of one length. `order` gives each one's place in the batch it came from."""
+
+    order: I64
+    rows: I32
+    models: I16
+    clocks: I64
+    times: I64
+    timed: U8
+    relative: U8
+    sources: I16
+    key_offsets: I32
+    key_data: U8
+    message_offsets: I32
+    message_data: U8
+    message_valid: U8
+    masks: U64
+
+    def __len__(self) -> int:
+        """Give the number of hits."""
+        return len(self.rows)
+
+
+def string_buffers(column: pa.Array) -> tuple[I32, U8]:
+    """Give the offsets and bytes of a string column without copying where its layout allows."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if column.type != pa.string():
+        column = column.cast(pa.string())
+    _, offsets, data = column.buffers()
+    starts = np.frombuffer(offsets, np.int32)[column.offset : column.offset + len(column) + 1]
+    if len(starts) == 0:
+        starts = np.zeros(1, np.int32)
+    content = np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(1, np.uint8)
+    return starts, content
+
+
+def _integers(column: pa.Array, kind: type[np.generic], missing: int = 0) -> np.ndarray:
+    if column.null_count:
+        column = column.fill_null(missing)
+    return np.asarray(column.to_numpy(zero_copy_only=False)).astype(kind, copy=False)
+
+
+def _valid(column: pa.Array) -> U8:
+    if column.null_count == 0:
+        return np.ones(len(column), np.uint8)
+    return np.asarray(column.is_valid().to_numpy(zero_copy_only=False)).astype(np.uint8)
+
+
+def slices(hits: pa.RecordBatch, most: int = SLICE_HITS) -> list[pa.RecordBatch]:
+    """Cut hits into slices, never between two hits of one row (they may be one step)."""
+    if hits.num_rows <= most:
+        return [hits] if hits.num_rows else []
+    rows = np.asarray(hits.column("row"))
+    result = []
+    start = 0
+    while start < len(rows):
+        stop = min(start + most, len(rows))
+        while stop < len(rows) and rows[stop] == rows[stop - 1]:
+            stop += 1
+        result.append(hits.slice(start, stop - start))
+        start = stop
+    return result
+
+
+def read_hits(hits: pa.RecordBatch, program: Program, filters: list[list[Filter | None]], now_ms: int) -> HitColumns:
+    """Turn Arrow hits into columns. Where one row has several hits, those of one key are brought together."""
+    order = np.arange(hits.num_rows, dtype=np.int64)
+    rows = _integers(hits.column("row"), np.int32)
+    if len(rows) > 1 and bool((rows[1:] == rows[:-1]).any()):
+        codes = np.asarray(hits.column("key").dictionary_encode().indices)
+        order = np.lexsort((np.asarray(hits.column("model")), codes, rows))
+        hits = hits.take(pa.array(order))
+        rows = rows[order]
+    models = _integers(hits.column("model"), np.int16)
+    key_offsets, key_data = string_buffers(hits.column("key"))
+    messages = hits.column("message_id")
+    message_offsets, message_data = string_buffers(messages)
+    return HitColumns(
+        order=order,
+        rows=rows,
+        models=models,
+        clocks=_integers(hits.column("clock_ms"), np.int64, now_ms),
+        times=_integers(hits.column("ts_ms"), np.int64, NEVER_BEFORE),
+        timed=_valid(hits.column("ts_ms")),
+        relative=_integers(hits.column("ts_relative"), np.uint8),
+        sources=_integers(hits.column("source"), np.int16, -1),
+        key_offsets=key_offsets,
+        key_data=key_data,
+        message_offsets=message_offsets,
+        message_data=message_data,
+        message_valid=_valid(messages),
+        masks=_masks(hits, program, filters, models),
+    )
+
+
+def _masks(
+    hits: pa.RecordBatch, program: Program, filters: list[list[Filter | None]], models: I16
+) -> U64:
+    """Match bits of each hit over the rings of its model."""
+    words = max(1, -(-max((len(f) for f in filters), default=0) // 64))
+    masks = np.zeros((len(models), words), np.uint64)
+    places = {key: f"c{i}" for i, key in enumerate(plan_columns(program))}
+    for model in np.unique(models):
+        if not filters[model]:
+            continue
+        chosen = np.flatnonzero(models == model)
+        part = hits if len(chosen) == len(models) else None
+        columns = {}
+        for name, column in program.models[model].columns.items():
+            whole = hits.column(places[column.path, column.type])
+            columns[name] = whole if part is not None else whole.take(pa.array(chosen))
+        bits = match_bits(columns, len(chosen), filters[model], words)
+        if part is not None:
+            masks = bits
+        else:
+            masks[chosen] = bits
+    return masks
+
+
+def plan_columns(program: Program) -> list[tuple[tuple[str, ...], str]]:
+    """Give the distinct (path, type) pairs in the order of the event plan's columns `c0`, `c1`, ..."""
+    return list(
+        dict.fromkeys(
+            (column.path, column.type) for model in program.models for column in model.columns.values()
+        )
+    )

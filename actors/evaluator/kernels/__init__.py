@@ -1,0 +1,1 @@
+"""The numba loops of the evaluator: GIL released, compiled once and cached."""

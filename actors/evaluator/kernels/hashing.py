@@ -1,0 +1,182 @@
+"""Hashing of bytes, and the exact table from user keys to slots.
+
+The hash is seeded by the shell (a sender cannot choose keys that collide); results never depend on it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from actors.evaluator.layout import (
+    DUE,
+    FIRST_WORD,
+    I32,
+    I64,
+    LAST_AT,
+    LAST_TS,
+    NEVER,
+    NEVER_BEFORE,
+    PRESENCE_DUE,
+    S_KEY_TOP,
+    S_USERS,
+    U8,
+    U64,
+    ProgramArrays,
+    StateArrays,
+)
+
+_K0 = np.uint64(0x9E3779B97F4A7C15)
+_K1 = np.uint64(0xBF58476D1CE4E5B9)
+_K2 = np.uint64(0x94D049BB133111EB)
+_S30 = np.uint64(30)
+_S27 = np.uint64(27)
+_S31 = np.uint64(31)
+_S32 = np.uint64(32)
+_S8 = np.uint64(8)
+_LOW = np.uint64(0xFFFFFFFF)
+
+
+@njit(cache=True, nogil=True)
+def mix(value: np.uint64) -> np.uint64:
+    """Spread a word over all bits (the finaliser of splitmix64)."""
+    value = (value ^ (value >> _S30)) * _K1
+    value = (value ^ (value >> _S27)) * _K2
+    return value ^ (value >> _S31)
+
+
+@njit(cache=True, nogil=True)
+def hash_bytes(data: U8, start: int, length: int, seed: np.uint64) -> np.uint64:
+    """Hash `data[start:start + length]`; O(length / 8) multiplications."""
+    result = mix(seed ^ (np.uint64(length) * _K0))
+    position = start
+    end = start + length
+    while position + 8 <= end:
+        word = np.uint64(0)
+        for i in range(8):
+            word |= np.uint64(data[position + i]) << np.uint64(8 * i)
+        result = mix(result ^ word) + _K0
+        position += 8
+    if position < end:
+        word = np.uint64(0)
+        shift = np.uint64(0)
+        while position < end:
+            word |= np.uint64(data[position]) << shift
+            shift += _S8
+            position += 1
+        result = mix(result ^ word) + _K0
+    return mix(result)
+
+
+@njit(cache=True, nogil=True)
+def find_user(s: StateArrays, parent: int, data: U8, start: int, length: int, hashed: np.uint64) -> int:
+    """Give the slot of a key, or -1. Exact: bytes are compared."""
+    mask = s.key_table.size - 1
+    tag = hashed & ~_LOW
+    place = np.int64(hashed & np.uint64(mask))
+    while True:
+        entry = s.key_table[place]
+        if entry == np.uint64(0):
+            return -1
+        if (entry & ~_LOW) == tag:
+            slot = np.int64(entry & _LOW) - 1
+            if s.user_parent[slot] == parent and s.key_length[slot] == length:
+                at = s.key_start[slot]
+                same = True
+                for i in range(length):
+                    if s.key_bytes[at + i] != data[start + i]:
+                        same = False
+                        break
+                if same:
+                    return slot
+        place = (place + 1) & mask
+
+
+@njit(cache=True, nogil=True)
+def _new_user(
+    p: ProgramArrays, s: StateArrays, parent: int, data: U8, start: int, length: int, hashed: np.uint64
+) -> int:
+    slot = s.scalars[S_USERS]
+    top = s.scalars[S_KEY_TOP]
+    for i in range(length):
+        s.key_bytes[top + i] = data[start + i]
+    s.key_start[slot] = top
+    s.key_length[slot] = length
+    s.user_parent[slot] = parent
+    s.user_hash[slot] = hashed
+    row = s.users[slot]
+    row[:] = 0
+    row[LAST_TS] = NEVER_BEFORE
+    row[DUE] = NEVER
+    row[LAST_AT] = NEVER_BEFORE
+    row[PRESENCE_DUE] = NEVER
+    for w in range(p.shape[0]):
+        s.words[slot, FIRST_WORD + w] = p.default_words[parent, w]
+    s.scalars[S_KEY_TOP] = top + length
+    s.scalars[S_USERS] = slot + 1
+    mask = s.key_table.size - 1
+    place = np.int64(hashed & np.uint64(mask))
+    while s.key_table[place] != np.uint64(0):
+        place = (place + 1) & mask
+    s.key_table[place] = (hashed & ~_LOW) | np.uint64(slot + 1)
+    return slot
+
+
+@njit(cache=True, nogil=True)
+def encode_keys(
+    p: ProgramArrays,
+    s: StateArrays,
+    parents: I32,
+    offsets: I32,
+    data: U8,
+    seed: np.uint64,
+    slots: I32,
+    hashes: U64,
+) -> None:
+    """Give each key its slot, making new ones. The caller made room (users, key bytes, table at most half full).
+
+    `offsets` and `data` are an Arrow string column's buffers; `slots` and `hashes` are written, one per key.
+    """
+    for i in range(slots.size):
+        start = offsets[i]
+        length = offsets[i + 1] - start
+        hashed = hash_bytes(data, start, length, seed ^ np.uint64(parents[i]))
+        slot = find_user(s, parents[i], data, start, length, hashed)
+        if slot < 0:
+            slot = _new_user(p, s, parents[i], data, start, length, hashed)
+        slots[i] = slot
+        hashes[i] = hashed
+
+
+@njit(cache=True, nogil=True)
+def rebuild_table(hashes: U64, users: int, table: U64) -> None:
+    """Fill an empty, larger table from the users' hashes."""
+    mask = table.size - 1
+    for slot in range(users):
+        hashed = hashes[slot]
+        place = np.int64(hashed & np.uint64(mask))
+        while table[place] != np.uint64(0):
+            place = (place + 1) & mask
+        table[place] = (hashed & ~_LOW) | np.uint64(slot + 1)
+
+
+@njit(cache=True, nogil=True)
+def gather_keys(slots: I32, key_start: I64, key_length: I32, key_bytes: U8, offsets: I32, data: U8) -> None:
+    """Write the keys of `slots` as an Arrow string column (`offsets` already filled from the lengths)."""
+    for i in range(slots.size):
+        at = key_start[slots[i]]
+        to = offsets[i]
+        for j in range(key_length[slots[i]]):
+            data[to + j] = key_bytes[at + j]
+
+
+@njit(cache=True, nogil=True)
+def find_keys(s: StateArrays, parent: int, offsets: I32, data: U8, seed: np.uint64) -> I32:
+    """Give the slot of each key of a parent, -1 where it has none."""
+    result = np.empty(offsets.size - 1, np.int32)
+    for i in range(result.size):
+        start = offsets[i]
+        length = offsets[i + 1] - start
+        hashed = hash_bytes(data, start, length, seed ^ np.uint64(parent))
+        result[i] = find_user(s, parent, data, start, length, hashed)
+    return result

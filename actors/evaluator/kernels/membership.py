@@ -1,0 +1,180 @@
+"""From leaf flips to transitions: which audiences to look at again, what they say now, what is emitted.
+
+The laws: membership is evaluated once per user and instant (semantics.md §3); kinds alternate because a transition is emitted only where
+the membership bit differs; `n` counts the transitions of this user and audience at the same `at`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from actors.evaluator.layout import (
+    ALIVE,
+    BLOCK_DUE,
+    DUE,
+    FIRST_WORD,
+    FLAGS,
+    LAST_AT,
+    LAST_TR,
+    NEVER,
+    OP_AND,
+    OP_NOT,
+    OP_OR,
+    OP_TRUE,
+    PRESENCE_DUE,
+    S_DIRTY,
+    S_INSTANT_AT,
+    S_INSTANT_LEN,
+    S_OUT,
+    S_STAMP,
+    S_TOUCHED,
+    ProgramArrays,
+    StateArrays,
+)
+
+_ONE = np.uint64(1)
+_ZERO = np.uint64(0)
+
+
+@njit(cache=True, nogil=True)
+def touch(s: StateArrays, user: int) -> None:
+    """Note that the user's row changed, for the publication of membership."""
+    if s.touched_stamp[user] == 0:
+        s.touched_stamp[user] = 1
+        s.touched[s.scalars[S_TOUCHED]] = user
+        s.scalars[S_TOUCHED] += 1
+
+
+@njit(cache=True, nogil=True)
+def begin(s: StateArrays) -> None:
+    """Start a new collection of dirty audiences."""
+    s.scalars[S_STAMP] += 1
+    s.scalars[S_DIRTY] = 0
+
+
+@njit(cache=True, nogil=True)
+def mark_audience(s: StateArrays, audience: int) -> None:
+    """Note an audience to evaluate, once."""
+    if s.audience_stamp[audience] != s.scalars[S_STAMP]:
+        s.audience_stamp[audience] = s.scalars[S_STAMP]
+        s.dirty[s.scalars[S_DIRTY]] = audience
+        s.scalars[S_DIRTY] += 1
+
+
+@njit(cache=True, nogil=True)
+def mark_leaf(p: ProgramArrays, s: StateArrays, leaf: int) -> None:
+    """Note the audiences that read a leaf."""
+    for i in range(p.leaf_audiences[leaf], p.leaf_audiences[leaf + 1]):
+        mark_audience(s, p.leaf_audience[i])
+
+
+@njit(cache=True, nogil=True)
+def mark_defaults(p: ProgramArrays, s: StateArrays, parent: int) -> None:
+    """Note the audiences that are true for a user of whom nothing is known (trait-only, `not`-only)."""
+    for i in range(p.default_audiences[parent], p.default_audiences[parent + 1]):
+        mark_audience(s, p.default_audience[i])
+
+
+@njit(cache=True, nogil=True)
+def mark_parent(p: ProgramArrays, s: StateArrays, parent: int) -> None:
+    """Note all audiences of a parent."""
+    for i in range(p.parent_audiences[parent], p.parent_audiences[parent + 1]):
+        mark_audience(s, p.parent_audience[i])
+
+
+@njit(cache=True, nogil=True)
+def evaluate(p: ProgramArrays, s: StateArrays, user: int, audience: int) -> bool:
+    """Run one audience's postfix program on the user's leaf truths; O(its nodes)."""
+    if (s.users[user, FLAGS] & ALIVE) == 0:
+        return False
+    stack = _ZERO
+    for i in range(p.audience_code[audience], p.audience_code[audience + 1]):
+        code = p.code[i]
+        if code >= 0:
+            bit = (s.words[user, FIRST_WORD + (code >> 6)] >> np.uint64(code & 63)) & _ONE
+            stack = (stack << _ONE) | bit
+        elif code == OP_AND:
+            stack = (stack >> _ONE) & (stack | ~_ONE)
+        elif code == OP_OR:
+            stack = (stack >> _ONE) | (stack & _ONE)
+        elif code == OP_NOT:
+            stack ^= _ONE
+        elif code == OP_TRUE:
+            stack = (stack << _ONE) | _ONE
+        else:
+            stack = stack << _ONE
+    return (stack & _ONE) == _ONE
+
+
+@njit(cache=True, nogil=True)
+def _emit(s: StateArrays, user: int, audience: int, entered: bool, at: int, cause: int) -> None:
+    row = s.users[user]
+    if s.scalars[S_INSTANT_AT] != at:
+        s.scalars[S_INSTANT_AT] = at
+        s.scalars[S_INSTANT_LEN] = 0
+    n = 0
+    previous = -1
+    if row[LAST_AT] == at:
+        previous = row[LAST_TR]
+        look = previous
+        while look >= 0:
+            if s.instant_audience[look] == audience:
+                n = s.instant_n[look] + 1
+                break
+            look = s.instant_previous[look]
+    place = s.scalars[S_INSTANT_LEN]
+    s.instant_audience[place] = audience
+    s.instant_n[place] = n
+    s.instant_previous[place] = previous
+    s.scalars[S_INSTANT_LEN] = place + 1
+    row[LAST_AT] = at
+    row[LAST_TR] = place
+    out = s.scalars[S_OUT]
+    s.out_user[out] = user
+    s.out_audience[out] = audience
+    s.out_at[out] = at
+    s.out_n[out] = n
+    s.out_kind[out] = 1 if entered else 0
+    s.out_cause[out] = cause
+    s.scalars[S_OUT] = out + 1
+
+
+@njit(cache=True, nogil=True)
+def settle(p: ProgramArrays, s: StateArrays, user: int, at: int, cause: int) -> None:
+    """Evaluate the dirty audiences of a user at one instant and emit what changed."""
+    first = p.shape[3]
+    for i in range(s.scalars[S_DIRTY]):
+        audience = s.dirty[i]
+        word = first + (audience >> 6)
+        bit = np.uint64(audience & 63)
+        was = ((s.words[user, word] >> bit) & _ONE) == _ONE
+        now = evaluate(p, s, user, audience)
+        if now != was:
+            s.words[user, word] ^= _ONE << bit
+            _emit(s, user, audience, now, at, cause)
+
+
+@njit(cache=True, nogil=True)
+def has_room(p: ProgramArrays, s: StateArrays, parent: int) -> bool:
+    """Say whether one more evaluation of a user fits the output and instant buffers."""
+    most = p.parent_audiences[parent + 1] - p.parent_audiences[parent]
+    return (
+        s.scalars[S_OUT] + most <= s.out_user.size
+        and s.scalars[S_INSTANT_LEN] + most <= s.instant_audience.size
+    )
+
+
+@njit(cache=True, nogil=True)
+def refresh_due(p: ProgramArrays, s: StateArrays, user: int) -> None:
+    """Compute the user's DUE again: the least of what is armed for it."""
+    row = s.users[user]
+    least = row[PRESENCE_DUE]
+    first = p.shape[4]
+    for m in range(p.shape[2]):
+        block = row[first + m]
+        if block != 0 and s.arena[block + BLOCK_DUE] < least:
+            least = s.arena[block + BLOCK_DUE]
+    row[DUE] = least if least < NEVER else NEVER
+
+

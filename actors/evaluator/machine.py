@@ -1,0 +1,462 @@
+"""The evaluator's core: hits, ticks, trait snapshots and definitions in; transitions out. Deterministic.
+
+Only this file moves an evaluator's state. It never reads a clock: time is what its inputs say, and its own clock never goes back
+(semantics.md §3). The same machine runs in the cluster, in `usher replay`, in the tests and in the benchmarks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+
+from actors.evaluator.compiling import compile_program
+from actors.evaluator.difference import difference
+from actors.evaluator.filters import evaluate_test
+from actors.evaluator.inputs import HitColumns, read_hits, slices, string_buffers
+from actors.evaluator.kernels.blocks import advance
+from actors.evaluator.kernels.dedup import hash_messages, purge
+from actors.evaluator.kernels.events import apply_hits, words_needed
+from actors.evaluator.kernels.hashing import encode_keys, find_keys, find_user, gather_keys, hash_bytes
+from actors.evaluator.kernels.loading import apply_snapshot, finish_loading, retire_missing
+from actors.evaluator.kernels.wheel import earliest
+from actors.evaluator.layout import (
+    I32,
+    LAST_AT,
+    LAST_TR,
+    NEED_ROOM,
+    S_ALIVE,
+    S_BLOCKS,
+    S_CLOCK,
+    S_DEDUP_COUNT,
+    S_DEDUP_EVICTED,
+    S_DEDUP_HORIZON_FROM,
+    S_INSTANT_AT,
+    S_INSTANT_LEN,
+    S_NODES,
+    S_OUT,
+    S_TOUCHED,
+    S_USERS,
+    S_WHEEL,
+    U64,
+    StateArrays,
+)
+from actors.evaluator.program import Program
+from actors.evaluator.results import BatchResult, Transitions, joined, table_of
+from actors.evaluator.state import (
+    new_state,
+    state_bytes,
+    with_block_room,
+    with_dedup_room,
+    with_instant_room,
+    with_timer_room,
+    with_user_room,
+)
+from cluster.definitions.model import Published
+from cluster.model.partitions import partitions_of
+
+#: Pairs (user key, audience id) -> n: the transitions already made at the machine's present instant.
+InstantCounts = dict[tuple[str, str, str], int]
+
+
+class EvaluatorMachine:
+    """One evaluator's state and every rule that moves it.
+
+    `seed` only spreads hashes (a sender cannot choose keys that collide); no result depends on it.
+    """
+
+    def __init__(self, published: Published, *, clock_ms: int = 0, seed: int = 0) -> None:
+        self.program: Program = compile_program(published)
+        self._arrays = self.program.arrays
+        self._filters = self.program.model_rings
+        self._seed = np.uint64(seed & (2**64 - 1))
+        self._state = new_state(self._arrays)
+        self._parts: list[Transitions] = []
+        #: partition of each user slot, computed once per new user
+        self._partitions = np.zeros(0, np.int16)
+        settings = published.definitions.settings
+        self._horizon_ms = settings.dedup_horizon_ms
+        self._ids_max = settings.dedup_ids_max
+        self._partition_count = settings.partitions
+        self._state.scalars[S_CLOCK] = clock_ms
+        self._state.scalars[S_WHEEL] = clock_ms + 1 if clock_ms else 0
+
+    # --- inputs ----------------------------------------------------------------------------------
+
+    @property
+    def clock_ms(self) -> int:
+        """The clock: the largest time that an input has had."""
+        return int(self._state.scalars[S_CLOCK])
+
+    def handle_batch(self, hits: pa.RecordBatch, now_ms: int, end_clock_ms: int | None = None) -> BatchResult:
+        """Apply a batch (docs/architecture.md §2) received at `now_ms`; replay gives each hit's own clock in it.
+
+        `end_clock_ms` is the clock after the batch's last row where that row has no hit. All changes due up
+        to the end are made, before and after.
+        """
+        outcomes = np.zeros(hits.num_rows, np.uint8)
+        for part, start in _with_starts(slices(hits)):
+            columns = read_hits(part, self.program, self._filters, now_ms)
+            done = self._apply(columns, live=True)
+            outcomes[start + columns.order] = done
+        end = max(now_ms if end_clock_ms is None else end_clock_ms, self.clock_ms)
+        self._advance(end)
+        return BatchResult(outcomes, self._take(), self.clock_ms)
+
+    def tick(self, now_ms: int) -> Transitions:
+        """Make every change due at or before `now_ms`."""
+        self._advance(max(now_ms, self.clock_ms))
+        return self._take()
+
+    def apply_traits(self, parent: str, snapshot: pa.Table, now_ms: int) -> Transitions:
+        """Take a snapshot whole (docs/architecture.md §5), as a difference; transitions have cause `traits`."""
+        self._advance(max(now_ms, self.clock_ms))
+        self._take_snapshot(parent, snapshot, live=True)
+        return self._take()
+
+    def publish(
+        self,
+        published: Published,
+        retained: Iterable[pa.RecordBatch],
+        snapshots: dict[str, pa.Table],
+        now_ms: int,
+    ) -> tuple[EvaluatorMachine, pa.RecordBatch, pa.RecordBatch]:
+        """Give a new machine under new definitions, and two tables of transitions.
+
+        The first holds what was still due under the old definitions, the second the difference (cause `definition`).
+        `retained` are the logged batches decoded under the new definitions, in order, each hit with its `clock_ms`.
+        This machine is left as it was after working off what was due: throw it away once the new one is in
+        force.
+        """
+        due = self.tick(now_ms)
+        before = self.transitions_table(due)
+        clock_ms = self.clock_ms
+        fresh = EvaluatorMachine(published, clock_ms=0, seed=int(self._seed))
+        fresh.load(retained, snapshots, clock_ms)
+        return fresh, before, fresh.difference_from(self)
+
+    # --- loading retained events -------------------------------------------------------------------
+
+    def load(
+        self, retained: Iterable[pa.RecordBatch], snapshots: dict[str, pa.Table], clock_ms: int
+    ) -> None:
+        """Fill an empty machine silently: afterwards membership is what it would be had it seen everything live."""
+        for hits in retained:
+            for part in slices(hits):
+                self._apply(read_hits(part, self.program, self._filters, 0), live=False)
+        for parent, snapshot in snapshots.items():
+            if parent in self.program.parents:
+                self._take_snapshot(parent, snapshot, live=False)
+        scalars = self._state.scalars
+        scalars[S_CLOCK] = max(clock_ms, self.clock_ms)
+        scalars[S_WHEEL] = self.clock_ms + 1
+        users = int(scalars[S_USERS])
+        self._state = with_timer_room(self._state, users + int(scalars[S_BLOCKS]) + 1)
+        self._state.touched_stamp[:] = 0
+        scalars[S_TOUCHED] = 0
+        finish_loading(self._arrays, self._state, self.clock_ms)
+
+    def difference_from(self, old: EvaluatorMachine | None) -> pa.RecordBatch:
+        """Give the transitions from the old machine's membership (None: nobody's) to this one's, at this one's clock.
+
+        Continues the numbering `n` where the old one already made transitions at this instant. Removed
+        audiences' exits carry their old version.
+        """
+        return difference(old, self)
+
+    def _apply(self, columns: HitColumns, *, live: bool) -> np.ndarray:
+        """Apply one slice and give its outcomes, in the order of `columns`."""
+        count = len(columns)
+        slots, key_hashes = self._encode(columns)
+        first, second = np.zeros(count, np.uint64), np.zeros(count, np.uint64)
+        hash_messages(
+            columns.message_offsets,
+            columns.message_data,
+            columns.message_valid,
+            columns.sources,
+            key_hashes,
+            self._seed,
+            first,
+            second,
+        )
+        self._make_room(columns, slots)
+        purge(self._state, self.clock_ms - self._horizon_ms, self._ids_max, 4 * count)
+        outcomes = np.zeros(count, np.uint8)
+        done = 0
+        while done < count:
+            done = apply_hits(
+                self._arrays,
+                self._state,
+                done,
+                columns.rows,
+                columns.models,
+                slots,
+                columns.clocks,
+                columns.times,
+                columns.relative,
+                columns.timed,
+                columns.masks,
+                first,
+                second,
+                self._horizon_ms,
+                live,
+                outcomes,
+            )
+            if done < count:
+                self._flush()
+        return outcomes
+
+    def _encode(self, columns: HitColumns) -> tuple[I32, U64]:
+        """Give each hit's user slot, making users, and the hash of its key."""
+        parents = self._arrays.model_parent[columns.models]
+        return self._encode_keys(parents, columns.key_offsets, columns.key_data)
+
+    def _encode_keys(self, parents: I32, offsets: I32, data: np.ndarray) -> tuple[I32, U64]:
+        count = len(parents)
+        self._state = with_user_room(self._state, count, int(offsets[-1] - offsets[0]))
+        slots, hashes = np.zeros(count, np.int32), np.zeros(count, np.uint64)
+        encode_keys(self._arrays, self._state, parents, offsets, data, self._seed, slots, hashes)
+        return slots, hashes
+
+    def _make_room(self, columns: HitColumns, slots: I32) -> None:
+        count = len(columns)
+        self._state = with_block_room(
+            self._state, int(words_needed(self._arrays, self._state, slots, columns.models, columns.masks))
+        )
+        self._state = with_timer_room(self._state, 2 * count + 1)
+        self._state = with_dedup_room(self._state, count)
+
+    def _take_snapshot(self, parent: str, snapshot: pa.Table, *, live: bool) -> None:
+        index = self.program.parents.index(parent)
+        keys = _whole(snapshot.column("key"))
+        rows = len(keys)
+        offsets, data = string_buffers(keys)
+        slots, _ = self._encode_keys(np.full(rows, index, np.int32), offsets, data)
+        words = self._trait_words(index, snapshot)
+        self._state = with_timer_room(self._state, int(self._state.scalars[S_USERS]) + 1)
+        done = 0
+        while done < rows:
+            done = apply_snapshot(
+                self._arrays, self._state, index, slots, words, done, self.clock_ms, live
+            )
+            if done < rows:
+                self._flush()
+        at = 0
+        users = int(self._state.scalars[S_USERS])
+        while at < users:
+            at = retire_missing(self._arrays, self._state, index, at, self.clock_ms, live)
+            if at < users:
+                self._flush()
+
+    def _trait_words(self, parent: int, snapshot: pa.Table) -> U64:
+        """Give the truth of the parent's trait leaves for each row: [rows, leaf words]."""
+        words = np.zeros((snapshot.num_rows, self.program.leaf_words), np.uint64)
+        for leaf in self.program.trait_leaves[parent]:
+            truth = evaluate_test(_whole(snapshot.column(leaf.trait)), leaf.test)
+            words[truth, leaf.leaf >> 6] |= np.uint64(1 << (leaf.leaf & 63))
+        return words
+
+    def _advance(self, until_ms: int) -> None:
+        while advance(self._arrays, self._state, until_ms) == NEED_ROOM:
+            self._flush()
+        self._state.scalars[S_CLOCK] = max(until_ms, self.clock_ms)
+
+    # --- results -----------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        """Move the output columns aside, and give the instant buffers more room if they were the ones full."""
+        s = self._state
+        count = int(s.scalars[S_OUT])
+        most = len(self.program.audiences) + 1
+        if int(s.scalars[S_INSTANT_LEN]) + most > len(s.instant_audience):
+            self._state = s = with_instant_room(s, most)
+        if count:
+            self._parts.append(
+                Transitions(
+                    s.out_user[:count].copy(),
+                    s.out_audience[:count].copy(),
+                    s.out_at[:count].copy(),
+                    s.out_n[:count].copy(),
+                    s.out_kind[:count].copy(),
+                    s.out_cause[:count].copy(),
+                )
+            )
+            s.scalars[S_OUT] = 0
+
+    def _take(self) -> Transitions:
+        self._flush()
+        result = joined(self._parts)
+        self._parts = []
+        return result
+
+    def transitions_table(self, transitions: Transitions) -> pa.RecordBatch:
+        """Write transitions as Arrow (docs/architecture.md §3); about 0.1 µs each."""
+        users = self.user_keys(transitions.user)
+        return table_of(
+            transitions,
+            pa.array(self.program.audiences, pa.string()),
+            np.array(self.program.audience_versions, np.int32),
+            users,
+            self._partitions_of(transitions.user),
+        )
+
+    def user_keys(self, slots: I32) -> pa.Array:
+        """Give the keys of user slots as an Arrow string column."""
+        s = self._state
+        offsets = np.zeros(len(slots) + 1, np.int32)
+        np.cumsum(s.key_length[slots], out=offsets[1:])
+        data = np.zeros(int(offsets[-1]), np.uint8)
+        gather_keys(slots, s.key_start, s.key_length, s.key_bytes, offsets, data)
+        return pa.StringArray.from_buffers(len(slots), pa.py_buffer(offsets), pa.py_buffer(data))
+
+    def _partitions_of(self, slots: I32) -> np.ndarray:
+        known = len(self._partitions)
+        users = int(self._state.scalars[S_USERS])
+        if known < users:
+            fresh = self.user_keys(np.arange(known, users, dtype=np.int32))
+            more = np.asarray(partitions_of(fresh.cast(pa.binary()).to_pylist(), self._partition_count)).astype(np.int16)
+            self._partitions = np.concatenate([self._partitions, more])
+        return self._partitions[slots]
+
+    @property
+    def state(self) -> StateArrays:
+        """The arrays, for the publication of membership; only the machine and its parts change them."""
+        return self._state
+
+    def with_state(self, state: StateArrays) -> StateArrays:
+        """Take arrays that were given more room."""
+        self._state = state
+        return state
+
+    @property
+    def user_count(self) -> int:
+        """The number of user slots."""
+        return int(self._state.scalars[S_USERS])
+
+    def parent_of(self, audience: str) -> str:
+        """Give the parent model of an evaluated audience."""
+        return self.program.parents[int(self._arrays.audience_parent[self.program.audience_index[audience]])]
+
+    def partitions_of_keys(self, keys: pa.Array) -> np.ndarray:
+        """Give the virtual partition of each key."""
+        return np.asarray(partitions_of(keys.cast(pa.binary()).to_pylist(), self._partition_count)).astype(np.int16)
+
+    def slots_for(self, other: EvaluatorMachine) -> I32:
+        """Give this machine's slot of each of the other's users, -1 where it has none."""
+        result = np.full(other.user_count, -1, np.int32)
+        parents = {parent: i for i, parent in enumerate(self.program.parents)}
+        for index, parent in enumerate(other.program.parents):
+            if parent not in parents:
+                continue
+            users = np.flatnonzero(other.state.user_parent[: other.user_count] == index).astype(np.int32)
+            offsets, data = string_buffers(other.user_keys(users))
+            result[users] = find_keys(self._state, parents[parent], offsets, data, self._seed)
+        return result
+
+    # --- questions ---------------------------------------------------------------------------------
+
+    def next_due_ms(self) -> int:
+        """Give the earliest time at which a tick may change something (a lower bound), or layout.NEVER."""
+        return int(earliest(self._state))
+
+    def slot_of(self, parent: str, key: str) -> int:
+        """Give a user's slot, or -1."""
+        data = np.frombuffer(key.encode("utf-8", "surrogatepass") or b"\0", np.uint8)
+        length = len(key.encode("utf-8", "surrogatepass"))
+        index = self.program.parents.index(parent)
+        hashed = hash_bytes(data, 0, length, self._seed ^ np.uint64(index))
+        return int(find_user(self._state, index, data, 0, length, np.uint64(hashed)))
+
+    def is_member(self, audience: str, key: str) -> bool:
+        """Say whether a user is a member at the machine's clock; unknown users are not."""
+        index = self.program.audiences.index(audience)
+        parent = self.program.parents[self._arrays.audience_parent[index]]
+        slot = self.slot_of(parent, key)
+        return slot >= 0 and self._member_bit(slot, index)
+
+    def _member_bit(self, slot: int, audience: int) -> bool:
+        word = self._state.words[slot, int(self._arrays.shape[3]) + (audience >> 6)]
+        return bool((int(word) >> (audience & 63)) & 1)
+
+    def members(self, audience: str) -> I32:
+        """Give the slots of an audience's members, ascending."""
+        index = self.program.audiences.index(audience)
+        users = int(self._state.scalars[S_USERS])
+        column = self._state.words[:users, int(self._arrays.shape[3]) + (index >> 6)]
+        return np.flatnonzero((column >> np.uint64(index & 63)) & np.uint64(1)).astype(np.int32)
+
+    def audience_sizes(self) -> dict[str, int]:
+        """Give the number of members of each evaluated audience; O(users) each."""
+        return {audience: len(self.members(audience)) for audience in self.program.audiences}
+
+    def instant_counts(self) -> dict[tuple[str, str, str], int]:
+        """Give the latest `n` of each (parent, user key, audience id) with a transition at the present instant."""
+        s = self._state
+        if int(s.scalars[S_INSTANT_AT]) != self.clock_ms:
+            return {}
+        users = np.flatnonzero(s.users[: int(s.scalars[S_USERS]), LAST_AT] == self.clock_ms).astype(np.int32)
+        result: dict[tuple[str, str, str], int] = {}
+        for slot, key in zip(users.tolist(), self.user_keys(users).to_pylist(), strict=True):
+            parent = self.program.parents[int(s.user_parent[slot])]
+            place = int(s.users[slot, LAST_TR])
+            while place >= 0:
+                audience = self.program.audiences[int(s.instant_audience[place])]
+                result.setdefault((parent, key, audience), int(s.instant_n[place]))
+                place = int(s.instant_previous[place])
+        return result
+
+    def seed_instant(self, counts: dict[tuple[str, str, str], int]) -> None:
+        """Tell an otherwise filled machine which transitions were already made at its present instant."""
+        s = self._state = with_instant_room(self._state, len(counts) + len(self.program.audiences) + 1)
+        s.scalars[S_INSTANT_AT] = self.clock_ms
+        s.scalars[S_INSTANT_LEN] = 0
+        index = self.program.audience_index
+        for (parent, key, audience), n in counts.items():
+            slot = self.slot_of(parent, key) if parent in self.program.parents else -1
+            if slot < 0 or audience not in index:
+                continue
+            place = int(s.scalars[S_INSTANT_LEN])
+            s.instant_audience[place] = index[audience]
+            s.instant_n[place] = n
+            s.instant_previous[place] = (
+                s.users[slot, LAST_TR] if s.users[slot, LAST_AT] == self.clock_ms else -1
+            )
+            s.users[slot, LAST_AT] = self.clock_ms
+            s.users[slot, LAST_TR] = place
+            s.scalars[S_INSTANT_LEN] = place + 1
+
+    def counters(self) -> dict[str, int]:
+        """Give sizes for status and tests: users, blocks, timers, ids, bytes."""
+        scalars = self._state.scalars
+        return {
+            "users": int(scalars[S_USERS]),
+            "alive": int(scalars[S_ALIVE]),
+            "blocks": int(scalars[S_BLOCKS]),
+            "timers": int(scalars[S_NODES]),
+            "message_ids": int(scalars[S_DEDUP_COUNT]),
+            "message_ids_evicted": int(scalars[S_DEDUP_EVICTED]),
+            "state_bytes": state_bytes(self._state),
+        }
+
+    def dedup_horizon_ms(self) -> int:
+        """Give the effective horizon: shorter than configured where ids had to be evicted early."""
+        reached = self.clock_ms - int(self._state.scalars[S_DEDUP_HORIZON_FROM])
+        return min(self._horizon_ms, reached)
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    """Give a table's column as one array."""
+    combined = column.combine_chunks()
+    if isinstance(combined, pa.ChunkedArray):
+        return pa.concat_arrays(combined.chunks) if combined.num_chunks else pa.array([], column.type)
+    return combined
+
+
+def _with_starts(parts: list[pa.RecordBatch]) -> Iterable[tuple[pa.RecordBatch, int]]:
+    start = 0
+    for part in parts:
+        yield part, start
+        start += part.num_rows
+
+

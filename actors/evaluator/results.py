@@ -1,0 +1,101 @@
+"""What the machine gives back: transitions in columns, and a batch's outcomes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from actors.evaluator.layout import CAUSES, I32, I64, U8
+
+#: The Arrow schema of transitions (docs/architecture.md §3).
+TRANSITION_SCHEMA = pa.schema(
+    [
+        ("audience_id", pa.string()),
+        ("audience_version", pa.int32()),
+        ("user_id", pa.string()),
+        ("kind", pa.string()),
+        ("at", pa.int64()),
+        ("n", pa.int32()),
+        ("cause", pa.string()),
+        ("partition", pa.int16()),
+    ]
+)
+
+_KINDS = pa.array(["exited", "entered"])
+_CAUSES = pa.array(CAUSES)
+
+
+@dataclass(frozen=True, slots=True)
+class Transitions:
+    """Transitions in the order they were made; all arrays of one length.
+
+    `user` and `audience` are indexes of the machine and program that made them: turn them into names
+    (`EvaluatorMachine.transitions_table`) before the machine takes new definitions.
+    """
+
+    user: I32
+    audience: I32
+    at: I64
+    n: I32
+    entered: U8
+    cause: U8
+
+    def __len__(self) -> int:
+        """Give the number of transitions."""
+        return len(self.user)
+
+
+def no_transitions() -> Transitions:
+    """Give an empty set."""
+    return Transitions(
+        np.zeros(0, np.int32),
+        np.zeros(0, np.int32),
+        np.zeros(0, np.int64),
+        np.zeros(0, np.int32),
+        np.zeros(0, np.uint8),
+        np.zeros(0, np.uint8),
+    )
+
+
+def joined(parts: list[Transitions]) -> Transitions:
+    """Put several sets behind each other."""
+    if not parts:
+        return no_transitions()
+    if len(parts) == 1:
+        return parts[0]
+    return Transitions(
+        *(
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("user", "audience", "at", "n", "entered", "cause")
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """`outcomes`: uint8 per hit in the order given (0 accepted, 1 duplicate, 2 too late)."""
+
+    outcomes: U8
+    transitions: Transitions
+    clock_ms: int
+
+
+def table_of(
+    transitions: Transitions, audiences: pa.Array, versions: I32, users: pa.Array, partitions: np.ndarray
+) -> pa.RecordBatch:
+    """Write transitions as Arrow; `users` and `partitions` are aligned to the transitions."""
+    return pa.RecordBatch.from_arrays(
+        [
+            audiences.take(pa.array(transitions.audience)),
+            pa.array(versions[transitions.audience], pa.int32()),
+            users,
+            _KINDS.take(pa.array(transitions.entered)),
+            pa.array(transitions.at, pa.int64()),
+            pa.array(transitions.n, pa.int32()),
+            _CAUSES.take(pa.array(transitions.cause)),
+            pa.array(partitions, pa.int16()),
+        ],
+        schema=TRANSITION_SCHEMA,
+    )

@@ -1,0 +1,182 @@
+"""The evaluator's arrays and how they grow. Kernels never allocate: they are given room before each slice of hits."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actors.evaluator.kernels.dedup import refill
+from actors.evaluator.kernels.hashing import rebuild_table
+from actors.evaluator.layout import (
+    NEVER_BEFORE,
+    S_ARENA_TOP,
+    S_COUNT,
+    S_DEDUP_COUNT,
+    S_DEDUP_HEAD,
+    S_DEDUP_HORIZON_FROM,
+    S_DEDUP_LEN,
+    S_INSTANT_AT,
+    S_KEY_TOP,
+    S_NODE_FREE,
+    S_NODES,
+    S_OUT,
+    S_USERS,
+    WHEEL_SLOTS,
+    ProgramArrays,
+    StateArrays,
+)
+
+_OUT_ROWS = 1 << 16
+
+
+def _power_of_two(least: int) -> int:
+    return 1 << max(10, (least - 1).bit_length())
+
+
+def _grown(array: NDArray, size: int, fill: int = 0) -> NDArray:
+    """Give a copy with `size` rows, the new ones set to `fill`."""
+    result = np.full((size, *array.shape[1:]), fill, array.dtype)
+    result[: len(array)] = array
+    return result
+
+
+def new_state(program: ProgramArrays, users: int = 1024) -> StateArrays:
+    """Make empty arrays with room for some users."""
+    models = len(program.model_block)
+    audiences = len(program.audience_parent)
+    rows = np.zeros((users, int(program.shape[5])), np.int64)
+    scalars = np.zeros(S_COUNT, np.int64)
+    scalars[S_NODE_FREE] = -1
+    scalars[S_ARENA_TOP] = 8  # block 0 means none
+    scalars[S_INSTANT_AT] = NEVER_BEFORE
+    scalars[S_DEDUP_HORIZON_FROM] = NEVER_BEFORE
+    out = max(_OUT_ROWS, audiences + 1)
+    ids = 4096
+    return StateArrays(
+        scalars=scalars,
+        users=rows,
+        words=rows.view(np.uint64),
+        user_parent=np.zeros(users, np.int16),
+        user_hash=np.zeros(users, np.uint64),
+        key_start=np.zeros(users, np.int64),
+        key_length=np.zeros(users, np.int32),
+        key_bytes=np.zeros(users * 16, np.uint8),
+        key_table=np.zeros(_power_of_two(users * 2), np.uint64),
+        arena=np.zeros(4096, np.int64),
+        block_free=np.zeros(max(1, models), np.int64),
+        node_next=np.full(4096, -1, np.int32),
+        node_target=np.zeros(4096, np.int64),
+        node_due=np.zeros(4096, np.int64),
+        wheel_near=np.full(WHEEL_SLOTS, -1, np.int32),
+        wheel_far=np.full(WHEEL_SLOTS, -1, np.int32),
+        near_bits=np.zeros(WHEEL_SLOTS // 64, np.uint64),
+        far_bits=np.zeros(WHEEL_SLOTS // 64, np.uint64),
+        due_keys=np.zeros(4096, np.int64),
+        due_targets=np.zeros(4096, np.int64),
+        dirty=np.zeros(max(1, audiences), np.int32),
+        audience_stamp=np.zeros(max(1, audiences), np.int64),
+        out_user=np.zeros(out, np.int32),
+        out_audience=np.zeros(out, np.int32),
+        out_at=np.zeros(out, np.int64),
+        out_n=np.zeros(out, np.int32),
+        out_kind=np.zeros(out, np.uint8),
+        out_cause=np.zeros(out, np.uint8),
+        instant_audience=np.zeros(out, np.int32),
+        instant_n=np.zeros(out, np.int32),
+        instant_previous=np.zeros(out, np.int32),
+        dedup_first=np.zeros(ids, np.uint64),
+        dedup_second=np.zeros(ids, np.uint64),
+        dedup_clock=np.full(ids, NEVER_BEFORE, np.int64),
+        dedup_queue_first=np.zeros(ids, np.uint64),
+        dedup_queue_second=np.zeros(ids, np.uint64),
+        dedup_queue_clock=np.zeros(ids, np.int64),
+        touched=np.zeros(users, np.int32),
+        touched_stamp=np.zeros(users, np.int64),
+    )
+
+
+def with_user_room(s: StateArrays, more_users: int, more_key_bytes: int) -> StateArrays:
+    """Make room for new users and their key bytes; the key table stays at most half full."""
+    needed = int(s.scalars[S_USERS]) + more_users
+    bytes_needed = int(s.scalars[S_KEY_TOP]) + more_key_bytes
+    if bytes_needed > len(s.key_bytes):
+        s = s._replace(key_bytes=_grown(s.key_bytes, max(bytes_needed, 2 * len(s.key_bytes))))
+    if needed > len(s.users):
+        size = max(needed, int(len(s.users) * 1.6))
+        rows = _grown(s.users, size)
+        s = s._replace(
+            users=rows,
+            words=rows.view(np.uint64),
+            user_parent=_grown(s.user_parent, size),
+            user_hash=_grown(s.user_hash, size),
+            key_start=_grown(s.key_start, size),
+            key_length=_grown(s.key_length, size),
+            touched=_grown(s.touched, size),
+            touched_stamp=_grown(s.touched_stamp, size),
+        )
+    if 2 * needed > len(s.key_table):
+        table = np.zeros(_power_of_two(3 * needed), np.uint64)
+        rebuild_table(s.user_hash, int(s.scalars[S_USERS]), table)
+        s = s._replace(key_table=table)
+    return s
+
+
+def with_block_room(s: StateArrays, more_words: int) -> StateArrays:
+    """Make room for blocks in the arena."""
+    needed = int(s.scalars[S_ARENA_TOP]) + more_words
+    if needed > len(s.arena):
+        s = s._replace(arena=_grown(s.arena, max(needed, int(len(s.arena) * 1.6))))
+    return s
+
+
+def with_timer_room(s: StateArrays, more: int) -> StateArrays:
+    """Make room for timer nodes, and for a due list of all of them."""
+    needed = int(s.scalars[S_NODES]) + more
+    if needed > len(s.node_next):
+        size = max(needed, int(len(s.node_next) * 1.6))
+        s = s._replace(
+            node_next=_grown(s.node_next, size, -1),
+            node_target=_grown(s.node_target, size),
+            node_due=_grown(s.node_due, size),
+            due_keys=_grown(s.due_keys, size),
+            due_targets=_grown(s.due_targets, size),
+        )
+    return s
+
+
+def with_dedup_room(s: StateArrays, more: int) -> StateArrays:
+    """Make room for message ids: the table at most half full, the queue for one entry an acceptance."""
+    if 2 * (int(s.scalars[S_DEDUP_COUNT]) + more) > len(s.dedup_first):
+        size = _power_of_two(3 * (int(s.scalars[S_DEDUP_COUNT]) + more))
+        first, second = np.zeros(size, np.uint64), np.zeros(size, np.uint64)
+        clock = np.full(size, NEVER_BEFORE, np.int64)
+        refill(s.dedup_first, s.dedup_second, s.dedup_clock, first, second, clock)
+        s = s._replace(dedup_first=first, dedup_second=second, dedup_clock=clock)
+    length, head = int(s.scalars[S_DEDUP_LEN]), int(s.scalars[S_DEDUP_HEAD])
+    if length + more > len(s.dedup_queue_clock):
+        order = (head + np.arange(length)) & (len(s.dedup_queue_clock) - 1)
+        size = _power_of_two(2 * (length + more))
+        s = s._replace(
+            dedup_queue_first=_grown(s.dedup_queue_first[order], size),
+            dedup_queue_second=_grown(s.dedup_queue_second[order], size),
+            dedup_queue_clock=_grown(s.dedup_queue_clock[order], size),
+        )
+        s.scalars[S_DEDUP_HEAD] = 0
+    return s
+
+
+def with_instant_room(s: StateArrays, more: int) -> StateArrays:
+    """Double the instant buffers when one instant makes more transitions than they hold."""
+    if int(s.scalars[S_OUT]) + more <= len(s.out_user):
+        size = 2 * len(s.instant_audience) + more
+        s = s._replace(
+            instant_audience=_grown(s.instant_audience, size),
+            instant_n=_grown(s.instant_n, size),
+            instant_previous=_grown(s.instant_previous, size),
+        )
+    return s
+
+
+def state_bytes(s: StateArrays) -> int:
+    """Give the memory of all arrays (the two views of the user matrix counted once)."""
+    return sum(array.nbytes for name, array in s._asdict().items() if name != "words")
