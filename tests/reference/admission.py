@@ -44,8 +44,8 @@ class Verdict:
 class Admission:
     """Reads rows under one document; remembers what dedup needs, and counts."""
 
-    def __init__(self, document: Mapping[str, Any]) -> None:
-        self._document = document
+    def __init__(self, document: Mapping[str, Any], *, sourceless_fits_all: bool) -> None:
+        self._sourceless_fits_all = sourceless_fits_all
         self._language = Language(document)
         dedup = document.get("settings", {}).get("dedup", {})
         self._horizon_ms = duration_ms(dedup.get("horizon", "24h"))
@@ -64,7 +64,7 @@ class Admission:
         return verdict
 
     def _judge(self, row: Mapping[str, Any], clock: int) -> Verdict:
-        fitting = [model for model in self._language.models.values() if fits(model, row)]
+        fitting = [model for model in self._language.models.values() if fits(model, row, self._sourceless_fits_all)]
         if not fitting:
             return Verdict({}, "no_model")
         faults: set[str] = set()
@@ -139,14 +139,16 @@ class Admission:
         return Hit(model["id"], model["parent"], key, ts, values)
 
 
-def fits(model: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
-    """Type, name and source; "an event without `source` fits every model"."""
+def fits(model: Mapping[str, Any], row: Mapping[str, Any], sourceless_fits_all: bool) -> bool:
+    """Type, name and source; "in replay an event without `source` fits every model"."""
     if row.get("type") != model.get("type", "track"):
         return False
     if "event" in model and row.get("event") != model["event"]:
         return False
+    if "source" not in model:
+        return True
     source = row.get("source")
-    return "source" not in model or source is None or source == model["source"]
+    return sourceless_fits_all if source is None else source == model["source"]
 
 
 def id_text(value: Any, bytes_max: int) -> str | None:

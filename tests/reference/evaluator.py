@@ -24,10 +24,16 @@ Traits = Mapping[str, "Sequence[Row] | pa.Table"]
 
 
 class ReferenceEvaluator:
-    """One evaluator under `document`, published at `clock` (ms), with the snapshots that already hold."""
+    """One evaluator under `document`, published at `clock` (ms), with the snapshots that already hold.
 
-    def __init__(self, document: Row, traits: Traits, clock: int) -> None:
+    `sourceless_fits_all` is the law of replay; live, a row without source fits no model of one source.
+    """
+
+    def __init__(
+        self, document: Row, traits: Traits, clock: int, *, sourceless_fits_all: bool = True
+    ) -> None:
         self.clock = clock
+        self._sourceless_fits_all = sourceless_fits_all
         #: In the order they were made.
         self.transitions: list[Transition] = []
         self._numbering: Counter[tuple[str, str, int]] = Counter()
@@ -37,6 +43,11 @@ class ReferenceEvaluator:
         self._take_document(document)
         for user in list(self._users.values()):
             self._settle(user, clock, "definition")
+
+    @property
+    def users(self) -> list[User]:
+        """Every key known, in the universe or no longer."""
+        return list(self._users.values())
 
     @property
     def counts(self) -> dict[str, int]:
@@ -96,7 +107,7 @@ class ReferenceEvaluator:
     def _take_document(self, document: Row) -> None:
         """Read the document, the snapshots under it and, from the start of the log, every row under it."""
         self._language = Language(document)
-        self._admission = Admission(document)
+        self._admission = Admission(document, sourceless_fits_all=self._sourceless_fits_all)
         for parent in self._language.parents:
             self._load_traits(parent)
         for row, clock in self._rows:

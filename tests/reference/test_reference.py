@@ -8,8 +8,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tests.reference.evaluator import replay, without_instant_pairs
+from tests.conftest import START_MS
+from tests.reference.conditions import Language
+from tests.reference.evaluator import ReferenceEvaluator, Transition, replay, without_instant_pairs
+from tests.strategies import ALL_HEADS, Scenario, scenarios
 
 CASES = sorted((Path(__file__).parents[1] / "fixtures" / "semantics").glob("case-*"))
 COMPARED = ("at", "audience_id", "user_id", "kind", "cause")
@@ -31,3 +36,28 @@ def test_worked_case_gives_the_expected_transitions(case: Path) -> None:
 
 def test_every_worked_case_was_found() -> None:
     assert len(CASES) == 8
+
+
+@given(scenarios(heads=ALL_HEADS, max_events=15), st.data())
+@settings(max_examples=40)
+def test_no_due_time_is_missed(scenario: Scenario, data: st.DataObject) -> None:
+    """Looked at between any two rows, membership from scratch is what the transitions so far say."""
+    evaluator = ReferenceEvaluator(scenario.document, scenario.traits, START_MS)
+    for row in scenario.events:
+        evaluator.event(row)
+        later = evaluator.clock + data.draw(st.integers(0, 100_000))
+        evaluator.advance(later)
+        language, found = Language(scenario.document), evaluator.members()
+        assert found == {(name, u.key) for u in evaluator.users for name in language.members(u, later)}
+
+
+@given(scenarios(heads=ALL_HEADS, max_events=15))
+@settings(max_examples=40)
+def test_kinds_alternate_and_at_n_increases(scenario: Scenario) -> None:
+    histories: dict[tuple[str, str], list[Transition]] = {}
+    for each in replay(scenario.document, scenario.events, scenario.traits).transitions:
+        histories.setdefault((each["audience_id"], each["user_id"]), []).append(each)
+    for history in histories.values():
+        assert [each["kind"] for each in history] == [("entered", "exited")[i % 2] for i in range(len(history))]
+        places = [(each["at"], each["n"]) for each in history]
+        assert places == sorted(set(places))

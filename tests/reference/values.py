@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from decimal import ROUND_FLOOR, Decimal
+from decimal import Decimal
 from typing import Any
 
 #: "Null, absent and wrongly typed are missing."
@@ -61,10 +61,8 @@ def read_timestamp(value: Any) -> int | None:
         return _timestamp_of_text(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return MISSING
-    exact = Decimal(value) if isinstance(value, int) else Decimal(repr(value))
-    if abs(exact) <= Decimal(10) ** 11:  # "above 1e11 in size: ms, else seconds"
-        exact *= 1000
-    whole = int(exact.to_integral_value(rounding=ROUND_FLOOR))
+    # "above 1e11 in size: ms, else seconds", these by the digits written, whatever binary makes of 1764518400.051
+    whole = math.floor(value if abs(value) > 1e11 else Decimal(repr(value)) * 1000)
     return whole if abs(whole) <= _INT64_MAX else MISSING
 
 
@@ -74,26 +72,38 @@ def _timestamp_of_text(text: str) -> int | None:
         return MISSING
     year, month, day, hour, minute, second = (int(found[i]) for i in range(1, 7))
     fraction_ms = int(((found[7] or "") + "000")[:3])
-    try:
-        instant = dt.datetime(year, month, day, hour, minute, second, tzinfo=dt.UTC)
+    leap = second == 60
+    try:  # datetime knows no year 0: 400 years are a whole number of weeks, and of days
+        instant = dt.datetime(year or 400, month, day, hour, minute, second - leap, tzinfo=dt.UTC)
     except ValueError:
         return MISSING
+    whole_ms = moment_ms(instant) + leap * 1000 - (0 if year else 146_097 * 86_400_000)
     offset_ms = 0
     if found[8] and found[8] not in "Zz":
         hours, minutes = int(found[8][1:3]), int(found[8][4:6])
         if hours > 23 or minutes > 59:
             return MISSING
         offset_ms = (hours * 60 + minutes) * 60_000 * (-1 if found[8][0] == "-" else 1)
-    return moment_ms(instant) + fraction_ms - offset_ms
+    if leap and (whole_ms - offset_ms) % 86_400_000:
+        return MISSING  # a leap second ends a UTC day, and no other minute
+    return whole_ms + fraction_ms - offset_ms
 
 
 def number_text(value: int | float) -> str | None:
     """A number in its shortest form: 12.0 is `12`."""
     if isinstance(value, float) and not math.isfinite(value):
         return MISSING
-    if isinstance(value, float) and value == int(value) and abs(value) < 1e16:
-        return str(int(value))
-    return repr(value)
+    if isinstance(value, int):
+        return str(value)
+    exact = Decimal(repr(value)).normalize()  # the fewest digits that read back as the same float
+    if exact == 0:
+        return "0"
+    sign, digits, _ = exact.as_tuple()
+    if -7 <= exact.adjusted() < 21 and abs(exact) >= Decimal("1e-6"):
+        return format(exact, "f")  # JavaScript, which most senders are, writes these without an exponent
+    shown = "".join(str(digit) for digit in digits)
+    fraction = f".{shown[1:]}" if shown[1:] else ""
+    return f"{'-' if sign else ''}{shown[0]}{fraction}e{exact.adjusted():+d}"
 
 
 def read_text(value: Any) -> str | None:
@@ -128,11 +138,10 @@ def read_boolean(value: Any) -> bool | None:
 
 
 def read_list(value: Any) -> tuple[str, ...] | None:
-    """List elements become text, nulls are dropped; an element that cannot be text spoils the list."""
+    """List elements become text, nulls are dropped; so is an element that is no text (it is missing, as null is)."""
     if not isinstance(value, list | tuple):
         return MISSING
-    texts = [read_text(element) for element in value if element is not None]
-    return MISSING if None in texts else tuple(text for text in texts if text is not None)
+    return tuple(text for text in map(read_text, value) if text is not MISSING)
 
 
 READERS = {

@@ -1,0 +1,17 @@
+"""Hypothesis strategies: whole documents, trait snapshots and event streams that meet at their boundaries."""
+
+from tests.strategies.conditions import ALL_HEADS, EVALUATED_HEADS
+from tests.strategies.documents import documents, trait_tables
+from tests.strategies.scenarios import Scenario, cuts, scenarios
+from tests.strategies.streams import event_streams
+
+__all__ = [
+    "ALL_HEADS",
+    "EVALUATED_HEADS",
+    "Scenario",
+    "cuts",
+    "documents",
+    "event_streams",
+    "scenarios",
+    "trait_tables",
+]

@@ -1,0 +1,116 @@
+"""Event streams in log order: rows of canonical events, crowded around the boundaries of what came before."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from hypothesis import strategies as st
+
+from tests.conftest import START_MS
+from tests.reference.values import duration_ms
+from tests.strategies.conditions import CHANNELS, DURATIONS, NUMBERS, TAGS, TIMES, iso
+from tests.strategies.documents import GROUPS, RETENTIONS, USERS
+
+Row = dict[str, Any]
+
+SPANS_MS = sorted({duration_ms(text) for text in (*DURATIONS, *RETENTIONS, "5s", "1s", "2s")})
+
+
+@dataclasses.dataclass(frozen=True)
+class _When:
+    """When a row comes (after the row `back` rows before it), and how old it says it is."""
+
+    back: int
+    gap_ms: int
+    age: str
+    age_ms: int
+
+
+def _gaps() -> st.SearchStrategy[int]:
+    edges = st.builds(lambda span, off: span + off, st.sampled_from(SPANS_MS), st.integers(-1, 1))
+    return st.one_of(st.just(0), st.integers(1, 3), edges)
+
+
+def _whens() -> st.SearchStrategy[_When]:
+    ages = st.sampled_from(["now", "now", "now", "late", "late", "text", "future", "absent", "odd"])
+    return st.builds(_When, st.integers(1, 4), _gaps(), ages, _gaps())
+
+
+def event_streams(
+    max_size: int = 25, users: Sequence[str] = USERS, *, odd: bool = True
+) -> st.SearchStrategy[list[Row]]:
+    """Rows with `received_at` in ms (a few without); late, future, duplicate, unmodelled, badly typed ones among them.
+
+    `odd=False` leaves out values of odd types, for what cannot hold them (a typed Arrow file).
+    """
+    one = st.tuples(_whens(), _bodies(users, odd), st.integers(0, 30))
+    return st.lists(one, max_size=max_size).map(_timed)
+
+
+def _timed(drawn: list[tuple[_When, Row, int]]) -> list[Row]:
+    rows: list[Row] = []
+    clocks = [START_MS]
+    for when, body, special in drawn:
+        clock = clocks[-min(when.back, len(clocks))] + when.gap_ms
+        if special != 7:  # now and then a clock that would go back
+            clock = max(clock, clocks[-1])
+        row: Row = {"received_at": clock, **body, **_timestamp(when, clock)}
+        if special == 8:
+            del row["received_at"]  # the canonical timestamp moves the clock, or nothing does
+        rows.append(row)
+        clocks.append(max(clock, clocks[-1]))
+    return rows
+
+
+def _timestamp(when: _When, clock: int) -> Row:
+    return {
+        "now": {"timestamp": clock},
+        "late": {"timestamp": clock - when.age_ms},
+        "text": {"timestamp": iso(clock - when.age_ms)},
+        "future": {"timestamp": clock + when.age_ms},
+        "absent": {},
+        "odd": {"timestamp": "yesterday"},
+    }[when.age]
+
+
+def _bodies(users: Sequence[str], odd: bool) -> st.SearchStrategy[Row]:
+    kinds = st.sampled_from([("track", "view"), ("track", "order"), ("track", "other"), ("page", "view"),
+                             ("identify", None), ("screen", "view")])  # fmt: skip
+    # the first users and names are drawn most: rings fill, and thresholds are passed
+    known = st.sampled_from([*users[:1], *users[:1], *users])
+    odd_ids = [12, 12.0, "", None, {"id": 1}, True, "x" * 1025] if odd else [None, ""]
+    optional = {
+        "user_id": known | known | known | st.sampled_from(odd_ids),
+        "anonymous_id": st.sampled_from(["u1", "anon"]),
+        "group_id": st.sampled_from(GROUPS),
+        "message_id": st.sampled_from(["m1", "m2", "m3", *([7, "", "y" * 1025] if odd else [])]),
+        "source": st.sampled_from(["web", "app"]),
+        "properties": _properties(odd),
+    }
+    return st.builds(_body, kinds, known, st.fixed_dictionaries({}, optional=optional))
+
+
+def _body(kind: tuple[str, str | None], user: str, fields: Row) -> Row:
+    name = {} if kind[1] is None else {"event": kind[1]}
+    return {"type": kind[0], **name, "user_id": user, **fields}
+
+
+def _properties(odd: bool) -> st.SearchStrategy[Row]:
+    strange = [None, [], {}, {"a": 1}, "12", "12.0", 12.0, "true", True, 1e300, "NaN", "-0"] if odd else [None]
+    any_of = st.sampled_from(strange)
+
+    def mostly(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+        return values | values | values | any_of
+
+    return st.fixed_dictionaries({}, optional={
+        "channel": mostly(st.sampled_from(CHANNELS)),
+        "amount": mostly(st.sampled_from(NUMBERS)),
+        "is_first": mostly(st.booleans()),
+        "item": st.sampled_from(CHANNELS).map(lambda sku: {"sku": sku}) | any_of,
+        "seen_at": mostly(st.sampled_from(TIMES).map(iso) | st.sampled_from(TIMES)),
+        "tags": mostly(st.lists(st.sampled_from([*TAGS, None]), max_size=3)),
+        "buyer": st.sampled_from(["u2", ""]),
+        "account": st.sampled_from(GROUPS),
+    })  # fmt: skip
