@@ -7,6 +7,7 @@ what is allowed and what to do next. Fields are for handlers: nobody has to pars
      ├── DefinitionError          the author of a definitions document (carries every fault at once)
      ├── InputError               the caller of a command or an API: wrong file, wrong argument
      │    └── EventFileError      the owner of an event or trait file given to a command
+     ├── WireError                the sender of a request that cannot be read at all; single bad events raise nothing
      ├── SnapshotError            the owner of a trait source; the old snapshot stays in force
      ├── Refused                  nobody is at fault: try again after `retry_after_ms`
      │    ├── Overloaded          a bounded queue is full
@@ -87,6 +88,18 @@ class InputError(UsherError):
 
 class EventFileError(InputError):
     """An event or trait file cannot be read as what it should be."""
+
+
+class WireError(UsherError):
+    """A whole request is refused: `status` is the HTTP status to answer, `code` a short word for programs.
+
+    The same bytes will never be accepted. Each wire format has its own shape for the answer.
+    """
+
+    def __init__(self, status: int, code: str, message: str, *, next_step: str = "") -> None:
+        super().__init__(message, next_step=next_step)
+        self.status = status
+        self.code = code
 
 
 class SnapshotError(UsherError):

@@ -9,6 +9,10 @@ from typing import Final
 BODY_BYTES_MAX: Final = 10 * 1024 * 1024
 #: One event's JSON. The Python SDK of RudderStack lets 4 MiB pass, the documented norm is 32 KiB.
 EVENT_BYTES_MAX: Final = 4 * 1024 * 1024
+#: Events in one request. 10 MiB of ordinary events (350 bytes) is 30,000; more are nearly empty objects.
+REQUEST_EVENTS_MAX: Final = 50_000
+#: Objects and lists inside one another in one event (RudderStack: 200); deeper ones are `invalid`.
+JSON_DEPTH_MAX: Final = 200
 #: A user id (or other key), in UTF-8 bytes. Longer is a mistake of the sender: the row is `invalid`.
 KEY_BYTES_MAX: Final = 1024
 #: A message id in UTF-8 bytes (Segment allows 100 characters). Longer is `invalid`.
@@ -45,6 +49,8 @@ PEEK_WAIT_MS: Final = 5_000
 PEEK_CONNECTIONS_MAX: Final = 1_024
 #: Distinct request heads the fast membership path remembers (each below 4 KB).
 FAST_HEADS_MAX: Final = 1_024
+#: Look-ups one edge process has waiting at evaluators before it refuses more (503).
+LOOKUPS_IN_FLIGHT_MAX: Final = 512
 #: How long the edge's question for a newer cluster state stays open, and its pause after a failure.
 EDGE_STATE_WAIT_MS: Final = 20_000
 EDGE_STATE_RETRY_MS: Final = 500
@@ -80,7 +86,7 @@ DEDUP_IDS_DEFAULT_MAX: Final = 20_000_000
 #: One definitions file, before parsing. 10,000 audiences take about 3 MiB.
 DEFINITIONS_FILE_BYTES_MAX: Final = 8 * 1024 * 1024
 #: Values of one definitions file once YAML aliases are written out.
-DEFINITIONS_NODES_MAX: Final = 4_000_000
+DEFINITIONS_NODES_MAX: Final = 2_000_000
 #: Nesting of a definitions document: Python's recursion ends at 1,000 frames, a level takes up to four.
 DEFINITIONS_DEPTH_MAX: Final = 100
 
@@ -93,6 +99,22 @@ DISK_FREE_BYTES_MIN: Final = 64 * 1024 * 1024
 SYNC_PENDING_MAX: Final = 20_000
 #: Bytes read of a destination's answer.
 RESPONSE_BYTES_MAX: Final = 64 * 1024
+#: Requests one sync keeps unanswered: enough to hide a destination's latency, few enough to stop soon.
+SYNC_CONCURRENCY_MAX: Final = 4
+#: Batches of one sync stored and not finished, those that wait for another attempt included. Above it, no new one.
+SYNC_BATCHES_MAX: Final = 64
+#: Dead letters (batches) brought back by one `usher retry`; the rest by the next.
+SYNC_REVIVE_BATCHES_MAX: Final = 1_000
+#: Dead letters (batches) kept a sync, the oldest dropped first.
+SYNC_DEAD_LETTERS_MAX: Final = 10_000
+#: Rows of the sync log kept a sync, the oldest dropped first.
+SYNC_LOG_ROWS_MAX: Final = 50_000
+#: Transitions asked for at once: 2,000 become objects in about 5 ms, which other syncs wait for.
+SYNC_READ_ROWS_MAX: Final = 2_000
+#: Retries: the first pause is up to the base, doubled each time up to the cap, until the whole is used up.
+RETRY_BASE_MS: Final = 1_000
+RETRY_CAP_MS: Final = 15 * 60_000
+RETRY_ELAPSED_MAX_MS: Final = 24 * 3_600_000
 
 # --- runtime -------------------------------------------------------------------------------------
 #: How long an apply waits for every evaluator before it answers `preparing`: under an HTTP client's usual 60 s.
@@ -103,9 +125,13 @@ PUBLISH_RETRY_MS: Final = 200
 CONTROLLER_STATUS_TIMEOUT_MS: Final = 2_000
 #: How long a call to another actor waits for its answer before the actor counts as unreachable.
 CALL_TIMEOUT_MS: Final = 30_000
+#: From the start of a process to its readiness: recovery replays what is retained.
+READY_DEADLINE_MS: Final = 600_000
 #: From SIGTERM to the end of the process, drained or not.
 DRAIN_DEADLINE_MS: Final = 30_000
 
+assert SYNC_BATCHES_MAX > SYNC_CONCURRENCY_MAX, "batches that wait for a retry must leave room for others"
+assert 2 * SYNC_READ_ROWS_MAX <= SYNC_PENDING_MAX, "a read must fit the pending changes"
 assert EDGE_ROWS_WAITING_MAX >= CALLS_IN_FLIGHT_MAX * BATCH_ROWS_MAX, "calls in flight must fit the edge"
 assert RETENTION_MAX_MS <= DURATION_MAX_MS, "every retention is a duration"
 assert PARTITIONS_DEFAULT <= PARTITIONS_MAX, "the default must be allowed"

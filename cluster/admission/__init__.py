@@ -1,0 +1,1 @@
+"""From envelopes to hits: what definitions ask of events, read as columns."""

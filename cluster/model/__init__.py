@@ -1,0 +1,1 @@
+"""Values, partitions and transitions: what every part means by them."""

@@ -1,0 +1,1 @@
+"""Wire formats: from request bodies to envelopes."""

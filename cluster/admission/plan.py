@@ -1,0 +1,115 @@
+"""What published definitions ask of an event: which models it fits, which paths are read, at which types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cluster.definitions.model import Definitions, EventModel, Path, ValueType
+
+#: The fields of a canonical event (semantics.md §1); paths start with one of them, any other reads as missing.
+CANONICAL_FIELDS = (
+    "type", "event", "user_id", "anonymous_id", "group_id", "previous_id", "message_id", "source",
+    "timestamp", "received_at", "properties", "traits", "context",
+)
+#: The path of the canonical `timestamp`, the only one that is corrected for the sender's clock.
+TIMESTAMP_PATH: Path = ("timestamp",)
+MESSAGE_ID_PATH: Path = ("message_id",)
+
+#: Source codes of `FitTable.combinations`: no source, a source no definition names, then `plan.sources` from 2 on.
+NO_SOURCE, UNKNOWN_SOURCE, FIRST_SOURCE = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class FitTable:
+    """The models that fit, for every combination of type, event name and source that definitions tell apart.
+
+    Codes: `type_codes[type]` and `name_codes[name]`, 0 for one that no model names. The models of combination
+    `c` are `models[offsets[c]:offsets[c + 1]]`, ascending.
+    """
+
+    type_codes: Mapping[str, int]
+    name_codes: Mapping[str, int]
+    source_count: int
+    offsets: npt.NDArray[np.int64]
+    models: npt.NDArray[np.int16]
+
+    def combinations(
+        self, types: npt.NDArray[np.int64], names: npt.NDArray[np.int64], sources: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.int64]:
+        """Combine the three codes of each row into one index of `offsets`."""
+        return (types * (len(self.name_codes) + 1) + names) * self.source_count + sources
+
+    def fitting(self, type_code: int, name_code: int, source_code: int) -> list[int]:
+        """Give the models of one row, ascending."""
+        at = (type_code * (len(self.name_codes) + 1) + name_code) * self.source_count + source_code
+        return [int(model) for model in self.models[self.offsets[at]:self.offsets[at + 1]]]
+
+
+class EventPlan:
+    """Built once per published version; immutable afterwards, and cheap to pickle (it keeps no decoder).
+
+    `columns` are the distinct (path, type) pairs over all event models, in the order of first use: column `i` of
+    it is `c{i}` of the hits. `models`, `parents` (ids) and `sources` (ids) are in document order.
+    `columns_of_model[m]` maps the model's own column names to indices into `columns`.
+    """
+
+    def __init__(self, definitions: Definitions) -> None:
+        self.models: tuple[EventModel, ...] = tuple(definitions.event_models.values())
+        self.parents: tuple[str, ...] = tuple(definitions.parent_models)
+        self.sources: tuple[str, ...] = tuple(definitions.sources)
+        self.model_index: dict[str, int] = {model.id: index for index, model in enumerate(self.models)}
+        self.source_index: dict[str, int] = {source: index for index, source in enumerate(self.sources)}
+        self.parent_of_model: tuple[int, ...] = tuple(self.parents.index(model.parent) for model in self.models)
+        self.column_index: dict[tuple[Path, ValueType], int] = {}
+        for model in self.models:
+            for column in model.columns.values():
+                self.column_index.setdefault((column.path, column.type), len(self.column_index))
+        self.columns: tuple[tuple[Path, ValueType], ...] = tuple(self.column_index)
+        self.columns_of_model: tuple[dict[str, int], ...] = tuple(
+            {name: self.column_index[column.path, column.type] for name, column in model.columns.items()}
+            for model in self.models
+        )
+        #: Distinct foreign keys, and which one each model uses.
+        self.keys: tuple[tuple[Path, ...], ...] = tuple(dict.fromkeys(model.foreign_key for model in self.models))
+        self.key_of_model = np.array([self.keys.index(model.foreign_key) for model in self.models], np.int64)
+        #: Distinct `timestamp` paths other than the canonical one; -1 in `time_of_model` is the canonical one.
+        self.times: tuple[Path, ...] = tuple(
+            dict.fromkeys(model.timestamp for model in self.models if model.timestamp != TIMESTAMP_PATH)
+        )
+        self.time_of_model = np.array(
+            [self.times.index(m.timestamp) if m.timestamp in self.times else -1 for m in self.models], np.int64
+        )
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Every canonical path that columns, keys and times read, each once."""
+        read = [path for path, _ in self.columns] + [path for key in self.keys for path in key] + list(self.times)
+        return tuple(dict.fromkeys(read))
+
+    def fit_table(self, *, sourceless_fits_all: bool) -> FitTable:
+        """Tabulate which models fit. In replay an event without `source` fits every model (semantics.md §1)."""
+        type_codes = _codes(model.type for model in self.models)
+        name_codes = _codes(model.event for model in self.models if model.event is not None)
+        source_count = FIRST_SOURCE + len(self.sources)
+        fits = np.zeros((len(type_codes) + 1, len(name_codes) + 1, source_count, len(self.models)), np.bool_)
+        for index, model in enumerate(self.models):
+            names = slice(None) if model.event is None else name_codes[model.event]
+            fits[type_codes[model.type], names, self._source_codes(model, sourceless_fits_all), index] = True
+        combinations = fits.reshape(-1, len(self.models))
+        counts = combinations.sum(axis=1, dtype=np.int64)
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+        return FitTable(type_codes, name_codes, source_count, offsets, np.nonzero(combinations)[1].astype(np.int16))
+
+    def _source_codes(self, model: EventModel, sourceless_fits_all: bool) -> slice | list[int]:
+        if model.source is None:
+            return slice(None)
+        own = FIRST_SOURCE + self.source_index[model.source]
+        return [NO_SOURCE, own] if sourceless_fits_all else [own]
+
+
+def _codes(names: object) -> dict[str, int]:
+    return {name: code for code, name in enumerate(dict.fromkeys(names), start=1)}  # type: ignore[call-overload]

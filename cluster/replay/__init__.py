@@ -1,0 +1,1 @@
+"""Replay: the same engine over files."""
