@@ -1,0 +1,1 @@
+"""Definitions documents: parsed, checked, versioned. `parsing` is the way in, `model` is what comes out."""

@@ -1,0 +1,355 @@
+"""A merged document's objects: each shape validated, references resolved, frozen classes made.
+
+Two passes. The first validates every object and notes its `shape` even where it has faults, so that the second,
+which resolves what refers to it, reports a fault once and not as many times as it is referred to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pydantic
+
+from cluster.definitions import document as doc
+from cluster.definitions.conditions import AudienceShape, ModelShape, Scope, parse_condition
+from cluster.definitions.cycles import audience_cycles
+from cluster.definitions.faults import Faults, Place, listed, show
+from cluster.definitions.kinds import PRODUCT_KINDS, DestinationKind
+from cluster.definitions.model import (
+    Audience,
+    Column,
+    Definitions,
+    Destination,
+    EventModel,
+    ParentModel,
+    Settings,
+    Source,
+    Sync,
+    TraitSource,
+    ValueType,
+)
+from cluster.definitions.operators import OPERATORS
+from cluster.definitions.plain_words import add_faults
+from cluster.limits import (
+    DEDUP_HORIZON_DEFAULT_MS,
+    DEDUP_IDS_DEFAULT_MAX,
+    PARTITIONS_DEFAULT,
+    RETENTION_DEFAULT_MS,
+)
+from cluster.model.durations import parse_duration
+
+_LABELS = ("id", "kind", "name", "description")
+
+
+def build(document: Mapping[str, Any], kinds: Mapping[str, DestinationKind], faults: Faults) -> Definitions | None:
+    """Give the definitions of a merged, substituted document; None when there are faults, which are then noted."""
+    builder = _Builder(document, kinds, faults)
+    definitions = builder.build()
+    return None if faults.found else definitions
+
+
+class _Builder:
+    """The checks of one document. `_valid[section][index]` is the validated object, absent where it has faults."""
+
+    def __init__(
+        self, document: Mapping[str, Any], kinds: Mapping[str, DestinationKind], faults: Faults
+    ) -> None:
+        self._document = document
+        self._kinds = kinds
+        self._faults = faults
+        self._raw = {section: _objects(document, section) for section in doc.SECTIONS}
+        self._valid = {section: self._validate(section) for section in doc.SECTIONS}
+        self._settings = self._read_settings()
+        self._traits = {id_: _trait_types(raw) for id_, raw in self._by_id("parent_models")}
+        self._models = {id_: self._model_shape(raw) for id_, raw in self._by_id("event_models")}
+        self._audiences = {
+            id_: AudienceShape(_text(raw.get("parent")), _text(raw.get("status", "published")))
+            for id_, raw in self._by_id("audiences")
+        }
+        self._scopes: dict[tuple[str | None, bool], Scope] = {}
+
+    def build(self) -> Definitions:
+        """Resolve every section."""
+        definitions = Definitions(
+            settings=self._settings,
+            sources=self._sources(),
+            parent_models=self._parent_models(),
+            event_models=self._event_models(),
+            audiences=self._audiences_built(),
+            destinations=self._destinations(),
+            syncs=self._syncs(),
+            document=self._document,
+        )
+        for path in audience_cycles(definitions.audiences):
+            self._add_cycle(path)
+        return definitions
+
+    # --- first pass ------------------------------------------------------------------------------
+
+    def _validate(self, section: str) -> dict[int, Any]:
+        model, valid = doc.SECTIONS[section], {}
+        for index, raw in self._raw[section]:
+            place: Place = (section, index)
+            if not isinstance(raw, dict):
+                self._faults.add(place, "must be a mapping", allowed="a mapping")
+                continue
+            try:
+                valid[index] = model.model_validate(raw)
+            except pydantic.ValidationError as error:
+                add_faults(error, model, raw, place, self._faults)
+        return valid
+
+    def _by_id(self, section: str) -> list[tuple[str, dict[str, Any]]]:
+        """List the objects that can be referred to, faulty ones too."""
+        return [
+            (raw["id"], raw) for _, raw in self._raw[section] if isinstance(raw, dict) and isinstance(raw.get("id"), str)
+        ]
+
+    def _read_settings(self) -> Settings:
+        raw = self._document.get("settings", {})
+        try:
+            read = doc.SettingsDocument.model_validate(raw)
+        except pydantic.ValidationError as error:
+            add_faults(error, doc.SettingsDocument, raw, ("settings",), self._faults)
+            read = doc.SettingsDocument.model_construct(retention=_duration(raw, "retention"))
+        dedup = read.dedup or doc.DedupDocument()
+        return Settings(
+            retention_ms=read.retention or RETENTION_DEFAULT_MS,
+            dedup_horizon_ms=dedup.horizon or DEDUP_HORIZON_DEFAULT_MS,
+            dedup_ids_max=dedup.max_ids or DEDUP_IDS_DEFAULT_MAX,
+            partitions=read.partitions or PARTITIONS_DEFAULT,
+            log_bytes_max=read.log_max_bytes,
+        )
+
+    def _model_shape(self, raw: dict[str, Any]) -> ModelShape:
+        own = "retention" in raw and raw["retention"] is not None
+        retention_ms = _duration(raw, "retention") if own else self._settings.retention_ms
+        return ModelShape(_text(raw.get("parent")), _column_types(raw.get("columns", {})), retention_ms)
+
+    # --- second pass -----------------------------------------------------------------------------
+
+    def _sources(self) -> dict[str, Source]:
+        sources: dict[str, Source] = {}
+        key_of: dict[str, str] = {}
+        for index, read in self._valid["sources"].items():
+            if read.write_key is not None and key_of.setdefault(read.write_key, read.id) != read.id:
+                message = f"the source {show(key_of[read.write_key])} has the same write key"
+                self._faults.add(("sources", index, "write_key"), message, allowed="a write key of its own")
+            sources[read.id] = Source(
+                read.id, read.kind, read.write_key, tuple(read.app_id), read.name, read.description
+            )
+        return sources
+
+    def _parent_models(self) -> dict[str, ParentModel]:
+        return {
+            read.id: self._parent_model(read, ("parent_models", index))
+            for index, read in self._valid["parent_models"].items()
+        }
+
+    def _parent_model(self, read: doc.ParentModelDocument, place: Place) -> ParentModel:
+        traits = read.traits or doc.TraitsDocument()
+        columns = {name: Column(name, column.type, (), column.pii) for name, column in traits.columns.items()}
+        source = traits.source and self._trait_source(traits.source, (*place, "traits", "source"))
+        return ParentModel(
+            read.id, read.primary_key, source, traits.refresh, columns, read.name, read.description
+        )
+
+    def _trait_source(self, read: doc.TraitSourceDocument, place: Place) -> TraitSource:
+        options = dict(read.model_extra or {})
+        if read.kind in ("parquet", "arrow"):
+            if not read.path:
+                self._faults.add(place, "required key path is missing", found=None, allowed="a file, a folder or a URI")
+            for key in options:
+                hint = self._faults.suggestion(key, ("kind", "path"))
+                self._faults.add((*place, key), f"unknown key {show(key)}{hint}", allowed="kind, path")
+        return TraitSource(read.kind, read.path, options)
+
+    def _event_models(self) -> dict[str, EventModel]:
+        return {
+            read.id: self._event_model(read, ("event_models", index))
+            for index, read in self._valid["event_models"].items()
+        }
+
+    def _event_model(self, read: doc.EventModelDocument, place: Place) -> EventModel:
+        self._refer(read.parent, self._traits, "parent model", (*place, "parent"))
+        if read.source is not None:
+            self._refer(read.source, dict(self._by_id("sources")), "source", (*place, "source"))
+        columns = {
+            name: Column(name, column.type, column.path, column.pii)  # type: ignore[arg-type]
+            for name, column in read.columns.items()
+        }
+        return EventModel(
+            id=read.id,
+            parent=read.parent,
+            source=read.source,
+            type=read.type,
+            event=read.event,
+            foreign_key=tuple(read.foreign_key),  # type: ignore[arg-type]
+            timestamp=read.timestamp,  # type: ignore[arg-type]
+            columns=columns,
+            retention_ms=read.retention or self._settings.retention_ms,
+            name=read.name,
+            description=read.description,
+        )
+
+    def _audiences_built(self) -> dict[str, Audience]:
+        """Parse every audience's condition, also of those whose other keys have faults."""
+        audiences: dict[str, Audience] = {}
+        for index, raw in self._raw["audiences"]:
+            if not isinstance(raw, dict):
+                continue
+            place: Place = ("audiences", index)
+            read = self._valid["audiences"].get(index)
+            scope = self._scope(raw)
+            if read is not None:
+                self._refer(read.parent, self._traits, "parent model", (*place, "parent"))
+            if "where" not in raw:
+                continue
+            where = parse_condition(raw["where"], (*place, "where"), scope)
+            if read is not None and where is not None:
+                audiences[read.id] = Audience(
+                    read.id, read.parent, where, read.status, read.name, read.description
+                )
+        return audiences
+
+    def _scope(self, raw: dict[str, Any]) -> Scope:
+        parent = _text(raw.get("parent"))
+        known = parent if parent in self._traits else None
+        key = (known, raw.get("status") == "archived")
+        if key not in self._scopes:
+            traits = self._traits[known] if known is not None else None
+            self._scopes[key] = Scope(known, traits, self._models, self._audiences, self._faults, key[1])
+        return self._scopes[key]
+
+    def _add_cycle(self, cycle: list[str]) -> None:
+        """Note a cycle once, at the audience of it that comes first in the document."""
+        index = next(
+            index for index, read in self._valid["audiences"].items() if read.id == cycle[0]
+        )
+        message = f"the audience refers to itself: {' → '.join([*cycle[:10], cycle[0]])}"
+        self._faults.add(("audiences", index, "where"), message, found=None, allowed="references without a cycle")
+
+    def _destinations(self) -> dict[str, Destination]:
+        destinations = {}
+        for index, read in self._valid["destinations"].items():
+            settings = self._destination_settings(read, self._document["destinations"][index], ("destinations", index))
+            destinations[read.id] = Destination(read.id, read.kind, settings, read.name, read.description)
+        return destinations
+
+    def _destination_settings(
+        self, read: doc.DestinationDocument, raw: dict[str, Any], place: Place
+    ) -> pydantic.BaseModel | None:
+        kind = self._kinds.get(read.kind)
+        if kind is None:
+            self._add_unknown_kind(read.kind, (*place, "kind"))
+            return None
+        own = {key: value for key, value in raw.items() if key not in _LABELS}
+        try:
+            return kind.settings_model.model_validate(own)
+        except pydantic.ValidationError as error:
+            add_faults(error, kind.settings_model, own, place, self._faults, also_allowed=_LABELS)
+            return None
+
+    def _add_unknown_kind(self, kind: str, place: Place) -> None:
+        available = listed(self._kinds)
+        if kind in PRODUCT_KINDS:
+            self._faults.add(place, f"{kind} is not available in this release", allowed=f"available: {available}")
+            return
+        hint = self._faults.suggestion(kind, self._kinds)
+        self._faults.add(place, f"unknown kind of destination {show(kind)}{hint}", allowed=f"available: {available}")
+
+    def _syncs(self) -> dict[str, Sync]:
+        audiences = dict(self._by_id("audiences"))
+        destinations = dict(self._by_id("destinations"))
+        syncs = {}
+        for index, read in self._valid["syncs"].items():
+            place: Place = ("syncs", index)
+            self._refer(read.audience, audiences, "audience", (*place, "audience"))
+            self._refer(read.destination, destinations, "destination", (*place, "destination"))
+            self._check_columns(read, audiences.get(read.audience), place)
+            self._check_exit(read, destinations.get(read.destination), place)
+            syncs[read.id] = _sync(read)
+        return syncs
+
+    def _check_columns(self, read: doc.SyncDocument, audience: dict[str, Any] | None, place: Place) -> None:
+        """The columns a sync names are the parent's: traits, or for identifiers the primary key too."""
+        parent = _text((audience or {}).get("parent"))
+        traits = self._traits.get(parent) if parent else None
+        if traits is None:
+            return
+        keys = [_text(raw.get("primary_key")) for id_, raw in self._by_id("parent_models") if id_ == parent]
+        columns = [key for key in keys if key] + list(traits)
+        for field, column in read.identifiers.items():
+            self._refer(column, columns, f"column of {parent}", (*place, "identifiers", field))
+        for index, column in enumerate(read.traits):
+            self._refer(column, columns, f"column of {parent}", (*place, "traits", index))
+
+    def _check_exit(self, read: doc.SyncDocument, destination: dict[str, Any] | None, place: Place) -> None:
+        kind = self._kinds.get(_text((destination or {}).get("kind")) or "")
+        if kind is not None and read.on_exit not in kind.exits:
+            message = f"a {kind.kind} destination cannot {read.on_exit} on exit"
+            allowed = ", ".join(exit_ for exit_ in ("remove", "nothing", "archive") if exit_ in kind.exits)
+            self._faults.add((*place, "on_exit"), message, found=read.on_exit, allowed=allowed)
+
+    def _refer(self, name: str, known: Any, noun: str, place: Place) -> None:
+        if name not in known:
+            hint = self._faults.suggestion(name, known)
+            self._faults.add(place, f"no {noun} {show(name)}{hint}", allowed=listed(known))
+
+
+def _sync(read: doc.SyncDocument) -> Sync:
+    return Sync(
+        id=read.id,
+        audience=read.audience,
+        destination=read.destination,
+        identifiers=dict(read.identifiers),
+        on_exit=read.on_exit,
+        deliver=read.deliver,
+        initial=read.initial,
+        on_delete=read.on_delete,
+        traits=tuple(read.traits),
+        batch_size=read.batch_size,
+        batch_age_ms=read.batch_age,
+        min_stay_ms=read.min_stay,
+        cooldown_ms=read.cooldown,
+        debounce_ms=read.debounce,
+        consent=read.consent,
+        name=read.name,
+        description=read.description,
+    )
+
+
+def _objects(document: Mapping[str, Any], section: str) -> list[tuple[int, Any]]:
+    return list(enumerate(document.get(section) or ()))
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _duration(raw: object, key: str) -> int | None:
+    """Read a duration whose fault, if it has one, is noted elsewhere."""
+    try:
+        return parse_duration(raw.get(key)) if isinstance(raw, dict) else None
+    except ValueError:
+        return None
+
+
+def _trait_types(raw: dict[str, Any]) -> Mapping[str, ValueType | None] | None:
+    traits = raw.get("traits")
+    if traits is None:
+        return {}
+    return _column_types(traits.get("columns", {})) if isinstance(traits, dict) else None
+
+
+def _column_types(columns: object) -> Mapping[str, ValueType | None] | None:
+    """Give each column's type, None for a faulty column, None at all where columns are no mapping."""
+    if not isinstance(columns, dict):
+        return None
+    return {name: _type_of(column) for name, column in columns.items()}
+
+
+def _type_of(column: object) -> ValueType | None:
+    type_ = column.get("type") if isinstance(column, dict) else None
+    return type_ if isinstance(type_, str) and type_ in OPERATORS else None  # type: ignore[return-value]

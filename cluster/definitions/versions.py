@@ -1,0 +1,205 @@
+"""Versions of definitions: what a publication changes, and the form of it that goes into logs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final, Literal
+
+from cluster.definitions.canonical import canonical_json
+from cluster.definitions.cycles import references
+from cluster.definitions.model import (
+    Abandonment,
+    All,
+    AnyOf,
+    Audience,
+    Condition,
+    Definitions,
+    EventAggregate,
+    EventCount,
+    Filter,
+    FilterAll,
+    FilterAny,
+    FilterNot,
+    Not,
+    PropertyTest,
+    Published,
+    Sequence,
+    TraitTest,
+)
+
+_SECTIONS: Final = ("sources", "parent_models", "event_models", "audiences", "destinations", "syncs")
+_EVALUATION_SECTIONS: Final = ("event_models", "audiences")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One object that a publication adds, changes, removes or leaves; `kind` is a section's name or `settings`."""
+
+    kind: str
+    id: str
+    change: Literal["added", "changed", "removed", "unchanged"]
+
+
+def publish(previous: Published | None, definitions: Definitions) -> Published:
+    """Count versions on from `previous`.
+
+    An audience's version grows by 1 when its meaning changes, when it turns from evaluated into a draft, and when it
+    comes back after it was archived or gone: a version never serves two lives, so no transition id can repeat. Ids
+    that are gone keep their count in `audience_versions`.
+    """
+    if previous is None:
+        return Published(1, definitions, dict.fromkeys(definitions.audiences, 1))
+    before = _Meanings(previous.definitions)
+    after = _Meanings(definitions)
+    versions = dict(previous.audience_versions)
+    for id_, audience in definitions.audiences.items():
+        version = versions.get(id_, 0)
+        earlier = previous.definitions.audiences.get(id_)
+        grows = version == 0 or _is_new_life(earlier, audience) or before.of(id_) != after.of(id_)
+        versions[id_] = version + 1 if grows else version
+    return Published(previous.version + 1, definitions, versions)
+
+
+def _is_new_life(earlier: Audience | None, audience: Audience) -> bool:
+    if earlier is None or earlier.status == "archived":
+        return audience.status != "archived"
+    return earlier.evaluated and audience.status == "draft"
+
+
+class _Meanings:
+    """What the membership of each audience of one document is a function of."""
+
+    def __init__(self, definitions: Definitions) -> None:
+        self._definitions = definitions
+        self._closures: dict[str, frozenset[str]] = {}
+        self._own = cache(self._own_uncached)
+        self._retentions = {id_: definitions.parent_retention_ms(id_) for id_ in definitions.parent_models}
+
+    def of(self, id_: str) -> Mapping[str, tuple[object, ...]]:
+        """Give the own meaning of the audience and of every audience it refers to, near or far."""
+        return {name: self._own(name) for name in self._closure(id_)}
+
+    def _closure(self, id_: str) -> set[str]:
+        found, waiting = {id_}, [id_]
+        while waiting:
+            where = self._definitions.audiences[waiting.pop()].where
+            new = set(references(where)) - found
+            found |= new
+            waiting.extend(new)
+        return found
+
+    def _own_uncached(self, id_: str) -> tuple[object, ...]:
+        """Names and descriptions do not count, nor what the condition does not use."""
+        audience = self._definitions.audiences[id_]
+        parent = self._definitions.parent_models[audience.parent]
+        used = _Used()
+        used.add(audience.where)
+        models = tuple(self._model(event, columns) for event, columns in sorted(used.columns.items()))
+        traits = tuple((trait, parent.columns[trait].type) for trait in sorted(used.traits))
+        return audience.where, parent.id, parent.primary_key, self._retentions[parent.id], models, traits
+
+    def _model(self, event: str, columns: set[str]) -> tuple[object, ...]:
+        model = self._definitions.event_models[event]
+        used = tuple((name, model.columns[name].type, model.columns[name].path) for name in sorted(columns))
+        fit = (model.source, model.type, model.event, model.foreign_key, model.timestamp, model.retention_ms)
+        return event, fit, used
+
+
+class _Used:
+    """The event models with their columns, and the traits, that a condition uses."""
+
+    def __init__(self) -> None:
+        self.columns: dict[str, set[str]] = {}
+        self.traits: set[str] = set()
+
+    def add(self, where: Condition) -> None:
+        if isinstance(where, All | AnyOf):
+            for child in where.children:
+                self.add(child)
+        elif isinstance(where, Not):
+            self.add(where.child)
+        elif isinstance(where, TraitTest):
+            self.traits.add(where.trait)
+        elif isinstance(where, EventCount | EventAggregate):
+            self._event(where.event, where.where)
+            if isinstance(where, EventAggregate):
+                self.columns[where.event].add(where.column)
+        elif isinstance(where, Sequence):
+            for step in where.steps:
+                self._event(step.event, step.where)
+        elif isinstance(where, Abandonment):
+            self._event(where.event, where.where)
+            for step in where.not_followed_by:
+                self._event(step.event, step.where)
+
+    def _event(self, event: str, where: Filter | None) -> None:
+        self.columns.setdefault(event, set()).update(_filter_columns(where))
+
+
+def _filter_columns(where: Filter | None) -> Iterator[str]:
+    if isinstance(where, PropertyTest):
+        yield where.column
+    elif isinstance(where, FilterAll | FilterAny):
+        for child in where.children:
+            yield from _filter_columns(child)
+    elif isinstance(where, FilterNot):
+        yield from _filter_columns(where.child)
+
+
+def difference(previous: Definitions | None, new: Definitions) -> list[Change]:
+    """List every object of both documents, settings first, then section by section; names count as changes."""
+    changes = [Change("settings", "settings", _change(previous.settings if previous else None, new.settings))]
+    for section in _SECTIONS:
+        before: Mapping[str, Any] = getattr(previous, section) if previous else {}
+        after: Mapping[str, Any] = getattr(new, section)
+        ids = dict.fromkeys((*after, *before))
+        changes.extend(Change(section, id_, _change(before.get(id_), after.get(id_))) for id_ in ids)
+    return changes
+
+
+def _change(before: object, after: object) -> Literal["added", "changed", "removed", "unchanged"]:
+    if before is None:
+        return "added"
+    if after is None:
+        return "removed"
+    return "unchanged" if before == after else "changed"
+
+
+def document_for_evaluation(definitions: Definitions) -> dict[str, Any]:
+    """Give the part of the document that evaluation depends on, fit for logs.
+
+    It has no destinations, syncs, write keys or trait sources (whose paths and options may hold credentials: an
+    evaluator is given snapshots). `parse_document` of it gives equal settings, event models and audiences, and the
+    same parent models but for `trait_source`.
+    """
+    document = definitions.document
+    result: dict[str, Any] = {"version": 1, "settings": _settings(definitions)}
+    result["sources"] = [{"id": source.id, "kind": source.kind} for source in definitions.sources.values()]
+    result["parent_models"] = [_without_trait_source(raw) for raw in document.get("parent_models", ())]
+    result.update({section: list(document.get(section, ())) for section in _EVALUATION_SECTIONS})
+    return result
+
+
+def _settings(definitions: Definitions) -> dict[str, Any]:
+    """Write settings out whole: a later release's defaults must not change what a log means."""
+    settings = definitions.settings
+    written: dict[str, Any] = {
+        "retention": f"{settings.retention_ms}ms",
+        "dedup": {"horizon": f"{settings.dedup_horizon_ms}ms", "max_ids": settings.dedup_ids_max},
+        "partitions": settings.partitions,
+    }
+    if settings.log_bytes_max is not None:
+        written["log_max_bytes"] = settings.log_bytes_max
+    return written
+
+
+def _without_trait_source(raw: Mapping[str, Any]) -> dict[str, Any]:
+    traits = raw.get("traits")
+    if not traits:
+        return dict(raw)
+    return {**raw, "traits": {key: value for key, value in traits.items() if key != "source"}}
+
+
+__all__ = ["Change", "canonical_json", "difference", "document_for_evaluation", "publish"]
