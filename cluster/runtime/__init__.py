@@ -1,0 +1,1 @@
+"""The running system: controller, wiring, Ray, launching."""

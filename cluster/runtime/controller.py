@@ -10,19 +10,21 @@ import asyncio
 import os
 import secrets
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from cluster.clock import Clock, SystemClock
 from cluster.definitions.evaluable import unsupported
+from cluster.definitions.merging import merge_documents
 from cluster.definitions.model import Definitions, Published
 from cluster.definitions.parsing import parse_document
 from cluster.definitions.versions import publish
 from cluster.errors import DefinitionError, Fault
 from cluster.keys import generate_key, hash_key
 from cluster.limits import CONTROLLER_STATUS_TIMEOUT_MS, PUBLISH_RETRY_MS, PUBLISH_WAIT_MS
-from cluster.runtime.controller_machine import ControllerMachine, changes_between, merged
+from cluster.log.durable_files import replace_durably
+from cluster.runtime.controller_machine import ControllerMachine, changes_between
 from cluster.runtime.controller_store import ControllerStore, StoredDefinitions
+from cluster.runtime.data_dir import DataDir
 from cluster.runtime.protocols import ClusterState, KeyRecord, Reply, Role
 from cluster.runtime.status_report import Peers, build_report, gather_replies
 from destinations.registry import KINDS
@@ -32,22 +34,24 @@ SYSTEM = "usher"
 
 
 class ControllerActor:
-    """Implements the Controller protocol over one data dir. Call `start()` once before anything else."""
+    """Implements the Controller protocol over one data dir. Made on a running event loop; call `start()` once before anything else."""
 
     def __init__(
         self,
         machine: ControllerMachine,
-        data_dir: Path,
+        data_dir: DataDir,
         peers: Peers,
         nodes: Callable[[], list[dict[str, Any]]] = list,
         clock: Clock | None = None,
+        node_id: str = "",
     ) -> None:
+        self._node_id = node_id
         self._machine = machine
         self._data_dir = data_dir
         self._peers = peers
         self._nodes = nodes
         self._clock = clock or SystemClock()
-        self._store = ControllerStore(data_dir / "controller.db")
+        self._store = ControllerStore(data_dir.controller_db)
         self._changed = asyncio.Condition()
         self._applying = asyncio.Lock()
         self._publisher: asyncio.Task[None] | None = None
@@ -59,8 +63,10 @@ class ControllerActor:
         target = self._stored(self._store.newest_version())
         in_force = int(self._store.meta("in_force") or 0)
         published = target if target and target.version == in_force else self._stored(in_force)
-        self._machine.restore(published, target, self._store.keys())
-        self._fix_placement()
+        machine = self._machine
+        machine.restore(published, target, self._store.keys(), self._store.count_start())
+        if self._store.placement() is None:
+            self._store.set_placement(len(machine.evaluators), len(machine.owner_of_partition))
         if not self._machine.keys:
             self._make_first_admin_key()
         self._drive_publication()
@@ -103,7 +109,7 @@ class ControllerActor:
 
     async def create_key(self, role: Role, name: str, who: str = SYSTEM) -> Reply:
         """Make a key and give it: the only time it is shown."""
-        text = generate_key()
+        text = generate_key(role)
         record = KeyRecord(secrets.token_hex(6), name, role, hash_key(text), self._clock.now_ms())
         self._store.add_key(record, who)
         self._machine.add_key(record)
@@ -122,7 +128,7 @@ class ControllerActor:
     async def status(self) -> Reply:
         """The whole of `usher status --json`; a part that does not answer in time shows as unreachable."""
         replies = await gather_replies(self._peers, CONTROLLER_STATUS_TIMEOUT_MS)
-        own = {"name": "controller", "kind": "controller", "pid": os.getpid(), "state": "ready"}
+        own = {"name": "controller", "kind": "controller", "pid": os.getpid(), "node": self._node_id}
         return build_report(self._machine.state(), self._machine.target, self._nodes(), own, replies)
 
     # --- for the launcher and starting actors ----------------------------------------------------
@@ -140,11 +146,12 @@ class ControllerActor:
         """Give the newest audit rows: `{"rows": [...]}`."""
         return {"rows": self._store.audit_rows(limit)}
 
-    async def close(self) -> None:
-        """Stop driving publications and close the file."""
+    async def drain(self) -> Reply:
+        """Stop driving publications and close the file; a publication under way goes on at the next start."""
         if self._publisher is not None:
             self._publisher.cancel()
         self._store.close()
+        return {}
 
     # --- inside ----------------------------------------------------------------------------------
 
@@ -154,7 +161,7 @@ class ControllerActor:
         """Check a document and give what applying it would publish; the present target where nothing changes."""
         target = self._machine.target
         current = None if target is None else target.definitions.document
-        whole = merged(current, document) if mode == "merge" else dict(document)
+        whole = merge_documents(current or {}, document) if mode == "merge" else dict(document)
         definitions = parse_document(whole, file, KINDS)
         faults = unsupported(definitions)
         if fault := self._machine.partition_fault(definitions):
@@ -236,21 +243,10 @@ class ControllerActor:
         definitions: Definitions = parse_document(stored.document, "controller.db", KINDS)
         return Published(stored.version, definitions, stored.audience_versions)
 
-    def _fix_placement(self) -> None:
-        """Note on the first start how the partitions are dealt; launching compares with it from then on."""
-        if self._store.meta("evaluators") is None:
-            self._store.set_meta("evaluators", str(len(self._machine.evaluators)))
-            self._store.set_meta("partitions", str(len(self._machine.owner_of_partition)))
-
     def _make_first_admin_key(self) -> None:
         """Write the key's file before its hash: a crash in between leaves a dead file, never a lost key."""
-        text = generate_key()
-        path = self._data_dir / "admin.key"
-        path.unlink(missing_ok=True)
-        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        text = generate_key("admin")
+        replace_durably(self._data_dir.admin_key, f"{text}\n".encode(), mode=0o600)
         record = KeyRecord(
             secrets.token_hex(6), "first admin key", "admin", hash_key(text), self._clock.now_ms()
         )

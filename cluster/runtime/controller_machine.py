@@ -24,32 +24,8 @@ OBJECT_KINDS: Mapping[str, str] = {
     "syncs": "sync",
 }
 
-
-def merged(current: Mapping[str, Any] | None, document: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay `document` over `current` by id; `settings` are laid over key by key. Neither argument changes."""
-    result: dict[str, Any] = {key: value for key, value in (current or {}).items()}
-    for key, value in document.items():
-        if key in OBJECT_KINDS and isinstance(value, list):
-            result[key] = _merged_objects(result.get(key) or [], value)
-        elif key == "settings" and isinstance(value, Mapping):
-            result[key] = {**(result.get(key) or {}), **value}
-        else:
-            result[key] = value
-    return result
-
-
-def _merged_objects(current: list[Any], new: list[Any]) -> list[Any]:
-    """Replace objects in place where the id is known, append the others; what has no id is left to the parser."""
-    positions = {item["id"]: index for index, item in enumerate(current) if isinstance(item, Mapping)}
-    known = len(current)
-    result = list(current)
-    for item in new:
-        position = positions.get(item.get("id")) if isinstance(item, Mapping) else None
-        if position is not None and position < known:
-            result[position] = item
-        else:
-            result.append(item)
-    return result
+#: Changes that one start can make before its revisions reach the next start's; nobody makes so many.
+REVISIONS_PER_START = 1 << 32
 
 
 def changes_between(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -116,8 +92,15 @@ class ControllerMachine:
             settings=self.settings,
         )
 
-    def restore(self, published: Published | None, target: Published | None, keys: list[KeyRecord]) -> None:
-        """Take what the store holds. Evaluators are asked again: publishing is idempotent per version."""
+    def restore(
+        self, published: Published | None, target: Published | None, keys: list[KeyRecord], start: int
+    ) -> None:
+        """Take what the store holds, at the `start`-th start of this data dir's controller.
+
+        Revisions go on above those of every start before, so that a caller's old revision is never taken for a new one.
+        Evaluators are asked again about a target that is not in force: publishing is idempotent per version.
+        """
+        self.revision = start * REVISIONS_PER_START
         self.published, self.target = published, target
         self.keys = {key.id: key for key in keys}
         if published is not None and published is target:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from cluster.errors import DataDirError
+from cluster.errors import StorageFull
+from cluster.limits import RETRY_AFTER_MS
+from cluster.log.database import connect_writer, transaction, typed_errors
 from cluster.runtime.protocols import KeyRecord, Role
 
 _SCHEMA = """
@@ -40,22 +41,17 @@ class StoredDefinitions:
 
 
 class ControllerStore:
-    """The controller's file. One process, one connection; raises DataDirError where it cannot be used."""
+    """The controller's file: one process, one connection.
+
+    Raises DataDirError where the file is damaged or held by another process, StorageFull where it cannot be written.
+    """
 
     def __init__(self, path: Path) -> None:
-        try:
-            # SQLite gives its -wal and -shm files the mode of the main file, so that one is made first.
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-            path.chmod(0o600)
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
+        self._path = path
+        with typed_errors(path):
+            make_private(path)
+            self._db = connect_writer(path)
             self._db.executescript(_SCHEMA)
-        except (OSError, sqlite3.Error) as error:
-            raise DataDirError(
-                f"{path}: the controller's file cannot be opened: {error}.",
-                next_step="Check that the data dir is writable and has free space, or choose another --data-dir.",
-            ) from error
 
     def close(self) -> None:
         """Close the file."""
@@ -65,7 +61,7 @@ class ControllerStore:
 
     def add_definitions(self, stored: StoredDefinitions, now_ms: int, who: str, detail: str) -> None:
         """Store a version and its audit row in one transaction."""
-        with self._transaction():
+        with transaction(self._db, self._path):
             self._db.execute(
                 "INSERT INTO definitions VALUES (?,?,?,?,?)",
                 (
@@ -100,7 +96,7 @@ class ControllerStore:
 
     def add_key(self, key: KeyRecord, who: str) -> None:
         """Store a key's hash and its audit row."""
-        with self._transaction():
+        with transaction(self._db, self._path):
             self._db.execute(
                 "INSERT INTO keys VALUES (?,?,?,?,?)",
                 (key.id, key.name, key.role, key.hash_hex, key.created_at_ms),
@@ -109,7 +105,7 @@ class ControllerStore:
 
     def remove_key(self, key_id: str, now_ms: int, who: str) -> None:
         """Forget a key; its audit rows stay."""
-        with self._transaction():
+        with transaction(self._db, self._path):
             self._db.execute("DELETE FROM keys WHERE id=?", (key_id,))
             self._audit(now_ms, who, "revoke_key", key_id, "")
 
@@ -121,6 +117,22 @@ class ControllerStore:
         rows = self._db.execute(f"SELECT {', '.join(names)} FROM audit ORDER BY seq DESC LIMIT ?", (limit,))
         return [dict(zip(names, row, strict=True)) for row in rows]
 
+    def placement(self) -> tuple[int, int] | None:
+        """Give the numbers of evaluators and partitions that this data dir was first used with."""
+        evaluators, partitions = self.meta("evaluators"), self.meta("partitions")
+        return None if evaluators is None or partitions is None else (int(evaluators), int(partitions))
+
+    def set_placement(self, evaluators: int, partitions: int) -> None:
+        """Note the placement, once for the life of a data dir: evaluators' logs are divided by it."""
+        self.set_meta("evaluators", str(evaluators))
+        self.set_meta("partitions", str(partitions))
+
+    def count_start(self) -> int:
+        """Count this start of the controller, from 1."""
+        starts = int(self.meta("starts") or 0) + 1
+        self.set_meta("starts", str(starts))
+        return starts
+
     def meta(self, key: str) -> str | None:
         """Give a meta value; None where it was never set."""
         row = self._db.execute("SELECT value FROM meta WHERE key=?", (key,)).fetchone()
@@ -128,7 +140,8 @@ class ControllerStore:
 
     def set_meta(self, key: str, value: str) -> None:
         """Set a meta value."""
-        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?,?)", (key, value))
+        with transaction(self._db, self._path):
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES (?,?)", (key, value))
 
     def _audit(self, at_ms: int, who: str, action: str, subject: str, detail: str) -> None:
         self._db.execute(
@@ -136,18 +149,17 @@ class ControllerStore:
             (at_ms, who, action, subject, detail),
         )
 
-    def _transaction(self) -> _Transaction:
-        return _Transaction(self._db)
 
+def make_private(path: Path) -> None:
+    """Make the file with mode 600 before SQLite does: its -wal and -shm files take the mode of the main one.
 
-class _Transaction:
-    """BEGIN IMMEDIATE … COMMIT, rolled back by an exception."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-
-    def __enter__(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        self._db.execute("COMMIT" if kind is None else "ROLLBACK")
+    Raises StorageFull where it cannot be made.
+    """
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        path.chmod(0o600)
+    except OSError as error:
+        message = f"{path} cannot be written: {error.strerror}."
+        raise StorageFull(
+            message, retry_after_ms=RETRY_AFTER_MS, next_step="Make the data dir writable, or use another --data-dir."
+        ) from error

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import secrets
 import shutil
@@ -23,23 +24,28 @@ from typing import Any
 
 from cluster.errors import InputError
 
+_log = logging.getLogger("usher.ray")
+
 #: The Ray namespace of every named actor.
 NAMESPACE = "usher"
 #: Trait snapshots pass through the object store one at a time; the rest of Usher does not use it.
 OBJECT_STORE_BYTES = 512 * 1024 * 1024
 #: A unix socket's path must be shorter than 108 bytes; Ray adds about 75 to its folder.
-RAY_FOLDER_BYTES_MAX = 32
+FOLDER_BYTES_MAX = 32
 #: Where `import cluster` works from, for workers that start elsewhere.
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True)
 class RaySession:
-    """A Ray that `start_ray` connected to. `node_id` is the node of this process; `folder` is None for a foreign Ray."""
+    """A Ray that `start_ray` connected to. `node_id` is the node of this process.
+
+    `folder` is short, private (mode 700) and gone after `stop_ray`: for Ray's files and for unix sockets.
+    """
 
     address: str
     node_id: str
-    folder: Path | None
+    folder: Path
 
 
 def start_ray(data_dir: Path, address: str | None, cpus: int) -> RaySession:
@@ -50,11 +56,10 @@ def start_ray(data_dir: Path, address: str | None, cpus: int) -> RaySession:
     import ray  # here, because it takes a second and reads the environment set before
 
     common: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": "ERROR"}
+    folder = _session_folder(data_dir)
     if address is not None:
         _connect(ray, address, common)
-        folder = None
     else:
-        folder = _ray_folder(data_dir)
         _prepare_environment(data_dir)
         ray.init(
             num_cpus=cpus,
@@ -64,6 +69,8 @@ def start_ray(data_dir: Path, address: str | None, cpus: int) -> RaySession:
             _node_ip_address="127.0.0.1",
             **common,
         )
+    # Ray's own lines about dead workers go to stdout, which belongs to the command (and its --json).
+    ray._private.worker.print_to_stdstream = _to_log
     context = ray.get_runtime_context()
     return RaySession(address=context.gcs_address, node_id=context.get_node_id(), folder=folder)
 
@@ -73,8 +80,12 @@ def stop_ray(session: RaySession) -> None:
     import ray
 
     ray.shutdown()
-    if session.folder is not None:
-        shutil.rmtree(session.folder, ignore_errors=True)
+    shutil.rmtree(session.folder, ignore_errors=True)
+
+
+def _to_log(data: dict[str, Any], ignore_prefix: bool) -> None:
+    for line in data.get("lines", ()):
+        _log.info("%s", line)
 
 
 def _connect(ray: Any, address: str, common: dict[str, Any]) -> None:
@@ -116,11 +127,11 @@ def _python_path() -> str:
     return os.pathsep.join([root, *(part for part in known if part != root)])
 
 
-def _ray_folder(data_dir: Path) -> Path:
-    """Make Ray's folder anew: short, mode 700, named after the data dir so that a killed run's is found and removed."""
+def _session_folder(data_dir: Path) -> Path:
+    """Make the session's folder anew: short, mode 700, named after the data dir so that a killed run's is found and removed."""
     name = f"usher-{os.getuid()}-{hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:8]}"
     parent = Path(tempfile.gettempdir())
-    if len(os.fsencode(parent / name)) > RAY_FOLDER_BYTES_MAX:
+    if len(os.fsencode(parent / name)) > FOLDER_BYTES_MAX:
         parent = Path("/tmp")
     folder = parent / name
     shutil.rmtree(folder, ignore_errors=True)

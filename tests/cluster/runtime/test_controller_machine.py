@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.runtime.controller_machine import REVISIONS_PER_START, changes_between, deal_partitions
+from cluster.runtime.protocols import KeyRecord
+from tests.cluster.runtime.building import definitions, machine, published
+
+KEY = KeyRecord("k1", "ci", "read", "00", 5)
+
+
+def test_publication_is_in_force_only_after_the_last_evaluator_took_it() -> None:
+    controller = machine(evaluators=2)
+    controller.begin(published(1, vip=1))
+    assert controller.behind() == [0, 1]
+    assert not controller.acknowledge(0, 1)
+    assert controller.state().published is None
+    assert controller.behind() == [1]
+    assert controller.acknowledge(1, 1)
+    assert controller.state().published == published(1, vip=1)
+    assert controller.behind() == []
+
+
+def test_preparing_names_only_audiences_whose_new_version_is_not_in_force() -> None:
+    controller = machine(evaluators=1)
+    controller.begin(published(1, kept=1, changed=1))
+    assert controller.preparing() == ("kept", "changed")
+    controller.acknowledge(0, 1)
+    assert controller.preparing() == ()
+    controller.begin(published(2, kept=1, changed=2))
+    assert controller.preparing() == ("changed",)
+
+
+def test_an_old_acknowledgement_does_not_bring_a_newer_publication_into_force() -> None:
+    controller = machine(evaluators=1)
+    controller.begin(published(1, a=1))
+    controller.begin(published(2, a=2))
+    assert not controller.acknowledge(0, 1)
+    assert controller.state().published is None
+    assert controller.acknowledge(0, 2)
+
+
+def test_acknowledging_twice_changes_nothing() -> None:
+    controller = machine(evaluators=1)
+    controller.begin(published(1, a=1))
+    assert controller.acknowledge(0, 1)
+    revision = controller.revision
+    assert not controller.acknowledge(0, 1)
+    assert controller.revision == revision
+
+
+def test_every_visible_change_grows_the_revision() -> None:
+    controller = machine(evaluators=1)
+    seen = [controller.revision]
+    for change in (
+        lambda: controller.begin(published(1, a=1)),
+        lambda: controller.acknowledge(0, 1),
+        lambda: controller.add_key(KEY),
+        lambda: controller.revoke_key("k1"),
+    ):
+        change()
+        seen.append(controller.revision)
+    assert seen == sorted(set(seen))
+    assert not controller.revoke_key("k1")
+    assert controller.revision == seen[-1]
+
+
+def test_revisions_of_a_later_start_are_above_all_of_an_earlier_one() -> None:
+    first, second = machine(), machine()
+    first.restore(None, None, [], start=1)
+    for _ in range(1_000):
+        first.add_key(KEY)
+    second.restore(None, None, [KEY], start=2)
+    assert first.revision < second.revision == 2 * REVISIONS_PER_START
+    assert second.state().keys == (KEY,)
+
+
+def test_a_restart_in_mid_publication_goes_on_with_it() -> None:
+    controller = machine(evaluators=2)
+    controller.restore(published(1, a=1), published(2, a=2), [], start=2)
+    assert controller.state().published == published(1, a=1)
+    assert controller.behind() == [0, 1]
+
+
+def test_a_restart_after_a_publication_asks_nobody() -> None:
+    controller = machine(evaluators=2)
+    in_force = published(3, a=1)
+    controller.restore(in_force, in_force, [], start=2)
+    assert controller.behind() == []
+
+
+def test_another_number_of_partitions_is_a_fault() -> None:
+    controller = machine()
+    assert controller.partition_fault(definitions(partitions=8)) == ""
+    assert "8 here, found 64" in controller.partition_fault(definitions(partitions=64))
+
+
+@given(partitions=st.integers(1, 300), evaluators=st.integers(1, 40))
+def test_partitions_are_dealt_whole_evenly_and_in_runs(partitions: int, evaluators: int) -> None:
+    owners = deal_partitions(partitions, evaluators)
+    assert len(owners) == partitions
+    assert list(owners) == sorted(owners)
+    shares = [Counter(owners)[index] for index in range(evaluators)]
+    assert max(shares) - min(shares) <= 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "change"),
+    [
+        (None, {"id": "a"}, "added"),
+        ({"id": "a"}, None, "removed"),
+        ({"id": "a", "name": "x"}, {"id": "a", "name": "y"}, "changed"),
+        ({"id": "a"}, {"id": "a"}, "unchanged"),
+    ],
+)
+def test_changes_name_each_object_and_what_became_of_it(
+    before: dict[str, str] | None, after: dict[str, str] | None, change: str
+) -> None:
+    old = {"syncs": [before]} if before else {}
+    new = {"syncs": [after]} if after else {}
+    assert changes_between(old, new) == [{"kind": "sync", "id": "a", "change": change}]
+
+
+def test_changed_settings_show_as_a_change() -> None:
+    changes = changes_between({"settings": {"retention": "7d"}}, {"settings": {"retention": "8d"}})
+    assert changes == [{"kind": "settings", "id": "settings", "change": "changed"}]
