@@ -1,0 +1,1 @@
+"""Webhooks: signed JSON requests to a URL of the user's own (Standard Webhooks)."""
