@@ -17,12 +17,12 @@ from cluster.definitions.evaluable import unsupported
 from cluster.definitions.merging import merge_documents
 from cluster.definitions.model import Definitions, Published
 from cluster.definitions.parsing import parse_document
-from cluster.definitions.versions import publish
+from cluster.definitions.versions import Change, difference, publish
 from cluster.errors import DefinitionError, Fault
 from cluster.keys import generate_key, hash_key
 from cluster.limits import CONTROLLER_STATUS_TIMEOUT_MS, PUBLISH_RETRY_MS, PUBLISH_WAIT_MS
 from cluster.log.durable_files import replace_durably
-from cluster.runtime.controller_machine import ControllerMachine, changes_between
+from cluster.runtime.controller_machine import ControllerMachine
 from cluster.runtime.controller_store import ControllerStore, StoredDefinitions
 from cluster.runtime.data_dir import DataDir
 from cluster.runtime.protocols import ClusterState, KeyRecord, Reply, Role
@@ -105,7 +105,7 @@ class ControllerActor:
             published, changes = self._candidate(document, file, mode)
         except DefinitionError as error:
             return invalid(error.faults)
-        return {"version": published.version, "changes": changes}
+        return _accepted(published.version, changes)
 
     async def create_key(self, role: Role, name: str, who: str = SYSTEM) -> Reply:
         """Make a key and give it: the only time it is shown."""
@@ -157,37 +157,35 @@ class ControllerActor:
 
     def _candidate(
         self, document: Mapping[str, Any], file: str, mode: str
-    ) -> tuple[Published, list[dict[str, str]]]:
+    ) -> tuple[Published, list[Change]]:
         """Check a document and give what applying it would publish; the present target where nothing changes."""
         target = self._machine.target
-        current = None if target is None else target.definitions.document
-        whole = merge_documents(current or {}, document) if mode == "merge" else dict(document)
+        current = None if target is None else target.definitions
+        whole = merge_documents(current.document if current else {}, document) if mode == "merge" else dict(document)
         definitions = parse_document(whole, file, KINDS)
-        faults = unsupported(definitions)
+        faults = unsupported(definitions, file)
         if fault := self._machine.partition_fault(definitions):
             faults.append(Fault(file=file, path="settings.partitions", message=fault))
         if faults:
             raise DefinitionError(faults)
-        changes = changes_between(current, definitions.document)
-        if target is not None and all(change["change"] == "unchanged" for change in changes):
+        changes = difference(current, definitions)
+        if target is not None and all(change.change == "unchanged" for change in changes):
             return target, changes
         return publish(target, definitions), changes
 
-    async def _begin(self, published: Published, changes: list[dict[str, str]], who: str) -> None:
+    async def _begin(self, published: Published, changes: list[Change], who: str) -> None:
         stored = StoredDefinitions(
             published.version, published.definitions.document, published.audience_versions
         )
         detail = ", ".join(
-            f"{change['kind']} {change['id']} {change['change']}"
-            for change in changes
-            if change["change"] != "unchanged"
+            f"{change.kind} {change.id} {change.change}" for change in changes if change.change != "unchanged"
         )
         self._store.add_definitions(stored, self._clock.now_ms(), who, detail)
         self._machine.begin(published)
         await self._tell()
         self._drive_publication()
 
-    async def _await_force(self, version: int, changes: list[dict[str, str]]) -> Reply:
+    async def _await_force(self, version: int, changes: list[Change]) -> Reply:
         def in_force() -> bool:
             published = self._machine.published
             return published is not None and published.version >= version
@@ -199,14 +197,10 @@ class ControllerActor:
             except TimeoutError:
                 preparing = list(self._machine.preparing())
                 waits_for = [f"evaluator-{index}" for index in self._machine.behind()]
-                return {
-                    "version": version,
-                    "changes": changes,
-                    "preparing": preparing,
-                    "waits_for": waits_for,
-                    "message": "; ".join(self._publish_errors.values()),
-                }
-        return {"version": version, "changes": changes}
+                why = "; ".join(self._publish_errors.values())
+                late = {"preparing": preparing, "waits_for": waits_for, "message": why}
+                return {**_accepted(version, changes), **late}
+        return _accepted(version, changes)
 
     def _drive_publication(self) -> None:
         if self._machine.behind() and (self._publisher is None or self._publisher.done()):
@@ -253,6 +247,11 @@ class ControllerActor:
         self._store.add_key(record, SYSTEM)
         self._machine.add_key(record)
         self._first_admin_key = text
+
+
+def _accepted(version: int, changes: list[Change]) -> Reply:
+    rows = [{"kind": change.kind, "id": change.id, "change": change.change} for change in changes]
+    return {"version": version, "changes": rows}
 
 
 def invalid(faults: list[Fault]) -> Reply:

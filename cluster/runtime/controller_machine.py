@@ -14,46 +14,8 @@ from typing import Any
 from cluster.definitions.model import Definitions, Published
 from cluster.runtime.protocols import ClusterState, EvaluatorInfo, KeyRecord
 
-#: Sections of a document that hold objects with ids, and what one object of each is called.
-OBJECT_KINDS: Mapping[str, str] = {
-    "sources": "source",
-    "parent_models": "parent_model",
-    "event_models": "event_model",
-    "audiences": "audience",
-    "destinations": "destination",
-    "syncs": "sync",
-}
-
 #: Changes that one start can make before its revisions reach the next start's; nobody makes so many.
 REVISIONS_PER_START = 1 << 32
-
-
-def changes_between(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[dict[str, str]]:
-    """List what differs between two documents, one row an object: `{"kind", "id", "change"}`."""
-    changes: list[dict[str, str]] = []
-    for section, kind in OBJECT_KINDS.items():
-        old = _by_id(before, section)
-        new = _by_id(after, section)
-        changes.extend(
-            {"kind": kind, "id": object_id, "change": _change(old.get(object_id), new.get(object_id))}
-            for object_id in [*new, *(gone for gone in old if gone not in new)]
-        )
-    settings_before, settings_after = (before or {}).get("settings") or {}, after.get("settings") or {}
-    if settings_before != settings_after:
-        changes.append({"kind": "settings", "id": "settings", "change": "changed" if before else "added"})
-    return changes
-
-
-def _by_id(document: Mapping[str, Any] | None, section: str) -> dict[str, Any]:
-    return {item["id"]: item for item in (document or {}).get(section) or []}
-
-
-def _change(before: Any, after: Any) -> str:
-    if before is None:
-        return "added"
-    if after is None:
-        return "removed"
-    return "unchanged" if before == after else "changed"
 
 
 def deal_partitions(partitions: int, evaluators: int) -> tuple[int, ...]:

@@ -2,11 +2,10 @@ from __future__ import annotations
 
 from collections import Counter
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.runtime.controller_machine import REVISIONS_PER_START, changes_between, deal_partitions
+from cluster.runtime.controller_machine import REVISIONS_PER_START, deal_partitions
 from cluster.runtime.protocols import KeyRecord
 from tests.cluster.runtime.building import definitions, machine, published
 
@@ -106,25 +105,3 @@ def test_partitions_are_dealt_whole_evenly_and_in_runs(partitions: int, evaluato
     assert list(owners) == sorted(owners)
     shares = [Counter(owners)[index] for index in range(evaluators)]
     assert max(shares) - min(shares) <= 1
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "change"),
-    [
-        (None, {"id": "a"}, "added"),
-        ({"id": "a"}, None, "removed"),
-        ({"id": "a", "name": "x"}, {"id": "a", "name": "y"}, "changed"),
-        ({"id": "a"}, {"id": "a"}, "unchanged"),
-    ],
-)
-def test_changes_name_each_object_and_what_became_of_it(
-    before: dict[str, str] | None, after: dict[str, str] | None, change: str
-) -> None:
-    old = {"syncs": [before]} if before else {}
-    new = {"syncs": [after]} if after else {}
-    assert changes_between(old, new) == [{"kind": "sync", "id": "a", "change": change}]
-
-
-def test_changed_settings_show_as_a_change() -> None:
-    changes = changes_between({"settings": {"retention": "7d"}}, {"settings": {"retention": "8d"}})
-    assert changes == [{"kind": "settings", "id": "settings", "change": "changed"}]
