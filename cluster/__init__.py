@@ -1,7 +1,7 @@
 """Usher: real-time audiences on Ray.
 
-The public names: the Python client (`Client`, `AsyncClient`) and the condition builder (`event`, `trait`,
-`audience`, `sequence`). They load lazily, so that importing `cluster` never imports a shell (ray, aiohttp).
+The public names: the Python client (`Client`, `AsyncClient`) and the condition builder (`event`, `prop`,
+`trait`, `audience`, `sequence`). They load lazily, so that importing `cluster` never imports a shell (ray, aiohttp).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cluster.client import Client as Client
     from cluster.conditions import audience as audience
     from cluster.conditions import event as event
+    from cluster.conditions import prop as prop
     from cluster.conditions import sequence as sequence
     from cluster.conditions import trait as trait
 
@@ -23,12 +24,13 @@ _HOMES = {
     "Client": "cluster.client",
     "AsyncClient": "cluster.client",
     "event": "cluster.conditions",
+    "prop": "cluster.conditions",
     "trait": "cluster.conditions",
     "audience": "cluster.conditions",
     "sequence": "cluster.conditions",
 }
 
-__all__ = ["AsyncClient", "Client", "audience", "event", "sequence", "trait"]
+__all__ = ["AsyncClient", "Client", "audience", "event", "prop", "sequence", "trait"]
 
 
 def __getattr__(name: str) -> object:
