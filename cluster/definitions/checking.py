@@ -67,6 +67,7 @@ class _Builder:
             id_: AudienceShape(_text(raw.get("parent")), _text(raw.get("status", "published")))
             for id_, raw in self._by_id("audiences")
         }
+        self._audience_index = {read.id: index for index, read in self._valid["audiences"].items()}
         self._scopes: dict[tuple[str | None, bool], Scope] = {}
 
     def build(self) -> Definitions:
@@ -103,7 +104,9 @@ class _Builder:
     def _by_id(self, section: str) -> list[tuple[str, dict[str, Any]]]:
         """List the objects that can be referred to, faulty ones too."""
         return [
-            (raw["id"], raw) for _, raw in self._raw[section] if isinstance(raw, dict) and isinstance(raw.get("id"), str)
+            (raw["id"], raw)
+            for _, raw in self._raw[section]
+            if isinstance(raw, dict) and isinstance(raw.get("id"), str)
         ]
 
     def _read_settings(self) -> Settings:
@@ -150,7 +153,8 @@ class _Builder:
     def _parent_model(self, read: doc.ParentModelDocument, place: Place) -> ParentModel:
         traits = read.traits or doc.TraitsDocument()
         columns = {name: Column(name, column.type, (), column.pii) for name, column in traits.columns.items()}
-        source = traits.source and self._trait_source(traits.source, (*place, "traits", "source"))
+        source_place = (*place, "traits", "source")
+        source = self._trait_source(traits.source, source_place) if traits.source else None
         return ParentModel(
             read.id, read.primary_key, source, traits.refresh, columns, read.name, read.description
         )
@@ -224,9 +228,7 @@ class _Builder:
 
     def _add_cycle(self, cycle: list[str]) -> None:
         """Note a cycle once, at the audience of it that comes first in the document."""
-        index = next(
-            index for index, read in self._valid["audiences"].items() if read.id == cycle[0]
-        )
+        index = self._audience_index[cycle[0]]
         message = f"the audience refers to itself: {' → '.join([*cycle[:10], cycle[0]])}"
         self._faults.add(("audiences", index, "where"), message, found=None, allowed="references without a cycle")
 

@@ -206,7 +206,8 @@ def _model(name: object, place: Place, scope: Scope) -> ModelShape | None:
         return None
     model = scope.models.get(name)
     if model is None:
-        faults.add(place, f"no event model {show(name)}{faults.suggestion(name, scope.models)}", allowed=listed(scope.models))
+        hint = faults.suggestion(name, scope.models)
+        faults.add(place, f"no event model {show(name)}{hint}", allowed=listed(scope.models))
         return None
     if model.parent is not None and scope.parent is not None and model.parent != scope.parent:
         message = f"the event model {show(name)} belongs to the parent model {show(model.parent)}"
@@ -246,7 +247,7 @@ def _count(node: dict[str, Any], place: Place, scope: Scope) -> Condition | None
         return None
     if model is None or window is None or not sound:
         return None
-    return EventCount(node["event"], comparison, count, window, where)  # type: ignore[arg-type]
+    return EventCount(node["event"], comparison, count, window, where)
 
 
 def _aggregate(node: dict[str, Any], place: Place, scope: Scope) -> Condition | None:
@@ -339,7 +340,8 @@ def _abandonment(node: dict[str, Any], place: Place, scope: Scope) -> Condition 
 
 def _follow_ups(node: dict[str, Any], place: Place, scope: Scope) -> tuple[tuple[Step, ModelShape], ...] | None:
     if "not_followed_by" not in node:
-        scope.faults.add(place, "`after` goes with `not_followed_by`", found=None, allowed="not_followed_by: {event: id}")
+        allowed = "not_followed_by: {event: id}"
+        scope.faults.add(place, "`after` goes with `not_followed_by`", found=None, allowed=allowed)
         return None
     raw, at = node["not_followed_by"], (*place, "not_followed_by")
     if isinstance(raw, dict):

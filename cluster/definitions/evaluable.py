@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from cluster.definitions.faults import NO_FILE, Place, path_text
 from cluster.definitions.model import (
@@ -38,8 +38,8 @@ def unsupported(definitions: Definitions, file: str = NO_FILE) -> list[Fault]:
     `definitions.document`, in which the indexes count the merged lists.
     """
     return [
-        Fault(file, path_text(place), message, "", allowed)
-        for place, message, allowed in (
+        Fault(file, path_text(place), message, found, allowed)
+        for place, message, found, allowed in (
             *_sources(definitions),
             *_trait_sources(definitions),
             *_audiences(definitions),
@@ -48,13 +48,15 @@ def unsupported(definitions: Definitions, file: str = NO_FILE) -> list[Fault]:
     ]
 
 
-_Found = tuple[Place, str, str]
+#: Place, message, the object by its id (in merged documents the index says little), allowed.
+_Found: TypeAlias = tuple[Place, str, str, str]
 
 
 def _sources(definitions: Definitions) -> Iterator[_Found]:
     for index, source in enumerate(definitions.sources.values()):
         if source.kind != "http":
-            yield ("sources", index, "kind"), f"{source.kind} sources are not available in this release yet", "http"
+            message = f"{source.kind} sources are not available in this release yet"
+            yield ("sources", index, "kind"), message, f"source {source.id}", "http"
 
 
 def _trait_sources(definitions: Definitions) -> Iterator[_Found]:
@@ -62,7 +64,8 @@ def _trait_sources(definitions: Definitions) -> Iterator[_Found]:
         kind = _trait_kind(parent)
         if kind is not None and kind not in _TRAIT_SOURCES:
             place = ("parent_models", index, "traits", "source", "kind")
-            yield place, f"{kind} trait sources are not available in this release yet", ", ".join(_TRAIT_SOURCES)
+            message = f"{kind} trait sources are not available in this release yet"
+            yield place, message, f"parent model {parent.id}", ", ".join(_TRAIT_SOURCES)
 
 
 def _trait_kind(parent: ParentModel) -> str | None:
@@ -73,7 +76,8 @@ def _audiences(definitions: Definitions) -> Iterator[_Found]:
     for index, audience in enumerate(definitions.audiences.values()):
         if audience.evaluated:
             for place, head in _heads(audience.where, ("audiences", index, "where")):
-                yield place, f"{head} is part of the language but not evaluated by this release yet", _EVALUATED
+                message = f"{head} is part of the language but not evaluated by this release yet"
+                yield place, message, f"audience {audience.id}", _EVALUATED
 
 
 def _heads(where: Condition, place: Place) -> Iterator[tuple[Place, str]]:
@@ -113,9 +117,10 @@ def _syncs(definitions: Definitions) -> Iterator[_Found]:
     for index, sync in enumerate(definitions.syncs.values()):
         for key in _sync_options(sync):
             message = f"the sync option {key} is not available in this release yet"
-            yield ("syncs", index, key), message, "leave it out"
+            yield ("syncs", index, key), message, f"sync {sync.id}", "leave it out"
         if sync.on_delete == "remove":
-            yield ("syncs", index, "on_delete"), "on_delete: remove is not available in this release yet", "keep"
+            message = "on_delete: remove is not available in this release yet"
+            yield ("syncs", index, "on_delete"), message, f"sync {sync.id}", "keep"
 
 
 def _sync_options(sync: Sync) -> list[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final, TypeAlias
 
 from cluster.errors import DefinitionError, Fault
@@ -20,8 +21,11 @@ _NOT_GIVEN: Final = object()
 _SECRET_KEY = re.compile(r"secret|write_key|token|password|credential|authorization|headers|api_key|private_key", re.I)
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _SHOWN_LENGTH_MAX = 80
-#: Suggestions cost up to 10 ms each among 10,000 ids; a document this wrong needs no more of them.
-_SUGGESTIONS_MAX = 200
+_LISTED_MAX = 20
+#: Names that suggestions compare in all, about 2 µs each: a document this wrong needs no more of them.
+_COMPARED_MAX = 200_000
+#: A substituted text shorter than this is no secret, and may be part of any word.
+_SECRET_LENGTH_MIN = 6
 
 
 @dataclass(slots=True)
@@ -54,14 +58,17 @@ class Faults:
         self.shown = shown
         self.origins = origins or Origins()
         self.found: dict[Fault, None] = {}
-        self._suggested = 0
+        #: What `${NAME}` stood for -> NAME: no fault shows it.
+        self.substituted: dict[str, str] = {}
+        self._compared = 0
 
     def add(self, place: Place, message: str, *, allowed: str = "", found: object = _NOT_GIVEN) -> None:
         """Note a fault; what was found is looked up at `place` unless given (as finished text, or None for none)."""
         file, own_place = self.origins.locate(place)
         if found is _NOT_GIVEN:
             found = self._found_at(place)
-        self.found[Fault(file, path_text(own_place), message, str(found or ""), allowed)] = None
+        texts = (self._without_secrets(text) for text in (message, str(found or ""), allowed))
+        self.found[Fault(file, path_text(own_place), *texts)] = None
 
     def add_to_file(self, file: str, place: Place, message: str, *, allowed: str = "", found: str = "") -> None:
         """Note a fault of a file that is not merged yet."""
@@ -69,10 +76,11 @@ class Faults:
 
     def suggestion(self, word: object, options: Iterable[str]) -> str:
         """Give ` (did you mean X?)` or nothing."""
-        if not isinstance(word, str) or self._suggested >= _SUGGESTIONS_MAX:
+        if not isinstance(word, str) or self._compared >= _COMPARED_MAX:
             return ""
-        self._suggested += 1
-        close = difflib.get_close_matches(word[:128], list(options), n=1, cutoff=0.6)
+        names = list(options)
+        self._compared += len(names) + 1
+        close = difflib.get_close_matches(word[:128], names, n=1, cutoff=0.6)
         return f" (did you mean {close[0]}?)" if close else ""
 
     def raise_if_any(self) -> None:
@@ -80,18 +88,28 @@ class Faults:
         if self.found:
             raise DefinitionError(list(self.found))
 
+    def _without_secrets(self, text: str) -> str:
+        for value, name in self.substituted.items():
+            if len(value) >= _SECRET_LENGTH_MIN and value in text:
+                text = text.replace(value, f"${{{name}}}")
+        return text
+
     def _found_at(self, place: Place) -> str:
         value = self.shown
         for step in place:
-            if isinstance(value, Mapping) and step in value:
-                value = value[step]
-            elif isinstance(value, list) and isinstance(step, int) and step < len(value):
-                value = value[step]
-            else:
+            if not holds(value, step):
                 return ""
+            value = value[step]
         if any(isinstance(step, str) and _SECRET_KEY.search(step) for step in place):
             return HIDDEN
         return show(value)
+
+
+def holds(value: Any, step: str | int) -> bool:
+    """Tell whether a mapping or list has something at `step`."""
+    if isinstance(value, list):
+        return isinstance(step, int) and step < len(value)
+    return isinstance(value, Mapping) and step in value
 
 
 def path_text(place: Place) -> str:
@@ -131,11 +149,9 @@ def _show(value: object, depth: int) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def listed(options: Iterable[str]) -> str:
+def listed(options: Collection[str]) -> str:
     """Write options for `allowed`: all up to 20, else the first ones and how many there are."""
-    names = list(options)
-    if not names:
-        return "none are defined"
-    if len(names) <= 20:
-        return ", ".join(names)
-    return f"{', '.join(names[:20])}, … ({len(names)} in all)"
+    first = ", ".join(islice(options, _LISTED_MAX))
+    if len(options) > _LISTED_MAX:
+        return f"{first}, … ({len(options)} in all)"
+    return first or "none are defined"

@@ -39,7 +39,8 @@ def _files_of(path: Path, faults: Faults) -> Iterator[Path]:
         if file.suffix in SUFFIXES and file.is_file() and not _is_hidden(file.relative_to(path))
     ]
     if not found:
-        faults.add_to_file(str(path), (), "the folder has no definitions file", allowed=f"files ending in {', '.join(SUFFIXES)}")
+        allowed = f"files ending in {', '.join(SUFFIXES)}"
+        faults.add_to_file(str(path), (), "the folder has no definitions file", allowed=allowed)
     yield from found
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from cluster.definitions.canonical import canonical_json
 from cluster.definitions.document import SECTIONS, TOP_KEYS
-from cluster.definitions.faults import Faults, Origins, Place, show
+from cluster.definitions.faults import Faults, Place, show
 
 #: `$${` is a literal `${`; `${NAME}` is the variable; a `${` that is neither is a fault.
 _REFERENCE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)\}|\$\{")
 _VERSION: Final = 1
+#: (section, id) -> (file, object).
+_Seen: TypeAlias = dict[tuple[str, str], tuple[str, Any]]
 
 
 def merge_trees(trees: Sequence[tuple[str, Any]], faults: Faults) -> dict[str, Any]:
@@ -22,7 +24,7 @@ def merge_trees(trees: Sequence[tuple[str, Any]], faults: Faults) -> dict[str, A
     both files. Settings are merged key by key.
     """
     merged: dict[str, Any] = {}
-    seen: dict[tuple[str, str], tuple[str, Any]] = {}
+    seen: _Seen = {}
     sound = [(file, tree) for file, tree in trees if _is_document(file, tree, faults)]
     for file, tree in sound:
         _merge_settings(file, tree.get("settings"), merged, faults)
@@ -41,17 +43,26 @@ def merge_documents(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[
         merged["settings"] = {**(base.get("settings") or {}), **change["settings"]}
     for section in SECTIONS:
         new = change.get(section)
-        if not isinstance(new, list):
-            if new is not None:
-                merged[section] = new  # at fault: parsing says so
-            continue
-        by_id = {str(item["id"]): item for item in base.get(section) or ()}
-        plain = [item for item in new if isinstance(item, dict) and isinstance(item.get("id"), str)]
-        by_id.update({item["id"]: item for item in plain})
-        odd = [item for item in new if item not in plain]
-        repeated = [item for item in plain if by_id[item["id"]] is not item]
-        merged[section] = [*by_id.values(), *odd, *repeated]
+        if isinstance(new, list):
+            merged[section] = _merged_by_id(base.get(section) or (), new)
+        elif new is not None:
+            merged[section] = new  # at fault: parsing says so
     return merged
+
+
+def _merged_by_id(base: Sequence[Any], new: Sequence[Any]) -> list[Any]:
+    """Put `new` in, in the places of `base` where it has the id; what has no id or repeats one stays, for its fault."""
+    by_id = {item["id"]: item for item in base}
+    taken: set[str] = set()
+    odd: list[Any] = []
+    for item in new:
+        id_ = item.get("id") if isinstance(item, dict) else None
+        if not isinstance(id_, str) or id_ in taken:
+            odd.append(item)
+        else:
+            taken.add(id_)
+            by_id[id_] = item
+    return [*by_id.values(), *odd]
 
 
 def substitute(value: Any, env: Mapping[str, str], faults: Faults, place: Place = ()) -> Any:
@@ -77,6 +88,7 @@ def _substituted(text: str, env: Mapping[str, str], faults: Faults, place: Place
             message = f"the environment variable {name} is not set{hint}"
             faults.add(place, message, found=f"${{{name}}}", allowed=f"set {name}, or write $${{ for the text ${{")
         else:
+            faults.substituted[env[name]] = name
             return env[name]
         return ""
 
@@ -117,7 +129,7 @@ def _merge_settings(file: str, settings: Any, merged: dict[str, Any], faults: Fa
 
 
 def _merge_section(
-    file: str, section: str, items: Any, merged: dict[str, Any], seen: dict[tuple[str, str], tuple[str, Any]], faults: Faults
+    file: str, section: str, items: Any, merged: dict[str, Any], seen: _Seen, faults: Faults
 ) -> None:
     if items is None:
         return
@@ -132,7 +144,7 @@ def _merge_section(
 
 
 def _is_new(
-    file: str, section: str, index: int, item: Any, seen: dict[tuple[str, str], tuple[str, Any]], faults: Faults
+    file: str, section: str, index: int, item: Any, seen: _Seen, faults: Faults
 ) -> bool:
     id_ = item.get("id") if isinstance(item, dict) else None
     if not isinstance(id_, str):

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.definitions.faults import Faults, Place, show
-from cluster.definitions.model import Operand, Test, ValueType
+from cluster.definitions.model import Test, ValueType
 from cluster.model.durations import DURATION_FORM, parse_duration
 from cluster.model.values import coerce_timestamp
 
@@ -48,7 +48,8 @@ def parse_test(
     for key in keys:
         if key not in ALL_OPERATORS and key != "ignore_case":
             hint = faults.suggestion(key, (*usable, "ignore_case"))
-            faults.add((*place, key), f"unknown operator {show(key)}{hint}", allowed=", ".join((*usable, "ignore_case")))
+            allowed = ", ".join((*usable, "ignore_case"))
+            faults.add((*place, key), f"unknown operator {show(key)}{hint}", allowed=allowed)
             sound = False
     if len(ops) != 1:
         if ops or sound:
@@ -67,7 +68,7 @@ def parse_test(
         return None
     if op == "matches" and not _regex_is_valid(str(operand), ignore_case, (*place, op), faults):
         return None
-    return Test(op=op, operand=operand, type=type_, ignore_case=ignore_case)  # type: ignore[arg-type]
+    return Test(op=op, operand=operand, type=type_, ignore_case=ignore_case)
 
 
 def _operators_of(type_: ValueType | None, subject: str) -> tuple[str, ...]:
@@ -87,12 +88,14 @@ def _ignore_case(node: Mapping[str, Any], place: Place, type_: ValueType | None,
         faults.add((*place, "ignore_case"), "ignore_case is a boolean", allowed="true, false")
         return None
     if value and type_ is not None and type_ not in _IGNORE_CASE_TYPES:
-        faults.add((*place, "ignore_case"), f"ignore_case does not fit a {type_} column", allowed="string and list columns")
+        message = f"ignore_case does not fit a {type_} column"
+        faults.add((*place, "ignore_case"), message, allowed="string and list columns")
         return None
     return value
 
 
-def _operand(raw: object, op: str, type_: ValueType, place: Place, faults: Faults) -> Operand | object:
+def _operand(raw: object, op: str, type_: ValueType, place: Place, faults: Faults) -> Any:
+    """Give the coerced operand, or _NOTHING after noting its fault."""
     if op == "is_set":
         return _scalar(raw, "boolean", place, faults)
     if op in TIME_RELATIVE:
@@ -176,6 +179,7 @@ def _regex_is_valid(pattern: str, ignore_case: bool, place: Place, faults: Fault
         pc.match_substring_regex(pa.array([""]), pattern, ignore_case=ignore_case)
     except (pa.ArrowInvalid, UnicodeEncodeError) as error:
         reason = str(error).removeprefix("Invalid regular expression: ")
-        faults.add(place, f"not a valid regular expression: {reason}", allowed="RE2 syntax (no look-around, no back-references)")
+        allowed = "RE2 syntax (no look-around, no back-references)"
+        faults.add(place, f"not a valid regular expression: {reason}", allowed=allowed)
         return False
     return True

@@ -43,7 +43,10 @@ def parse_document(document: Mapping[str, Any], file: str, kinds: Mapping[str, D
 
 
 def _parse(
-    files: Sequence[tuple[str, str | bytes]], env: Mapping[str, str], kinds: Mapping[str, DestinationKind], faults: Faults
+    files: Sequence[tuple[str, str | bytes]],
+    env: Mapping[str, str],
+    kinds: Mapping[str, DestinationKind],
+    faults: Faults,
 ) -> Definitions:
     trees = [(file, read_tree(file, content, faults)) for file, content in files]
     return _checked([(file, tree) for file, tree in trees if tree is not None], env, kinds, faults)

@@ -11,7 +11,7 @@ from typing import Any, Final
 import pydantic
 
 from cluster.definitions.document import EVENT_ROOTS, ID_FORM
-from cluster.definitions.faults import Faults, Place, show
+from cluster.definitions.faults import Faults, Place, holds, show
 from cluster.model.durations import DURATION_FORM
 
 #: What is allowed, by a word of the message that one of document.py's own checks raised.
@@ -83,10 +83,8 @@ def _locate(loc: tuple[int | str, ...], raw: object, kind: str) -> tuple[Place, 
     own: list[int | str] = []
     value = raw
     for index, step in enumerate(loc):
-        if isinstance(value, Mapping) and step in value:
-            value = value[step]
-        elif isinstance(value, list) and isinstance(step, int) and step < len(value):
-            value = value[step]
+        if holds(value, step):
+            value = value[step]  # type: ignore[index]
         elif kind == "missing" and index == len(loc) - 1:
             value = None
         else:

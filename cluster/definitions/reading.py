@@ -22,11 +22,16 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_EXPONENT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)[eE][-+]?[0-9]+")
 _NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 _WORDS: Final[dict[str, bool | None]] = {
     "": None, "~": None, "null": None, "Null": None, "NULL": None,
     "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
 }
+_TAGS: Final = frozenset(
+    f"tag:yaml.org,2002:{name}"
+    for name in ("str", "int", "float", "bool", "null", "timestamp", "value", "merge", "map", "seq")
+)
 _INTEGER_DIGITS_MAX = 400
 
 
@@ -153,6 +158,8 @@ class _YamlBuilder:
             raise _too_deep(place)
         if isinstance(node, yaml.ScalarNode):
             return _scalar(node, place)
+        if node.tag not in _TAGS:
+            raise _strange_tag(node.tag, place)
         if isinstance(node, yaml.SequenceNode):
             return [self.build(item, (*place, index)) for index, item in enumerate(node.value)]
         return self._mapping(node, place)
@@ -170,11 +177,7 @@ class _YamlBuilder:
             else:
                 pairs.append((key, self.build(value_node, (*place, key))))
         own = _from_pairs(pairs)
-        if not merged:
-            return own
-        if isinstance(own, _Duplicated):
-            return own
-        return {**merged, **own}
+        return own if isinstance(own, _Duplicated) else {**merged, **own}
 
     def _merge(self, node: Any, place: Place, merged: dict[str, Any]) -> None:
         nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
@@ -188,21 +191,14 @@ class _YamlBuilder:
 
 def _scalar(node: Any, place: Place) -> Any:
     text: str = node.value
-    tag: str = node.tag
-    if tag == "tag:yaml.org,2002:str" and (node.style or not _plain_may_differ(text)):
-        return text
-    if node.style and not tag.startswith("tag:yaml.org,2002:"):
-        raise _strange_tag(tag, place)
-    if not tag.startswith("tag:yaml.org,2002:") or tag == "tag:yaml.org,2002:binary":
-        raise _strange_tag(tag, place)
+    if node.tag not in _TAGS:
+        raise _strange_tag(node.tag, place)
     if node.style:
         return text
+    if node.tag == "tag:yaml.org,2002:str":
+        # 1.1 takes 1e3 for text; 1.2 and JSON for a number
+        return float(text) if text[-1:].isdigit() and _EXPONENT.fullmatch(text) else text
     return _plain(text, place)
-
-
-def _plain_may_differ(text: str) -> bool:
-    """Tell whether the 1.2 schema may read a plain scalar, which 1.1 takes for text, as something else (`1e3`)."""
-    return text[:1] in "+-.0123456789"
 
 
 def _plain(text: str, place: Place) -> Any:
@@ -211,11 +207,7 @@ def _plain(text: str, place: Place) -> Any:
     if _INTEGER.fullmatch(text):
         return _integer(text)
     if _FLOAT.fullmatch(text):
-        number = float(text)
-        if number in (float("inf"), float("-inf")):
-            message = f"a number too large: {text[:40]}"
-            raise _Unreadable(message, place, "finite numbers")
-        return number
+        return float(text)  # `check_tree` refuses what overflows
     if _NOT_FINITE.fullmatch(text):
         message = f"{text} is no number a definition can hold"
         raise _Unreadable(message, place, "finite numbers")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Final, Literal
 
 from cluster.definitions.canonical import canonical_json
@@ -51,13 +50,12 @@ def publish(previous: Published | None, definitions: Definitions) -> Published:
     """
     if previous is None:
         return Published(1, definitions, dict.fromkeys(definitions.audiences, 1))
-    before = _Meanings(previous.definitions)
-    after = _Meanings(definitions)
+    changed = _changed_meanings(previous.definitions, definitions)
     versions = dict(previous.audience_versions)
     for id_, audience in definitions.audiences.items():
         version = versions.get(id_, 0)
         earlier = previous.definitions.audiences.get(id_)
-        grows = version == 0 or _is_new_life(earlier, audience) or before.of(id_) != after.of(id_)
+        grows = version == 0 or id_ in changed or _is_new_life(earlier, audience)
         versions[id_] = version + 1 if grows else version
     return Published(previous.version + 1, definitions, versions)
 
@@ -68,30 +66,35 @@ def _is_new_life(earlier: Audience | None, audience: Audience) -> bool:
     return earlier.evaluated and audience.status == "draft"
 
 
+def _changed_meanings(before: Definitions, after: Definitions) -> set[str]:
+    """Give the audiences of `after` whose meaning differs: their own, or that of one they refer to, near or far."""
+    old, new = _Meanings(before), _Meanings(after)
+    changed = {id_ for id_ in after.audiences if id_ not in before.audiences or old.of(id_) != new.of(id_)}
+    referring: dict[str, list[str]] = {}
+    for id_, audience in after.audiences.items():
+        for target in references(audience.where):
+            referring.setdefault(target, []).append(id_)
+    waiting = list(changed)
+    while waiting:
+        for id_ in referring.get(waiting.pop(), ()):
+            if id_ not in changed:
+                changed.add(id_)
+                waiting.append(id_)
+    return changed
+
+
 class _Meanings:
-    """What the membership of each audience of one document is a function of."""
+    """What the memberships of one document are functions of."""
 
     def __init__(self, definitions: Definitions) -> None:
         self._definitions = definitions
-        self._closures: dict[str, frozenset[str]] = {}
-        self._own = cache(self._own_uncached)
         self._retentions = {id_: definitions.parent_retention_ms(id_) for id_ in definitions.parent_models}
 
-    def of(self, id_: str) -> Mapping[str, tuple[object, ...]]:
-        """Give the own meaning of the audience and of every audience it refers to, near or far."""
-        return {name: self._own(name) for name in self._closure(id_)}
+    def of(self, id_: str) -> tuple[object, ...]:
+        """Give what compares equal where the audience itself means the same.
 
-    def _closure(self, id_: str) -> set[str]:
-        found, waiting = {id_}, [id_]
-        while waiting:
-            where = self._definitions.audiences[waiting.pop()].where
-            new = set(references(where)) - found
-            found |= new
-            waiting.extend(new)
-        return found
-
-    def _own_uncached(self, id_: str) -> tuple[object, ...]:
-        """Names and descriptions do not count, nor what the condition does not use."""
+        Names and descriptions do not count, nor models and columns that the condition does not use.
+        """
         audience = self._definitions.audiences[id_]
         parent = self._definitions.parent_models[audience.parent]
         used = _Used()

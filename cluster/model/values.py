@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Final, TypeAlias
 
 from cluster.definitions.model import ValueType
@@ -90,7 +91,7 @@ def coerce_timestamp(value: object) -> int | None:
         number: float = value  # type: ignore[assignment]
         if not math.isfinite(number):
             return MISSING
-        at_ms = math.floor(number if abs(number) > SECONDS_MAX else number * 1000)
+        at_ms = math.floor(number) if abs(number) > SECONDS_MAX else _seconds_ms(number)
     else:
         return MISSING
     return at_ms if TIMESTAMP_MIN_MS <= at_ms <= TIMESTAMP_MAX_MS else MISSING
@@ -154,10 +155,14 @@ def _exponent_text(text: str) -> str:
     return f"{sign}{digits[0]}{fraction}e{exponent:+d}"
 
 
+def _seconds_ms(seconds: float) -> int:
+    """Cut by the digits written: 1.001 s is 1,001 ms, though 1.001 * 1000 is a little less in binary."""
+    return math.floor(Decimal(repr(seconds)).scaleb(3))
+
+
 def _time_ms(match: re.Match[str]) -> int | None:
-    year_text, month_text, day_text, hour_text, minute_text, second_text, fraction, _, sign, off_h, off_m = match.groups()
-    year, month, day = int(year_text), int(month_text), int(day_text)
-    hour, minute, second = int(hour_text), int(minute_text), int(second_text)
+    year, month, day, hour, minute, second = map(int, match.group(1, 2, 3, 4, 5, 6))
+    fraction, sign, off_h, off_m = match.group(7, 9, 10, 11)
     if not 1 <= month <= 12 or not 1 <= day <= _days_in(year, month) or hour > 23 or minute > 59 or second > 60:
         return MISSING
     seconds = _days_since_1970(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second
