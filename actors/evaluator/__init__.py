@@ -1,0 +1,1 @@
+"""The evaluator: a user's events, traits and time in, transitions out."""

@@ -1,7 +1,8 @@
 """Conditions -> program: leaves shared across audiences, rings shared across leaves, trees as postfix code.
 
-`at_least n` is a leaf (true until the n-th latest + D). `at_most n` is its complement at n + 1, `exactly n` is both: so a ring of n + 1 timestamps answers all three,
-and nothing ever counts. Leaves of the same event and filter share one ring, whatever their n and D.
+`at_least n` is a leaf (true until the n-th latest + D). `at_most n` is its complement at n + 1, `exactly n` is
+both: so a ring of n + 1 timestamps answers all three, and nothing ever counts. Leaves of the same event and filter
+share one ring, whatever their n and D.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def compile_program(published: Published) -> Program:
     trees = [_symbols(audience.where, audience, collected) for audience in audiences]
     rings, event_leaves = _number_events(collected, len(models))
     trait_leaves, leaf_words, word_parent = _number_traits(collected, len(event_leaves), len(parents))
-    numbers: dict[_Symbol, int] = dict(event_leaves)
+    numbers: dict[_Symbol, int] = {key: leaf for key, leaf in event_leaves.items()}
     for leaves, (parent, _) in zip(trait_leaves, enumerate(parents), strict=True):
         numbers.update({(parent, leaf.trait, leaf.test): leaf.leaf for leaf in leaves})
     codes = [[_code(symbol, numbers) for symbol in tree] for tree in trees]

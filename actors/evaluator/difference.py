@@ -37,7 +37,7 @@ class _Part:
 
 
 def difference(old: EvaluatorMachine | None, new: EvaluatorMachine) -> pa.RecordBatch:
-    """Give what turns `old`'s membership into `new`'s, at `new`'s clock, numbered after the old one's transitions there.
+    """Give what turns `old`'s membership into `new`'s, at `new`'s clock, numbered on from `old`'s transitions there.
 
     `old` None: everybody enters. Removed audiences exit with their old version. Notes the transitions in
     `new`, so that later ones at the same instant go on counting. Cost: O(audiences x users).

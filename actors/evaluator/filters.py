@@ -1,8 +1,8 @@
 """Operators on columns: a whole Arrow column against one test, and event filters into match bits.
 
-Laws (semantics.md §2): a negated operator is the exact complement of its positive one, so it is true for a missing value; every other one is false for a
-missing value. Strings compare by code point; `ignore_case` compares `str.casefold()` of both sides.
-Dictionary columns are tested on their distinct values only.
+Laws (semantics.md §2): a negated operator is the exact complement of its positive one, so it is true for a missing
+value; every other one is false for a missing value. Strings compare by code point; `ignore_case` compares
+`str.casefold()` of both sides. Dictionary columns are tested on their distinct values only.
 """
 
 from __future__ import annotations
@@ -96,10 +96,12 @@ def _ordered(column: pa.Array, op: str, test: Test) -> Bools:
     values = np.asarray(column.fill_null(0).to_numpy(zero_copy_only=False)).astype(kind, copy=False)
     operand: Any = test.operand
     if op == "in":
-        return np.isin(values, np.array(operand, kind))
+        found: Bools = np.isin(values, np.array(operand, kind))
+        return found
     if op == "between":
         low, high = operand
-        return (values >= low) & (values <= high)
+        inside: Bools = (values >= low) & (values <= high)
+        return inside
     compare = _COMPARE.get(op)
     if compare is None:
         message = f"operator {op} on {test.type} is not evaluated by this release"
@@ -189,7 +191,9 @@ def evaluate_filter(columns: dict[str, pa.Array], where: Filter, memo: dict[Prop
     return out
 
 
-def match_bits(columns: dict[str, pa.Array], rows: int, filters: Sequence[Filter | None], words: int) -> NDArray[np.uint64]:
+def match_bits(
+    columns: dict[str, pa.Array], rows: int, filters: Sequence[Filter | None], words: int
+) -> NDArray[np.uint64]:
     """Give each row's match bits over the filters (bit i of the words = filter i; None matches all): [rows, words].
 
     Filters that are one test on a dictionary column cost their dictionary, not the rows: their bits are

@@ -1,11 +1,12 @@
 """Where each number lies: columns of a user's row, words of a block, fields of the scalars, codes.
 
 A user is one row of an int64 matrix, so that an event touches few cache lines:
-`[LAST_TS, DUE, LAST_AT, LAST_TR, FLAGS, PRESENCE_DUE | leaf truth words | membership words | block of each event model]`.
+`[LAST_TS, DUE, LAST_AT, LAST_TR, FLAGS, PRESENCE_DUE | leaf words | membership words | a block per event model]`.
 
 A block holds all rings of one (user, event model) side by side in the block arena (int64):
-`[user << 16 | model, armed due | ring 0 | ring 1 | ...]`. A ring of capacity n <= SMALL_RING is n timestamps, the latest first; a larger one is
-circular with a leading word for the place of the latest. Block 0 is never given out: it means none.
+`[user << 16 | model, armed due | ring 0 | ring 1 | ...]`. A ring of capacity n <= SMALL_RING is n timestamps, the
+latest first; a larger one is circular with a leading word for the place of the latest. Block 0 is never given
+out: it means none.
 """
 
 from __future__ import annotations

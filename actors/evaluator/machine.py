@@ -1,7 +1,8 @@
 """The evaluator's core: hits, ticks, trait snapshots and definitions in; transitions out. Deterministic.
 
-Only this file moves an evaluator's state. It never reads a clock: time is what its inputs say, and its own clock never goes back
-(semantics.md §3). The same machine runs in the cluster, in `usher replay`, in the tests and in the benchmarks.
+Only this file moves an evaluator's state. It never reads a clock: time is what its inputs say, and its own clock
+never goes back (semantics.md §3). The same machine runs in the cluster, in `usher replay`, in the tests and in the
+benchmarks.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from actors.evaluator.kernels.hashing import encode_keys, find_keys, find_user, 
 from actors.evaluator.kernels.loading import apply_snapshot, finish_loading, retire_missing
 from actors.evaluator.kernels.wheel import earliest
 from actors.evaluator.layout import (
+    DUE,
     I32,
     LAST_AT,
     LAST_TR,
@@ -315,7 +317,7 @@ class EvaluatorMachine:
         users = int(self._state.scalars[S_USERS])
         if known < users:
             fresh = self.user_keys(np.arange(known, users, dtype=np.int32))
-            more = np.asarray(partitions_of(fresh.cast(pa.binary()).to_pylist(), self._partition_count)).astype(np.int16)
+            more = self.partitions_of_keys(fresh)
             self._partitions = np.concatenate([self._partitions, more])
         return self._partitions[slots]
 
@@ -353,6 +355,29 @@ class EvaluatorMachine:
             offsets, data = string_buffers(other.user_keys(users))
             result[users] = find_keys(self._state, parents[parent], offsets, data, self._seed)
         return result
+
+    # --- publication of membership -------------------------------------------------------------------
+
+    def keys_between(self, first: int, stop: int) -> tuple[list[bytes], np.ndarray]:
+        """Give the keys (UTF-8) and parent indexes of the user slots first..stop."""
+        keys = self.user_keys(np.arange(first, stop, dtype=np.int32))
+        return keys.cast(pa.binary()).to_pylist(), self._state.user_parent[first:stop]
+
+    def membership_rows(self, slots: I32 | None) -> np.ndarray:
+        """Give [next due time (a lower bound), membership words...] of users as int64; None: of all users."""
+        chosen = slice(0, self.user_count) if slots is None else slots
+        first, last = int(self._arrays.shape[3]), int(self._arrays.shape[4])
+        rows = self._state.users[chosen]
+        return np.concatenate([rows[:, DUE : DUE + 1], rows[:, first:last]], axis=1)
+
+    def take_touched(self) -> I32:
+        """Give the users whose membership or due time changed since the last call."""
+        s = self._state
+        count = int(s.scalars[S_TOUCHED])
+        touched = s.touched[:count].copy()
+        s.touched_stamp[touched] = 0
+        s.scalars[S_TOUCHED] = 0
+        return touched
 
     # --- questions ---------------------------------------------------------------------------------
 

@@ -99,3 +99,10 @@ def table_of(
         ],
         schema=TRANSITION_SCHEMA,
     )
+
+
+def joined_tables(tables: list[pa.RecordBatch]) -> pa.RecordBatch | None:
+    """Put several tables of transitions behind each other; None if there is none."""
+    if not tables:
+        return None
+    return tables[0] if len(tables) == 1 else pa.concat_batches(tables)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,7 +35,7 @@ def _power_of_two(least: int) -> int:
     return 1 << max(10, (least - 1).bit_length())
 
 
-def _grown(array: NDArray, size: int, fill: int = 0) -> NDArray:
+def _grown(array: NDArray[Any], size: int, fill: int = 0) -> NDArray[Any]:
     """Give a copy with `size` rows, the new ones set to `fill`."""
     result = np.full((size, *array.shape[1:]), fill, array.dtype)
     result[: len(array)] = array

@@ -1,7 +1,8 @@
 """Blocks: the rings of one (user, event model) side by side, and the timers over them.
 
-A block has one armed timer: at the earliest time when one of its true leaves may lapse, or, with no true leaf, when its last timestamp stops mattering
-and the block is given back. It is re-armed lazily: an event that prolongs a leaf costs the timer nothing.
+A block has one armed timer: at the earliest time when one of its true leaves may lapse, or, with no true leaf,
+when its last timestamp stops mattering and the block is given back. It is re-armed lazily: an event that prolongs
+a leaf costs the timer nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Message ids seen within the horizon: a table of 128-bit hashes with the clock of acceptance, and a queue to forget by.
+"""Message ids seen within the horizon: a table of 128-bit hashes with clocks, and a queue to forget by.
 
-The identity is (source, parent model, user key, message id); two different ones share 128 bits with probability 2^-128 a pair.
-An id counts as seen while it was accepted at a clock above `clock - horizon` (semantics.md §3), whether or not it was purged yet.
+The identity is (source, parent model, user key, message id); two different ones share 128 bits with probability
+2^-128 a pair. An id counts as seen while it was accepted at a clock above `clock - horizon` (semantics.md §3),
+whether or not it was purged yet.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def hash_messages(
 def _find(s: StateArrays, first: np.uint64, second: np.uint64) -> int:
     """Give the place of an id, or -(place of the empty slot) - 1."""
     mask = s.dedup_first.size - 1
-    place = np.int64(first >> np.uint64(20)) & mask
+    place = int(first >> np.uint64(20)) & mask
     while s.dedup_clock[place] != NEVER_BEFORE:
         if s.dedup_first[place] == first and s.dedup_second[place] == second:
             return place
@@ -102,7 +103,7 @@ def _forget(s: StateArrays, place: int) -> None:
 
 @njit(cache=True, nogil=True)
 def purge(s: StateArrays, until_clock: int, most_kept: int, most_work: int) -> None:
-    """Forget ids accepted at or before `until_clock`, and the oldest beyond `most_kept`; at most `most_work` of the former."""
+    """Forget ids accepted at or before `until_clock` (`most_work` at most), and the oldest beyond `most_kept`."""
     size = s.dedup_queue_clock.size
     work = 0
     while s.scalars[S_DEDUP_LEN] > 0:

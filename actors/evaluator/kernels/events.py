@@ -1,7 +1,8 @@
 """The hot loop: hits in, ring updates and transitions out.
 
-Sketch of the cost per hit that matches r rings: a user row (one or two cache misses), the block (one miss and the rest in line), r insertions of a few ns,
-a program run per audience that reads a flipped leaf. Bound by memory latency, not by arithmetic.
+Sketch of the cost per hit that matches r rings: a user row (one or two cache misses), the block (one miss and the
+rest in line), r insertions of a few ns, a program run per audience that reads a flipped leaf. Bound by memory
+latency, not by arithmetic.
 """
 
 from __future__ import annotations
@@ -104,8 +105,9 @@ def apply_hits(
 ) -> int:
     """Apply hits `start..` in order; hits of one row and user are one step. Give how many are applied.
 
-    Fewer than all: the output is full, call again from there. `times` is read by `timed` (0: the clock is the ts) and `relative` (an offset to the
-    clock). Not `live` (loading retained events): no due times, leaves or transitions, only rings, greatest ts and ids.
+    Fewer than all: the output is full, call again from there. `times` is read by `timed` (0: the clock is the ts)
+    and `relative` (an offset to the clock). Not `live` (loading retained events): no due times, leaves or
+    transitions, only rings, greatest ts and ids.
     """
     count = rows.size
     i = start

@@ -79,7 +79,7 @@ def find_user(s: StateArrays, parent: int, data: U8, start: int, length: int, ha
         if entry == np.uint64(0):
             return -1
         if (entry & ~_LOW) == tag:
-            slot = np.int64(entry & _LOW) - 1
+            slot = int(entry & _LOW) - 1
             if s.user_parent[slot] == parent and s.key_length[slot] == length:
                 at = s.key_start[slot]
                 same = True

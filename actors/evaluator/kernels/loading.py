@@ -113,7 +113,7 @@ def _replace_words(p: ProgramArrays, s: StateArrays, user: int, parent: int, wor
 def apply_snapshot(
     p: ProgramArrays, s: StateArrays, parent: int, slots: I32, words: U64, start: int, now: int, live: bool
 ) -> int:
-    """Give the users of a snapshot their trait truths ([rows, leaf words]); resume from `start` as `apply_hits` does."""
+    """Give a snapshot's users their trait truths ([rows, leaf words]); resume from `start` as `apply_hits` does."""
     for i in range(start, slots.size):
         user = np.int64(slots[i])
         if live and not has_room(p, s, parent):

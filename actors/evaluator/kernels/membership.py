@@ -1,7 +1,8 @@
 """From leaf flips to transitions: which audiences to look at again, what they say now, what is emitted.
 
-The laws: membership is evaluated once per user and instant (semantics.md §3); kinds alternate because a transition is emitted only where
-the membership bit differs; `n` counts the transitions of this user and audience at the same `at`.
+The laws: membership is evaluated once per user and instant (semantics.md §3); kinds alternate because a transition
+is emitted only where the membership bit differs; `n` counts the transitions of this user and audience at the same
+`at`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Rings: the n latest timestamps of the events that match one filter, for one user.
 
-A ring of capacity n answers "at least k (k <= n) in the last D ms at t" exactly, late events included: true until its k-th latest + D.
-Small rings are shifted, latest first; larger ones are circular (word 0: place of the latest), so an event in order costs O(1)
-whatever n is, and a late one O(number of later ones kept).
+A ring of capacity n answers "at least k (k <= n) in the last D ms at t" exactly, late events included: true until
+its k-th latest + D. Small rings are shifted, latest first; larger ones are circular (word 0: place of the latest),
+so an event in order costs O(1) whatever n is, and a late one O(number of later ones kept).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The timer wheel: two levels of 2^16 slots, exact to the ms.
 
-Near slots hold the due times of the wheel's current 65.536 s; far slots hold later ones by their 65.536 s and are dealt out
-when the wheel gets there, so a timer is touched at most twice before it fires (more only beyond 49.7 days).
+Near slots hold the due times of the wheel's current 65.536 s; far slots hold later ones by their 65.536 s and are
+dealt out when the wheel gets there, so a timer is touched at most twice before it fires (more only beyond 49.7 days).
 A timer that is no longer wanted is not searched for: it fires, is seen to be stale, and is dropped. Cost: O(1) to
 arm, O(1) a firing, 1/64 of a slot to pass an empty ms.
 """
@@ -101,10 +101,7 @@ def _deal_out(s: StateArrays, span: int) -> None:
 @njit(cache=True, nogil=True)
 def _next_span(s: StateArrays, span: int, last: int) -> int:
     """Give the first span in (span, last] that has far timers (of any turn), or last."""
-    if last - span >= WHEEL_SLOTS:
-        last_looked = span + WHEEL_SLOTS - 1
-    else:
-        last_looked = last
+    last_looked = span + WHEEL_SLOTS - 1 if last - span >= WHEEL_SLOTS else last
     first = (span + 1) & WHEEL_MASK
     stop = first + (last_looked - span)
     found = next_bit(s.far_bits, first, min(stop, WHEEL_SLOTS))

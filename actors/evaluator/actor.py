@@ -1,0 +1,310 @@
+"""The evaluator's shell: a bounded queue of inputs, a thread that works them off, readers of transitions.
+
+Made remote in cluster/runtime/wiring.py. It has no rule of its own: the worker evaluates, commits, shows; the
+shell only waits, groups and passes on. While a group commits, the next one gathers: under load many requests share
+one fsync.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from actors.evaluator.recovery import history_ms
+from actors.evaluator.results import TRANSITION_SCHEMA
+from actors.evaluator.stimuli import (
+    Append,
+    InitialMembers,
+    Lookup,
+    MembersPage,
+    Publish,
+    Status,
+    Stimulus,
+    TakeTraits,
+    Tick,
+)
+from actors.evaluator.worker import EvaluatorWorker
+from cluster.clock import Clock, SystemClock
+from cluster.definitions.model import Published
+from cluster.errors import UsherError
+from cluster.limits import EVALUATOR_BATCHES_WAITING_MAX, RETRY_AFTER_MS
+from cluster.log.records import TransitionBlock, pack_transitions
+from cluster.log.sqlite import EvaluatorLog
+from cluster.runtime.data_dir import DataDir
+
+Reply = dict[str, Any]
+_T = TypeVar("_T")
+
+#: Due times that close together share a commit; exits are made at their exact ms all the same.
+TICK_EVERY_MS = 10
+#: Committed blocks kept in memory for readers that have caught up.
+RECENT_BLOCKS_MAX = 256
+#: How often old entries are dropped.
+TRIM_EVERY_MS = 60_000
+
+
+class EvaluatorActor:
+    """One evaluator of the cluster; the calls of `cluster.runtime.protocols.Evaluator`."""
+
+    def __init__(
+        self,
+        index: int,
+        data_dir: str,
+        epoch: int,
+        partitions: tuple[int, ...],
+        clock: Clock | None = None,
+        node_id: str = "",
+    ) -> None:
+        self.name = f"evaluator-{index}"
+        self._index = index
+        self._files = DataDir(Path(data_dir))
+        self._epoch = epoch
+        self._partitions = partitions
+        self._clock = clock or SystemClock()
+        self._node_id = node_id
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=self.name)
+        #: reads of the log, beside the thread that evaluates
+        self._readers = ThreadPoolExecutor(2, thread_name_prefix=f"{self.name}-reads")
+        self._waiting: deque[tuple[Stimulus, asyncio.Future[Reply]]] = deque()
+        self._wake = asyncio.Event()
+        self._committed = asyncio.Condition()
+        self._recent: deque[TransitionBlock] = deque(maxlen=RECENT_BLOCKS_MAX)
+        self._last_seq = 0
+        self._draining = False
+        self._worker: EvaluatorWorker | None = None
+        self._loop_task: asyncio.Task[None] | None = None
+        self._failure: str | None = None
+        self._trimmed_at_ms = 0.0
+
+    async def start(self, published: Published | None) -> None:
+        """Open the log, recover, take newer definitions, begin to work. Raises DataDirError, StorageFull."""
+        worker = await self._in_thread(self._open)
+        self._worker = worker
+        self._last_seq = worker.log.last_transition_seq()
+        self._loop_task = asyncio.create_task(self._work(), name=self.name)
+        if published is not None and published.version > worker.version:
+            await self.publish(published)
+
+    def _open(self) -> EvaluatorWorker:
+        log = EvaluatorLog.open(self._files.evaluator_db(self._index), owner_epoch=self._epoch)
+        return EvaluatorWorker(
+            log,
+            self._files.membership / self.name,
+            self._partitions,
+            seed=secrets.randbits(64),
+            now_ms=self._clock.now_ms,
+        )
+
+    # --- the queue -----------------------------------------------------------------------------------
+
+    async def _ask(self, stimulus: Stimulus) -> Reply:
+        if self._worker is None or self._failure is not None:
+            return _refusal("not_ready", self._failure or "the evaluator is starting")
+        if self._draining:
+            return _refusal("not_ready", "the evaluator is stopping")
+        if len(self._waiting) >= EVALUATOR_BATCHES_WAITING_MAX:
+            return _refusal("overloaded", f"{len(self._waiting)} inputs wait already")
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._waiting.append((stimulus, future))
+        self._wake.set()
+        return await future
+
+    async def _work(self) -> None:
+        """Take what waits as one group, or tick when something is due, until drained."""
+        assert self._worker is not None
+        while not (self._draining and not self._waiting):
+            self._wake.clear()
+            if not self._waiting:
+                await self._sleep_until_due()
+            group = list(self._waiting)
+            self._waiting.clear()
+            # What is due goes first: ticks never overtake batches that wait, and batches advance time anyway.
+            stimuli = [stimulus for stimulus, _ in group] or [Tick()]
+            try:
+                replies = await self._in_thread(self._worker.process, stimuli)
+            except Exception as error:
+                await self._fail(error, group)
+                return
+            for (_, future), reply in zip(group, replies, strict=False):
+                if not future.done():
+                    future.set_result(reply)
+            await self._announce()
+            await self._trim_sometimes()
+
+    async def _sleep_until_due(self) -> None:
+        assert self._worker is not None
+        due = self._worker.next_due_ms()
+        if due is None:
+            await self._wake.wait()
+            return
+        wait_ms = max(TICK_EVERY_MS, due - self._clock.now_ms())
+        try:
+            await asyncio.wait_for(self._wake.wait(), wait_ms / 1000)
+        except TimeoutError:
+            return
+
+    async def _fail(self, error: Exception, group: list[tuple[Stimulus, asyncio.Future[Reply]]]) -> None:
+        """Stop for good on an error that is not a refusal: the state may not match the log any more.
+
+        Everybody waiting is refused; the process ends so that Ray starts it anew and it recovers.
+        """
+        self._failure = str(error) if isinstance(error, UsherError) else f"{type(error).__name__}: {error}"
+        for _, future in [*group, *self._waiting]:
+            if not future.done():
+                future.set_result(_refusal("not_ready", self._failure))
+        self._waiting.clear()
+        self.on_failure(error)
+
+    def on_failure(self, error: Exception) -> None:
+        """Say what broke, then let the process be restarted."""
+        import traceback
+
+        traceback.print_exception(error)
+        asyncio.get_running_loop().call_later(0.2, os._exit, 1)
+
+    async def _announce(self) -> None:
+        assert self._worker is not None
+        fresh = self._worker.fresh
+        if not fresh:
+            return
+        async with self._committed:
+            self._recent.extend(fresh)
+            self._last_seq = fresh[-1].last_seq
+            self._committed.notify_all()
+
+    async def _trim_sometimes(self) -> None:
+        """Drop entries that cannot matter any more: older than the longest retention and the dedup horizon."""
+        assert self._worker is not None
+        now = self._clock.monotonic_ms()
+        machine = self._worker.machine
+        if machine is None or now - self._trimmed_at_ms < TRIM_EVERY_MS:
+            return
+        self._trimmed_at_ms = now
+        before = machine.clock_ms - history_ms(machine.program.published.definitions)
+        await self._in_reader(lambda: self._worker.log.trim(before) if self._worker else 0)
+
+    async def _in_thread(self, function: Callable[..., _T], *args: Any) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
+
+    async def _in_reader(self, function: Callable[..., _T], *args: Any) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._readers, function, *args)
+
+    # --- the protocol ----------------------------------------------------------------------------------
+
+    async def append(self, request: Reply) -> Reply:
+        """See the protocol: answered once the batch is committed and evaluated."""
+        hits = request.get("hits") or b""
+        return await self._ask(Append(request["version"], request["rows"], request["envelope"], hits))
+
+    async def lookup(self, parent: str, users: list[str], audiences: list[str], detail: bool) -> Reply:
+        """See the protocol."""
+        return await self._ask(Lookup(parent, tuple(users), tuple(audiences), detail))
+
+    async def publish(self, published: Published) -> Reply:
+        """See the protocol. Live evaluation waits while retained events are replayed."""
+        return await self._ask(Publish(published))
+
+    async def apply_traits(self, parent: str, version: int, refs: list[Any], path: str) -> Reply:
+        """See the protocol. `refs` keeps the snapshot alive in the object store; a table in it is taken as it is."""
+        table = refs[0] if refs else None
+        if table is not None and not isinstance(table, pa.Table):
+            table = await table
+        return await self._ask(TakeTraits(parent, version, table, path))
+
+    async def members(self, audience: str, cursor: str | None, limit: int) -> Reply:
+        """See the protocol. The cursor is a place among the evaluator's users: stable while users come."""
+        return await self._ask(MembersPage(audience, cursor, limit))
+
+    async def initial_members(self, audience: str) -> Reply:
+        """See the protocol."""
+        return await self._ask(InitialMembers(audience))
+
+    async def transitions_after(self, seq: int, limit: int, wait_ms: int, audience: str | None) -> Reply:
+        """See the protocol. Caught-up readers are served from memory, others from the log."""
+        if self._worker is None or self._failure is not None:
+            return _refusal("not_ready", self._failure or "the evaluator is starting")
+        if seq >= self._last_seq and wait_ms > 0:
+            async with self._committed:
+                try:
+                    await asyncio.wait_for(
+                        self._committed.wait_for(lambda: self._last_seq > seq or self._draining), wait_ms / 1000
+                    )
+                except TimeoutError:
+                    return {"next_seq": seq, "seqs": b"", "transitions": b""}
+        blocks = self._recent_after(seq)
+        if blocks is None:
+            blocks = await self._in_reader(self._worker.log.transitions_after, seq, limit)
+        return _packed(blocks, seq, limit, audience)
+
+    def _recent_after(self, seq: int) -> list[TransitionBlock] | None:
+        """Give the blocks above `seq` if memory holds all of them."""
+        if seq >= self._last_seq:
+            return []
+        if not self._recent or self._recent[0].first_seq > seq + 1:
+            return None
+        return [block for block in self._recent if block.last_seq > seq]
+
+    async def status(self) -> Reply:
+        """See the protocol."""
+        reply = await self._ask(Status())
+        return {**reply, "name": self.name, "pid": os.getpid(), "node": self._node_id, "lag_ms": 0,
+                "waiting": len(self._waiting)}
+
+    async def drain(self) -> Reply:
+        """Refuse new batches, finish what waits, close the log."""
+        self._draining = True
+        self._wake.set()
+        async with self._committed:
+            self._committed.notify_all()
+        if self._loop_task is not None:
+            await self._loop_task
+        if self._worker is not None:
+            await self._in_thread(self._worker.log.close)
+        return {"drained": True}
+
+
+def _refusal(code: str, message: str) -> Reply:
+    return {"error": code, "message": message, "retry_after_ms": RETRY_AFTER_MS}
+
+
+def _packed(blocks: list[TransitionBlock], seq: int, limit: int, audience: str | None) -> Reply:
+    """Cut blocks to (seq, seq + limit], keep one audience's rows, pack."""
+    numbers: list[np.ndarray] = []
+    tables: list[pa.RecordBatch] = []
+    next_seq = seq
+    room = limit
+    for block in blocks:
+        if room <= 0:
+            break
+        rows = block.rows()
+        first = max(0, next_seq + 1 - block.first_seq)
+        part = rows.slice(first, min(room, rows.num_rows - first))
+        start = block.first_seq + first
+        own = np.arange(start, start + part.num_rows, dtype=np.int64)
+        next_seq = start + part.num_rows - 1
+        room -= part.num_rows
+        if audience is not None:
+            chosen = pc.equal(part.column("audience_id"), audience)
+            part = part.filter(chosen)
+            own = own[np.asarray(chosen)]
+        if part.num_rows:
+            tables.append(part)
+            numbers.append(own)
+    if not tables:
+        return {"next_seq": next_seq, "seqs": b"", "transitions": b""}
+    table = pa.Table.from_batches(tables, TRANSITION_SCHEMA).combine_chunks().to_batches()[0]
+    return {
+        "next_seq": next_seq,
+        "seqs": np.concatenate(numbers).astype("<i8").tobytes(),
+        "transitions": pack_transitions(table),
+    }

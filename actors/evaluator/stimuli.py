@@ -1,0 +1,76 @@
+"""What an evaluator is asked to do, in the order it came. Replies are plain dicts (cluster.runtime.protocols)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import pyarrow as pa
+
+from cluster.definitions.model import Published
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """A batch of events: logged as `envelope`, evaluated as `hits` (an Arrow IPC stream)."""
+
+    version: int
+    rows: int
+    envelope: bytes
+    hits: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has come to something that may be due."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakeTraits:
+    """A trait snapshot: the whole table, and where its immutable copy lies for recovery."""
+
+    parent: str
+    version: int
+    table: pa.Table
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """New definitions."""
+
+    published: Published
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Membership now, of each user in each audience."""
+
+    parent: str
+    users: tuple[str, ...]
+    audiences: tuple[str, ...]
+    detail: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MembersPage:
+    """A page of an audience's members; `cursor` is where the page before ended."""
+
+    audience: str
+    cursor: str | None
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class InitialMembers:
+    """The last `entered` of each present member, for a new sync."""
+
+    audience: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Counts for `usher status`."""
+
+
+Stimulus: TypeAlias = Append | Tick | TakeTraits | Publish | Lookup | MembersPage | InitialMembers | Status
