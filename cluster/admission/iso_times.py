@@ -43,14 +43,20 @@ def _shape(texts: pa.StringArray) -> _Shape:
     if not len(present):
         return _Shape(True, True)
     offsets = np.frombuffer(present.buffers()[1], np.int32)[present.offset:present.offset + len(present) + 1]
-    if np.diff(offsets).min() < _SHORTEST:
+    sizes = np.diff(offsets)
+    size = int(sizes.min())
+    if size < _SHORTEST:
         return _Shape(False, False)
     data = np.frombuffer(present.buffers()[2], np.uint8)
+    if size == sizes.max():
+        table = data[offsets[0]:offsets[-1]].reshape(-1, size)
+        zones = (table[:, -1] == ord("Z")) | (table[:, -3] == _COLON)
+        return _Shape(bool((table[:, _SECONDS_AT] == _COLON).all()), bool(zones.all()))
     starts, ends = offsets[:-1], offsets[1:]
     zones = (data[ends - 1] == ord("Z")) | (data[ends - 3] == _COLON)
     return _Shape(bool((data[starts + _SECONDS_AT] == _COLON).all()), bool(zones.all()))
 
 
 def _floor_to_ms(micros: pa.Int64Array) -> pa.Int64Array:
-    ms = np.floor_divide(micros.fill_null(0).to_numpy(zero_copy_only=False), 1_000)
-    return pa.array(ms, mask=micros.is_null().to_numpy(zero_copy_only=False))
+    ms = np.floor_divide((micros.fill_null(0) if micros.null_count else micros).to_numpy(), 1_000)
+    return pa.array(ms, mask=micros.is_null().to_numpy(zero_copy_only=False) if micros.null_count else None)

@@ -56,9 +56,9 @@ class JsonColumns:
         """See `EventColumns`."""
         values = self._values((field,))
         try:
-            return np.fromiter([code_of.get(value, 0) for value in values], np.int64, len(values))
+            return np.fromiter(map(code_of.__getitem__, values), np.int64, len(values))
         except TypeError:  # an object or a list cannot be looked up
-            known = [code_of.get(value, 0) if type(value) is str else 0 for value in values]
+            known = [code_of[value] if type(value) is str else 0 for value in values]
             return np.fromiter(known, np.int64, len(values))
 
     def ids(self, path: Path) -> pa.StringArray:
@@ -107,7 +107,7 @@ class JsonColumns:
     def _names(self, events: list[Any]) -> list[Any]:
         types = self._reader.values(("type",))
         names = self._reader.values(NAME_PATH)
-        if not any(kind in NAMED_TYPES for kind in types):
+        if not any(named in types for named in NAMED_TYPES):
             return events
         return [name if kind in NAMED_TYPES else event
                 for kind, name, event in zip(types, names, events, strict=True)]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
+from cluster.admission.typing_columns import ARROW_TYPES
 from cluster.definitions.model import Definitions, EventModel, Path, ValueType
 
 #: The fields of a canonical event (semantics.md §1); paths start with one of them, any other reads as missing.
@@ -22,12 +25,30 @@ MESSAGE_ID_PATH: Path = ("message_id",)
 #: Source codes of `FitTable.combinations`: no source, a source no definition names, then `plan.sources` from 2 on.
 NO_SOURCE, UNKNOWN_SOURCE, FIRST_SOURCE = 0, 1, 2
 
+_FIXED_FIELDS = (
+    pa.field("row", pa.int32(), nullable=False),
+    pa.field("model", pa.int16(), nullable=False),
+    pa.field("key", pa.string(), nullable=False),
+    pa.field("clock_ms", pa.int64()),
+    pa.field("ts_ms", pa.int64()),
+    pa.field("ts_relative", pa.bool_(), nullable=False),
+    pa.field("message_id", pa.string()),
+    pa.field("source", pa.int16(), nullable=False),
+)
+
+
+class _Codes(dict[str, int]):
+    """Codes of names, 0 for every other."""
+
+    def __missing__(self, name: object) -> int:
+        return 0
+
 
 @dataclass(frozen=True, slots=True)
 class FitTable:
     """The models that fit, for every combination of type, event name and source that definitions tell apart.
 
-    Codes: `type_codes[type]` and `name_codes[name]`, 0 for one that no model names. The models of combination
+    Codes: `type_codes[type]` and `name_codes[name]` (both give 0 for one that no model names). The models of combination
     `c` are `models[offsets[c]:offsets[c + 1]]`, ascending.
     """
 
@@ -36,6 +57,8 @@ class FitTable:
     source_count: int
     offsets: npt.NDArray[np.int64]
     models: npt.NDArray[np.int16]
+    #: How many models fit each combination.
+    counts: npt.NDArray[np.int64]
 
     def combinations(
         self, types: npt.NDArray[np.int64], names: npt.NDArray[np.int64], sources: npt.NDArray[np.int64]
@@ -73,6 +96,7 @@ class EventPlan:
             {name: self.column_index[column.path, column.type] for name, column in model.columns.items()}
             for model in self.models
         )
+        self.hits_schema: pa.Schema = _hits_schema(self.columns)
         #: Distinct foreign keys, and which one each model uses.
         self.keys: tuple[tuple[Path, ...], ...] = tuple(dict.fromkeys(model.foreign_key for model in self.models))
         self.key_of_model = np.array([self.keys.index(model.foreign_key) for model in self.models], np.int64)
@@ -99,10 +123,11 @@ class EventPlan:
         for index, model in enumerate(self.models):
             names = slice(None) if model.event is None else name_codes[model.event]
             fits[type_codes[model.type], names, self._source_codes(model, sourceless_fits_all), index] = True
-        combinations = fits.reshape(-1, len(self.models))
+        combinations = fits.reshape(math.prod(fits.shape[:-1]), len(self.models))
         counts = combinations.sum(axis=1, dtype=np.int64)
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-        return FitTable(type_codes, name_codes, source_count, offsets, np.nonzero(combinations)[1].astype(np.int16))
+        models = np.nonzero(combinations)[1].astype(np.int16)
+        return FitTable(type_codes, name_codes, source_count, offsets, models, counts)
 
     def _source_codes(self, model: EventModel, sourceless_fits_all: bool) -> slice | list[int]:
         if model.source is None:
@@ -111,5 +136,10 @@ class EventPlan:
         return [NO_SOURCE, own] if sourceless_fits_all else [own]
 
 
-def _codes(names: object) -> dict[str, int]:
-    return {name: code for code, name in enumerate(dict.fromkeys(names), start=1)}  # type: ignore[call-overload]
+def _hits_schema(columns: tuple[tuple[Path, ValueType], ...]) -> pa.Schema:
+    own = [pa.field(f"c{index}", ARROW_TYPES[kind]) for index, (_, kind) in enumerate(columns)]
+    return pa.schema([*_FIXED_FIELDS, *own])
+
+
+def _codes(names: Iterable[str]) -> _Codes:
+    return _Codes((name, code) for code, name in enumerate(dict.fromkeys(names), start=1))

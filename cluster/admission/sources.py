@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import xxhash
 
 from cluster.admission.plan import FIRST_SOURCE, NO_SOURCE, UNKNOWN_SOURCE, EventPlan
@@ -32,7 +33,7 @@ def source_index(plan: EventPlan, name: str | None) -> int:
     if not name:
         return NO_SOURCE_INDEX
     known = plan.source_index.get(name)
-    return -2 - xxhash.xxh3_64_intdigest(name) % 32_767 if known is None else known
+    return -2 - xxhash.xxh3_64_intdigest(name.encode()) % 32_767 if known is None else known
 
 
 def source_code(plan: EventPlan, name: str | None) -> int:
@@ -48,6 +49,10 @@ def sources_of(plan: EventPlan, names: pa.Array) -> Sources:
     count = len(names)
     if names.null_count == count:
         return Sources(np.full(count, NO_SOURCE, np.int64), np.full(count, NO_SOURCE_INDEX, np.int16))
+    if names.null_count == 0 and not pa.types.is_dictionary(names.type) and pc.count_distinct(names).as_py() == 1:
+        name = names[0].as_py()
+        return Sources(np.full(count, source_code(plan, name), np.int64),
+                       np.full(count, source_index(plan, name), np.int16))
     encoded = names if pa.types.is_dictionary(names.type) else names.dictionary_encode()
     places = encoded.indices.fill_null(len(encoded.dictionary)).to_numpy(zero_copy_only=False)
     distinct = [*encoded.dictionary.to_pylist(), None]

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from cluster.admission.iso_times import iso_times
 from cluster.admission.timestamps import TIME_LIMIT_MS, Bools, Int64s, Times
@@ -58,9 +58,9 @@ def id_column(values: list[Any]) -> pa.StringArray:
 
 def typed_column(values: list[Any], kind: ValueType) -> Typed:
     """Give values at the declared type."""
-    kinds = set(map(type, values)) - {_NONE}
-    if not kinds:
+    if values.count(None) == len(values):
         return Typed(pa.nulls(len(values), ARROW_TYPES[kind]), None)
+    kinds = set(map(type, values)) - {_NONE}
     if kinds <= _PLAIN_KINDS[kind]:
         converted = _converted(values, kind)
         if converted is not None:
@@ -78,7 +78,7 @@ def _converted(values: list[Any], kind: ValueType) -> pa.Array | None:
         converted = pa.array(values, ARROW_TYPES[kind])
     except (pa.ArrowInvalid, OverflowError):
         return None
-    if kind == "number" and not pc.all(pc.is_finite(converted)).as_py():
+    if kind == "number" and not np.isfinite(np.frombuffer(converted.buffers()[1])).all():
         return None
     return converted
 
@@ -96,9 +96,9 @@ def _plain_times(values: list[Any], kinds: set[type]) -> pa.Int64Array | None:
 
 def epoch_times(numbers: pa.Int64Array) -> pa.Int64Array:
     """Read whole numbers as times: ms above SECONDS_MAX in size, else seconds."""
-    whole = numbers.fill_null(0).to_numpy(zero_copy_only=False)
+    whole = whole_numbers(numbers)
     ms = np.where((whole > SECONDS_MAX) | (whole < -SECONDS_MAX), whole, whole * 1_000)
-    return pa.array(ms, mask=numbers.is_null().to_numpy(zero_copy_only=False))
+    return pa.array(ms, mask=nulls(numbers) if numbers.null_count else None)
 
 
 def _coerced(values: list[Any], kind: ValueType) -> Typed:
@@ -113,11 +113,37 @@ def _coerced(values: list[Any], kind: ValueType) -> Typed:
 
 def time_column(values: list[Any]) -> Times:
     """Give values as times; what is no timestamp is unknown."""
+    if values.count(None) == len(values):
+        return Times.unknown(len(values))
     return times_in(typed_column(values, "timestamp").values)
 
 
 def times_in(column: pa.Int64Array) -> Times:
     """Give an int64 column as times, cut to the limit."""
-    ms: Int64s = (column if column.null_count == 0 else column.fill_null(0)).to_numpy(zero_copy_only=False)
-    known: Bools = column.is_valid().to_numpy(zero_copy_only=False)
-    return Times(np.clip(ms, -TIME_LIMIT_MS, TIME_LIMIT_MS), known)
+    ms = whole_numbers(column)
+    if len(ms) and (ms.min() < -TIME_LIMIT_MS or ms.max() > TIME_LIMIT_MS):
+        ms = np.clip(ms, -TIME_LIMIT_MS, TIME_LIMIT_MS)
+    return Times(ms, ~nulls(column))
+
+
+def whole_numbers(column: pa.Int64Array) -> Int64s:
+    """Give an int64 column's values, 0 for null; not to be written to."""
+    filled = column.fill_null(0) if column.null_count else column
+    values: Int64s = filled.to_numpy(zero_copy_only=False)
+    return values
+
+
+def nulls(column: pa.Array) -> Bools:
+    """Tell which values are null."""
+    if column.null_count in (0, len(column)):
+        return np.full(len(column), column.null_count > 0)
+    found: Bools = column.is_null().to_numpy(zero_copy_only=False)
+    return found
+
+
+def text_sizes(texts: pa.StringArray) -> npt.NDArray[np.int32]:
+    """Give each text's length in bytes, 0 for null."""
+    if texts.null_count == len(texts):
+        return np.zeros(len(texts), np.int32)
+    ends = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset:texts.offset + len(texts) + 1]
+    return np.diff(ends) if texts.null_count == 0 else np.where(nulls(texts), np.int32(0), np.diff(ends))
