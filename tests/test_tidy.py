@@ -1,4 +1,4 @@
-"""Habits of every file: no marks left behind, no long files, no path of one machine, packages say what they are."""
+"""Habits of every file: no marks left, no long files, no path of one machine, packages say what they are."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from tests.strategies.conditions import ALL_HEADS, EVALUATED_HEADS
 from tests.strategies.documents import documents, trait_tables
-from tests.strategies.scenarios import Scenario, cuts, scenarios
+from tests.strategies.scenarios import Scenario, cuts, scenarios, steps
 from tests.strategies.streams import event_streams
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "documents",
     "event_streams",
     "scenarios",
+    "steps",
     "trait_tables",
 ]

@@ -58,7 +58,7 @@ def documents(
         "version": 1,
         "sources": [{"id": name, "kind": "http", "write_key": f"key-of-{name}"} for name in ("web", "app")],
         "parent_models": parents,
-        "event_models": draw(_event_models(parents)),
+        "event_models": draw(event_models(parents)),
         "audiences": [],
     }
     settings = draw(_settings())
@@ -101,8 +101,8 @@ def _settings() -> st.SearchStrategy[Node]:
 
 
 @st.composite
-def _event_models(draw: st.DrawFn, parents: Sequence[Node]) -> list[Node]:
-    """One model of each parent at least; the same event feeds several of them."""
+def event_models(draw: st.DrawFn, parents: Sequence[Node]) -> list[Node]:
+    """Event models: one model of each parent at least; the same event feeds several of them."""
     keys = {"users": ["user_id", ["user_id", "anonymous_id"], ["properties.buyer", "user_id"]],
             "accounts": ["group_id", ["properties.account", "group_id"]]}  # fmt: skip
     kinds = st.sampled_from([

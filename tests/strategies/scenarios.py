@@ -10,7 +10,7 @@ import pyarrow as pa
 from hypothesis import strategies as st
 
 from tests.strategies.conditions import EVALUATED_HEADS
-from tests.strategies.documents import documents, trait_tables
+from tests.strategies.documents import audiences, documents, event_models, trait_tables
 from tests.strategies.streams import Row, event_streams
 
 
@@ -47,3 +47,41 @@ def scenarios(
 def cuts(count: int) -> st.SearchStrategy[list[int]]:
     """Places, ascending, at which a stream of `count` rows is cut into batches."""
     return st.sets(st.integers(0, count), max_size=5).map(sorted)
+
+
+@st.composite
+def steps(draw: st.DrawFn, scenario: Scenario) -> list[tuple[str, int, Any]]:
+    """A live history: (`batch`, ms after the clock, rows), (`tick`, ms, None), (`traits`, ms, (parent, table)) and
+    (`definitions`, ms, document). The scenario's rows come in order; their `received_at` is not looked at.
+    """
+    gaps = st.sampled_from([0, 0, 1, 500, 999, 1_000, 1_001, 5_000, 90_000])
+    events, history = list(scenario.events), []
+    document = dict(scenario.document)
+    for _ in range(draw(st.integers(1, 8))):
+        kind = draw(st.sampled_from(["batch", "batch", "batch", "tick", "traits", "definitions"]))
+        value: Any = None
+        if kind == "batch":
+            count = draw(st.integers(1, 4))
+            value, events = events[:count], events[count:]
+        elif kind == "traits":
+            tables = draw(trait_tables(document))
+            if not tables:
+                continue
+            value = draw(st.sampled_from(sorted(tables.items(), key=lambda item: item[0])))
+        elif kind == "definitions":
+            value = document = draw(changed(document))
+        history.append((kind, draw(gaps), value))
+    return history
+
+
+@st.composite
+def changed(draw: st.DrawFn, document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with audiences added, changed and gone; at times with other event models."""
+    new = dict(document)
+    if draw(st.integers(0, 2)) == 0:
+        new["event_models"] = draw(event_models(document["parent_models"]))
+    fresh = {audience["id"]: audience for audience in draw(audiences(new))}
+    if new["event_models"] == document["event_models"]:
+        kept = [audience for audience in document["audiences"] if draw(st.booleans())]
+        fresh |= {audience["id"]: audience for audience in kept}
+    return {**new, "audiences": [fresh[name] for name in sorted(fresh)]}
