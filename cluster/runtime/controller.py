@@ -34,7 +34,7 @@ SYSTEM = "usher"
 
 
 class ControllerActor:
-    """Implements the Controller protocol over one data dir. Made on a running event loop; call `start()` once before anything else."""
+    """Implements the Controller protocol over one data dir. Needs a running event loop; `start()` comes first."""
 
     def __init__(
         self,

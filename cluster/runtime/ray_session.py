@@ -17,12 +17,13 @@ import logging
 import os
 import secrets
 import shutil
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.errors import InputError
+from cluster.errors import InputError, InternalError
 
 _log = logging.getLogger("usher.ray")
 
@@ -53,14 +54,15 @@ def start_ray(data_dir: Path, address: str | None, cpus: int) -> RaySession:
 
     Raises InputError where nothing answers at `address`. The environment of this process is changed: embedded Ray's processes read it.
     """
-    import ray  # here, because it takes a second and reads the environment set before
+    if address is None:
+        _prepare_environment(data_dir)
+    import ray  # here, because it reads the environment once, at its first import
 
     common: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": "ERROR"}
     folder = _session_folder(data_dir)
     if address is not None:
         _connect(ray, address, common)
     else:
-        _prepare_environment(data_dir)
         ray.init(
             num_cpus=cpus,
             object_store_memory=OBJECT_STORE_BYTES,
@@ -101,7 +103,13 @@ def _connect(ray: Any, address: str, common: dict[str, Any]) -> None:
 
 
 def _prepare_environment(data_dir: Path) -> None:
-    """Set what Ray's processes inherit; what the user set in RAY_AUTH_* is left alone."""
+    """Set what Ray's processes inherit; what the user set in RAY_AUTH_* is left alone.
+
+    Raises InternalError where Ray was imported before: it would go without authentication and listen to the world.
+    """
+    if "ray" in sys.modules:
+        message = "Ray was imported before its environment was set."
+        raise InternalError(message, next_step="Import cluster.runtime.launch alone before calling run.")
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["PYTHONPATH"] = _python_path()

@@ -36,11 +36,13 @@ class RemotePart:
 
     async def status(self) -> Reply:
         """Give the part's status."""
-        return await self.call("status")
+        reply: Reply = await self.call("status")
+        return reply
 
     async def drain(self) -> Reply:
         """Let the part finish what it holds."""
-        return await self.call("drain")
+        reply: Reply = await self.call("drain")
+        return reply
 
     async def call(self, method: str, *args: Any, timeout_ms: int = CALL_TIMEOUT_MS) -> Any:
         """Call a method of the part; every failure of the transport is a refusal, a bug over there raises."""

@@ -130,7 +130,7 @@ def _audience_size(audience_id: str, evaluators: list[Reply]) -> int | None:
     """Add up over evaluators; None where one does not answer, because a part of the sum would mislead."""
     if any("error" in reply for reply in evaluators):
         return None
-    return sum(reply.get("audiences", {}).get(audience_id, {}).get("size", 0) for reply in evaluators)
+    return sum(int(reply.get("audiences", {}).get(audience_id, {}).get("size", 0)) for reply in evaluators)
 
 
 def _events(evaluators: list[Reply], edges: list[Reply]) -> dict[str, Any]:

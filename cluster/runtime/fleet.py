@@ -1,0 +1,99 @@
+"""All processes of one run, as the launcher sees them: made, waited for, drained and ended in order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError
+
+from cluster.errors import DataDirError, InputError, InternalError, NotReady
+from cluster.limits import READY_DEADLINE_MS, RETRY_AFTER_MS
+from cluster.runtime.plan import Plan, Stopped
+from cluster.runtime.protocols import Reply
+from cluster.runtime.ray_session import NAMESPACE
+from cluster.runtime.wiring import create
+
+#: How often a starting process is asked, and how soon a stop signal is seen.
+_POLL_S: Final = 0.1
+_ANSWER_S: Final = 5.0
+
+
+class Fleet:
+    """The processes of one run. Not for use from an event loop: calls wait."""
+
+    def __init__(self, plan: Plan, stopping: Callable[[], bool]) -> None:
+        self._plan = plan
+        self._stopping = stopping
+        self._handles: dict[str, Any] = {}
+
+    def start(self, names: Sequence[str]) -> None:
+        """Make these processes; they start side by side. Raises InputError where another Usher runs on this Ray."""
+        for name in names:
+            try:
+                self._handles[name] = create(self._plan, name)
+            except ValueError as error:
+                message = f"This Ray cluster already has an actor {name} in the namespace {NAMESPACE}: {error}"
+                raise InputError(message, next_step="Stop the other Usher on it first.") from error
+
+    def await_ready(self, names: Sequence[str], deadline_ms: int = READY_DEADLINE_MS) -> None:
+        """Wait until these have started.
+
+        Raises Stopped at a stop signal, NotReady at the deadline, DataDirError or InternalError where one cannot start.
+        """
+        until = time.monotonic() + deadline_ms / 1000
+        waiting = list(names)
+        while waiting:
+            if self._stopping():
+                raise Stopped
+            if time.monotonic() > until:
+                message = f"Not started within {deadline_ms // 1000} s: {', '.join(waiting)}."
+                raise NotReady(
+                    message, retry_after_ms=RETRY_AFTER_MS, next_step="See the logs in the Ray session folder."
+                )
+            waiting = [name for name in waiting if not self._is_ready(name)]
+            if waiting:
+                time.sleep(_POLL_S)
+
+    def call(self, name: str, method: str, *args: Any, timeout_s: float = _ANSWER_S) -> Any:
+        """Call a part; a process that is gone or silent gives `{"error": "unreachable", ...}`."""
+        return self._get(self._handles[name].call.remote(method, *args), name, timeout_s)
+
+    def drain(self, groups: Sequence[Sequence[str]], deadline_s: float) -> list[str]:
+        """Drain group after group, each side by side; gives the names of those that did not finish in time."""
+        until = time.monotonic() + deadline_s
+        left_behind: list[str] = []
+        for group in groups:
+            calls = {name: self._handles[name].call.remote("drain") for name in group if name in self._handles}
+            for name, call in calls.items():
+                reply = self._get(call, name, max(0.0, until - time.monotonic()))
+                if isinstance(reply, dict) and reply.get("error") == "unreachable":
+                    left_behind.append(name)
+        return left_behind
+
+    def end(self) -> None:
+        """End every process for good."""
+        for handle in self._handles.values():
+            ray.kill(handle, no_restart=True)
+        self._handles.clear()
+
+    def _is_ready(self, name: str) -> bool:
+        reply = self._get(self._handles[name].ready.remote(), name, _ANSWER_S)
+        failure = reply.get("failure")
+        if failure and reply.get("kind") == "DataDirError":
+            raise DataDirError(failure)
+        if failure:
+            message = f"{name} cannot start: {failure}"
+            raise InternalError(message)
+        return bool(reply.get("ready"))
+
+    def _get(self, call: Any, name: str, timeout_s: float) -> Any:
+        try:
+            return ray.get(call, timeout=timeout_s)
+        except GetTimeoutError:
+            refusal: Reply = {"error": "unreachable", "message": f"{name}: no answer within {timeout_s:.1f} s"}
+        except RayActorError as error:
+            refusal = {"error": "unreachable", "message": f"{name}: {type(error).__name__}"}
+        return refusal

@@ -1,0 +1,279 @@
+"""`usher up`: from options to a system that is ready to serve, and back down again.
+
+The launching process owns the data dir, the embedded Ray and every actor: when it ends, they end. It serves nothing
+itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+import cluster
+from cluster.clock import SystemClock
+from cluster.definitions.evaluable import unsupported
+from cluster.definitions.model import Definitions
+from cluster.definitions.parsing import load_paths
+from cluster.errors import DefinitionError, Fault, InputError, NotReady, PortInUse
+from cluster.limits import DRAIN_DEADLINE_MS, PARTITIONS_DEFAULT, PUBLISH_WAIT_MS, RETRY_AFTER_MS
+from cluster.log.durable_files import replace_durably
+from cluster.runtime.controller_machine import deal_partitions
+from cluster.runtime.controller_store import ControllerStore
+from cluster.runtime.data_dir import DataDir
+from cluster.runtime.plan import Plan, Stopped, evaluator_name
+from cluster.runtime.protocols import ClusterState
+from cluster.runtime.ray_session import RaySession, start_ray, stop_ray
+from destinations.registry import KINDS
+
+
+@dataclass(frozen=True, slots=True)
+class UpOptions:
+    """What `usher up` was told. `evaluators` None: one per two cores, or what the data dir was made with.
+
+    `definitions` names files or folders; `port` 0 takes a free one; `address` None embeds Ray.
+    """
+
+    definitions: tuple[Path, ...] = ()
+    data_dir: Path = Path(".usher")
+    host: str = "127.0.0.1"
+    port: int = 8080
+    evaluators: int | None = None
+    edges: int = 1
+    address: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyInfo:
+    """What is known once the system serves. `admin_key` only on the first start of a data dir."""
+
+    url: str
+    data_dir: Path
+    admin_key: str | None = field(repr=False)
+    address: str
+    pid: int
+    evaluators: int
+    version: int
+    ready_after_ms: int
+
+
+OnReady = Callable[[ReadyInfo], None]
+OnProgress = Callable[[str], None]
+
+
+def run(options: UpOptions, on_ready: OnReady, on_progress: OnProgress = lambda _: None) -> int:
+    """Start everything, call `on_ready`, serve until SIGTERM or SIGINT, drain; gives the exit code.
+
+    0: drained. 1: something had to be ended the hard way (what was acknowledged is durable all the same).
+    Raises before anything serves: DefinitionError, InputError, DataDirError, PortInUse, NotReady. Main thread only.
+    """
+    began = time.monotonic()
+    definitions = _read_definitions(options.definitions)
+    port = free_port(options.host, options.port)
+    with DataDir(options.data_dir.resolve()).open() as owned:
+        evaluators, owner_of_partition = _placement(owned.names, options, definitions)
+        on_progress("starting Ray" if options.address is None else f"connecting to Ray at {options.address}")
+        session = start_ray(owned.names.path, options.address, os.cpu_count() or 1)
+        try:
+            plan = Plan(
+                data_dir=str(owned.names.path),
+                epoch=owned.epoch,
+                host=options.host,
+                port=port,
+                node_id=session.node_id,
+                socket_dir=str(session.folder),
+                owner_of_partition=owner_of_partition,
+                evaluators=evaluators,
+                ingest_edges=options.edges,
+            )
+            return _Run(plan, session, definitions, began, on_ready, on_progress).run()
+        finally:
+            owned.names.usher_json.unlink(missing_ok=True)
+            stop_ray(session)
+
+
+class _Run:
+    """One run on a Ray that stands: start, serve, drain."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        session: RaySession,
+        definitions: Definitions | None,
+        began: float,
+        on_ready: OnReady,
+        on_progress: OnProgress,
+    ) -> None:
+        self._plan = plan
+        self._session = session
+        self._definitions = definitions
+        self._began = began
+        self._on_ready = on_ready
+        self._on_progress = on_progress
+        self._stop = threading.Event()
+        # Here, because it imports Ray, which reads the environment that start_ray sets at its first import.
+        from cluster.runtime.fleet import Fleet
+
+        self._fleet = Fleet(plan, self._stop.is_set)
+
+    def run(self) -> int:
+        """Start, serve until told to stop, drain; gives the exit code."""
+        with _signals_to(self._stop):
+            try:
+                self._start()
+            except Stopped:
+                self._fleet.end()
+                return 0
+            while not self._stop.wait(1.0):
+                pass  # a signal handler runs between two waits
+            return self._drain()
+
+    def _start(self) -> None:
+        plan, fleet = self._plan, self._fleet
+        evaluators = [evaluator_name(index) for index in range(plan.evaluators)]
+        others = ["traits", "delivery", *plan.edge_names()]
+        self._on_progress("starting the controller")
+        fleet.start(["controller"])
+        fleet.await_ready(["controller"])
+        admin_key = fleet.call("controller", "take_first_admin_key")
+        self._on_progress("starting evaluators, delivery and edges")
+        fleet.start([*evaluators, *others])
+        self._on_progress("compiling and recovering")
+        fleet.await_ready(evaluators)
+        version = self._apply_definitions()
+        fleet.await_ready(others)
+        info = ReadyInfo(
+            url=plan.url,
+            data_dir=plan.files.path,
+            admin_key=admin_key if isinstance(admin_key, str) else None,
+            address=self._session.address,
+            pid=os.getpid(),
+            evaluators=plan.evaluators,
+            version=version,
+            ready_after_ms=int((time.monotonic() - self._began) * 1000),
+        )
+        _write_usher_json(plan.files, info)
+        self._on_ready(info)
+
+    def _apply_definitions(self) -> int:
+        """Publish what `up` was given; gives the version in force, 0 without definitions."""
+        if self._definitions is None:
+            state = self._fleet.call("controller", "state_after", -1, 0)
+            return state.published.version if isinstance(state, ClusterState) and state.published else 0
+        self._on_progress("publishing the definitions")
+        reply = self._fleet.call(
+            "controller",
+            "apply",
+            self._definitions.document,
+            "definitions",
+            "replace",
+            "usher up",
+            timeout_s=2 * PUBLISH_WAIT_MS / 1000,
+        )
+        if reply.get("error") == "invalid":
+            raise DefinitionError([Fault(**fault) for fault in reply["faults"]])
+        if "error" in reply:
+            message = f"The definitions could not be published: {reply.get('message')}."
+            raise NotReady(message, retry_after_ms=RETRY_AFTER_MS)
+        return int(reply["version"])
+
+    def _drain(self) -> int:
+        """Refuse new events, finish what was acknowledged, end every process; 1 where one did not finish."""
+        plan = self._plan
+        self._on_progress("draining")
+        groups = [
+            plan.edge_names()[1:],
+            [evaluator_name(index) for index in range(plan.evaluators)],
+            ["delivery", "traits"],
+            ["edge-front"],
+            ["controller"],
+        ]
+        left_behind = self._fleet.drain(groups, DRAIN_DEADLINE_MS / 1000)
+        self._fleet.end()
+        if left_behind:
+            self._on_progress(f"did not finish in time: {', '.join(left_behind)}")
+        return 1 if left_behind else 0
+
+
+@contextmanager
+def _signals_to(stop: threading.Event) -> Iterator[None]:
+    """Let SIGTERM and SIGINT set `stop`, in place of what Ray does at them; as before afterwards."""
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def free_port(host: str, port: int) -> int:
+    """Give `port`, or a free one for 0; raises PortInUse, InputError for a host that is not this machine's."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            # As the server does: a port whose connections still linger is free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen(1)
+            return int(probe.getsockname()[1])
+    except OSError as error:
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            message = f"{host}:{port} cannot be used: {error.strerror}."
+            raise PortInUse(message, next_step="Choose another --port, or stop what uses it.") from error
+        message = f"--host {host}: cannot listen there: {error.strerror or error}."
+        raise InputError(message, next_step="Use 127.0.0.1, 0.0.0.0 or an address of this machine.") from error
+
+
+def _read_definitions(paths: tuple[Path, ...]) -> Definitions | None:
+    """Check the documents before anything starts; faults show within a second, not after Ray's five."""
+    if not paths:
+        return None
+    definitions = load_paths(paths, os.environ, KINDS)
+    if faults := unsupported(definitions):
+        raise DefinitionError(faults)
+    return definitions
+
+
+def _placement(files: DataDir, options: UpOptions, definitions: Definitions | None) -> tuple[int, tuple[int, ...]]:
+    """Give the number of evaluators and the owner of each partition, as the data dir was first used.
+
+    Raises InputError for another number of evaluators: each one's log holds its own partitions.
+    """
+    wanted = options.evaluators
+    partitions = definitions.settings.partitions if definitions else PARTITIONS_DEFAULT
+    evaluators = wanted or max(1, (os.cpu_count() or 1) // 2)
+    if files.controller_db.exists():
+        store = ControllerStore(files.controller_db)
+        try:
+            evaluators, partitions = store.placement() or (evaluators, partitions)
+        finally:
+            store.close()
+    if wanted is not None and wanted != evaluators:
+        message = f"--evaluators {wanted}: this data dir was made for {evaluators}, and its logs are divided so."
+        raise InputError(message, next_step="Leave --evaluators out, or use another --data-dir.")
+    return evaluators, deal_partitions(partitions, evaluators)
+
+
+def _write_usher_json(files: DataDir, info: ReadyInfo) -> None:
+    """Say where the running Usher is: read by `usher status`, `down` and clients."""
+    content = {
+        "pid": info.pid,
+        "url": info.url,
+        "address": info.address,
+        "started_at_ms": SystemClock().now_ms(),
+        "version": cluster.__version__,
+    }
+    replace_durably(files.usher_json, json.dumps(content).encode())

@@ -1,0 +1,59 @@
+"""What one run of Usher consists of: names, places, numbers. Known before Ray runs, and to every process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.runtime.data_dir import DataDir
+
+
+class Stopped(Exception):  # not an error: the user asked for it
+    """A stop signal came before the system was ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one run of Usher consists of; every process gets it whole. `node_id` is the Ray node of the data dir."""
+
+    data_dir: str
+    epoch: int
+    host: str
+    port: int
+    node_id: str
+    socket_dir: str
+    owner_of_partition: tuple[int, ...]
+    evaluators: int
+    ingest_edges: int
+
+    @property
+    def files(self) -> DataDir:
+        """Give the names of the files in the data dir."""
+        return DataDir(Path(self.data_dir))
+
+    @property
+    def url(self) -> str:
+        """Give the address people use."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    def edge_names(self) -> list[str]:
+        """Name the edge processes: the front one and those that take events."""
+        return ["edge-front", *(f"edge-ingest-{index}" for index in range(self.ingest_edges))]
+
+    def partitions_of(self, index: int) -> tuple[int, ...]:
+        """Give the partitions of an evaluator."""
+        return tuple(p for p, owner in enumerate(self.owner_of_partition) if owner == index)
+
+    def evaluator_names(self) -> list[str]:
+        """Name the evaluators' processes, in the order of their indexes."""
+        return [evaluator_name(index) for index in range(self.evaluators)]
+
+    def membership_dir(self, index: int) -> Path:
+        """Give the folder of an evaluator's mapped membership files."""
+        return self.files.membership / evaluator_name(index)
+
+
+def evaluator_name(index: int) -> str:
+    """Name an evaluator's process."""
+    return f"evaluator-{index}"

@@ -1,0 +1,199 @@
+"""Which process runs what: the only file that makes classes remote.
+
+Every process is a `Host`: it starts its part by itself, from its arguments and from what the controller says, so Ray's
+restart of a killed one needs nobody's help. Until the part has started, calls are refused with `not_ready`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import traceback
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from cluster.errors import UsherError
+from cluster.limits import RETRY_AFTER_MS
+from cluster.runtime.plan import Plan, evaluator_name
+from cluster.runtime.protocols import EvaluatorInfo, Reply
+from cluster.runtime.remote import RemoteController, RemoteDelivery, RemoteEvaluator, RemotePart
+from cluster.runtime.status_report import Peers
+
+#: Calls that wait in one process at a time: long polls of every edge, delivery and each open event stream.
+CONCURRENT_CALLS_MAX = 4_000
+
+
+class Host:
+    """One process: starts its part in the background and passes calls to it."""
+
+    async def __init__(self, plan: Plan, index: int = 0) -> None:  # type: ignore[misc]  # Ray awaits it
+        self._plan = plan
+        self._index = index
+        self._part: Any = None
+        self._failure: str | None = None
+        self._failure_kind = ""
+        self._starting = asyncio.create_task(self._start(), name="start")
+
+    async def build(self, plan: Plan, index: int) -> Any:
+        """Make and start the part. Imports are here: each process loads only what it runs."""
+        raise NotImplementedError
+
+    async def ready(self) -> Reply:
+        """Say whether the part has started: `{"ready": bool, "pid": int, "failure": str | None, "kind": its class}`."""
+        return {
+            "ready": self._part is not None,
+            "pid": os.getpid(),
+            "failure": self._failure,
+            "kind": self._failure_kind,
+        }
+
+    async def call(self, method: str, *args: Any) -> Any:
+        """Call a method of the part, or refuse while there is none."""
+        if self._part is None:
+            return self._not_ready()
+        return await getattr(self._part, method)(*args)
+
+    async def _start(self) -> None:
+        try:
+            self._part = await self.build(self._plan, self._index)
+        except UsherError as error:
+            self._failure, self._failure_kind = str(error), type(error).__name__
+        except Exception:
+            # The launcher and `usher status` show it; a bare log line in Ray's folder would go unseen.
+            self._failure = traceback.format_exc()
+
+    def _not_ready(self) -> Reply:
+        state = "failed" if self._failure else "not_ready"
+        return {
+            "error": "not_ready",
+            "state": state,
+            "message": self._failure or "it is starting",
+            "retry_after_ms": RETRY_AFTER_MS,
+            "pid": os.getpid(),
+            "node": self._plan.node_id,
+        }
+
+
+class UsherController(Host):
+    """Hosts the controller."""
+
+    async def build(self, plan: Plan, index: int) -> Any:
+        """Make the controller over the data dir."""
+        from cluster.runtime.controller import ControllerActor
+        from cluster.runtime.controller_machine import ControllerMachine
+
+        infos = tuple(
+            EvaluatorInfo(i, evaluator_name(i), plan.node_id, str(plan.membership_dir(i)))
+            for i in range(plan.evaluators)
+        )
+        machine = ControllerMachine(
+            evaluators=infos,
+            owner_of_partition=plan.owner_of_partition,
+            settings={"url": plan.url, "data_dir": plan.data_dir},
+        )
+        peers = Peers(
+            evaluators=remote_evaluators(plan),
+            delivery=RemoteDelivery(),
+            traits=RemotePart("traits"),
+            edges={name: RemotePart(name) for name in plan.edge_names()},
+        )
+        controller = ControllerActor(machine, plan.files, peers, nodes=nodes, node_id=plan.node_id)
+        await controller.start()
+        return controller
+
+
+def remote_evaluators(plan: Plan) -> dict[int, RemoteEvaluator]:
+    """Give the evaluators as others call them."""
+    return {index: RemoteEvaluator(name) for index, name in enumerate(plan.evaluator_names())}
+
+
+def nodes() -> list[dict[str, Any]]:
+    """Give Ray's nodes as `usher status` shows them."""
+    return [
+        {
+            "id": node["NodeID"],
+            "host": node["NodeManagerHostname"],
+            "address": node["NodeManagerAddress"],
+            "alive": node["Alive"],
+            "cpus": node.get("Resources", {}).get("CPU", 0.0),
+        }
+        for node in ray.nodes()
+    ]
+
+
+class UsherEvaluator(Host):
+    """Hosts one evaluator."""
+
+    async def build(self, plan: Plan, index: int) -> Any:
+        """Compile, recover from the log, take the newest definitions."""
+        from actors.evaluator.actor import EvaluatorActor
+
+        published = await RemoteController().newest_definitions()
+        evaluator = EvaluatorActor(
+            index, plan.data_dir, plan.epoch, plan.partitions_of(index), node_id=plan.node_id
+        )
+        await evaluator.start(published)
+        return evaluator
+
+
+class UsherDelivery(Host):
+    """Hosts delivery."""
+
+    async def build(self, plan: Plan, index: int) -> Any:
+        """Take up every sync where its durable cursor stands."""
+        from actors.delivery.actor import DeliveryActor
+
+        delivery = DeliveryActor(plan.data_dir, RemoteController(), remote_evaluators(plan))
+        await delivery.start()
+        return delivery
+
+
+class UsherTraits(Host):
+    """Hosts the trait loader."""
+
+    async def build(self, plan: Plan, index: int) -> Any:
+        """Load what the definitions name, put it in the object store once, and go on watching."""
+        from actors.traits.actor import TraitsActor
+
+        traits = TraitsActor(plan.data_dir, RemoteController(), remote_evaluators(plan), put=ray.put)
+        await traits.start()
+        return traits
+
+
+class UsherEdge(Host):
+    """Hosts an edge: index -1 is the front one, which listens where people connect."""
+
+    async def build(self, plan: Plan, index: int) -> Any:
+        """Bind and serve."""
+        raise NotImplementedError
+
+
+_HOSTS: dict[str, type[Host]] = {
+    "controller": UsherController,
+    "evaluator": UsherEvaluator,
+    "delivery": UsherDelivery,
+    "traits": UsherTraits,
+    "edge": UsherEdge,
+}
+
+
+def create(plan: Plan, name: str) -> Any:
+    """Start the process `name` of a plan and give its handle. Raises ValueError where the name is taken on this Ray.
+
+    num_cpus=0: Usher's processes share the machine as the operating system deals it; Ray would refuse the third on two cores.
+    """
+    kind, _, rest = name.partition("-")
+    host = ray.remote(_HOSTS[kind])
+    index = int(rest.rpartition("-")[2]) if rest[-1:].isdigit() else 0
+    placed = NodeAffinitySchedulingStrategy(node_id=plan.node_id, soft=False)
+    return host.options(
+        name=name,
+        namespace=NAMESPACE,
+        num_cpus=0,
+        max_restarts=-1,
+        max_task_retries=0,
+        max_concurrency=CONCURRENT_CALLS_MAX,
+        scheduling_strategy=placed,
+    ).remote(plan, index)

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from cluster.errors import DataDirError, DefinitionError, InputError, PortInUse
+from cluster.runtime import launch
+from cluster.runtime.controller_store import ControllerStore
+from cluster.runtime.data_dir import DataDir
+from cluster.runtime.launch import ReadyInfo, UpOptions, free_port, run
+
+
+def never_ready(info: ReadyInfo) -> None:
+    pytest.fail(f"it became ready: {info}")
+
+
+def test_a_port_in_use_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(PortInUse, match=f"127.0.0.1:{port}"):
+            run(UpOptions(data_dir=tmp_path / "data", port=port), never_ready)
+    assert not (tmp_path / "data").exists()
+
+
+def test_port_0_gives_a_free_port() -> None:
+    port = free_port("127.0.0.1", 0)
+    assert port > 0
+    assert free_port("127.0.0.1", port) == port
+
+
+def test_a_host_of_another_machine_is_refused() -> None:
+    with pytest.raises(InputError, match=r"--host 192\.0\.2\.1"):
+        free_port("192.0.2.1", 0)
+
+
+def test_a_data_dir_in_use_is_refused_before_ray_starts(tmp_path: Path) -> None:
+    with DataDir(tmp_path).open(), pytest.raises(DataDirError, match=str(os.getpid())):
+        run(UpOptions(data_dir=tmp_path, port=0), never_ready)
+    assert not (tmp_path / "ray.token").exists()
+
+
+def test_faulty_definitions_are_refused_before_ray_starts(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("version: 1\naudiences: [{id: a, parent: nobody, where: {}}]\n")
+    with pytest.raises(DefinitionError, match=r"bad\.yaml"):
+        run(UpOptions(data_dir=tmp_path / "data", port=0, definitions=(bad,)), never_ready)
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_data_dir_keeps_the_number_of_evaluators_it_was_made_for(tmp_path: Path) -> None:
+    files = DataDir(tmp_path)
+    store = ControllerStore(files.controller_db)
+    store.set_placement(evaluators=2, partitions=8)
+    store.close()
+    assert launch._placement(files, UpOptions(), None) == (2, (0, 0, 0, 0, 1, 1, 1, 1))
+    assert launch._placement(files, UpOptions(evaluators=2), None)[0] == 2
+    with pytest.raises(InputError, match="--evaluators 3"):
+        launch._placement(files, UpOptions(evaluators=3), None)
+
+
+def test_the_first_start_deals_one_evaluator_to_two_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = DataDir(tmp_path)
+    for cores, evaluators in ((1, 1), (2, 1), (3, 1), (4, 2), (16, 8)):
+        monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
+        assert launch._placement(files, UpOptions(), None)[0] == evaluators
+    owners = launch._placement(files, UpOptions(evaluators=4), None)[1]
+    assert len(owners) == 64
+    assert set(owners) == {0, 1, 2, 3}
+
+
+def test_a_stop_signal_sets_the_event_and_handlers_come_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    stop = threading.Event()
+    with launch._signals_to(stop):
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.wait(5)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_usher_json_tells_clients_where_it_is(tmp_path: Path) -> None:
+    info = ReadyInfo("http://127.0.0.1:1", tmp_path, "key", "127.0.0.1:2", 7, 1, 0, 9)
+    launch._write_usher_json(DataDir(tmp_path), info)
+    written = json.loads((tmp_path / "usher.json").read_text())
+    assert {"pid": 7, "url": "http://127.0.0.1:1", "address": "127.0.0.1:2"}.items() <= written.items()
+    assert set(written) == {"pid", "url", "address", "started_at_ms", "version"}
+    assert "key" not in (tmp_path / "usher.json").read_text()
+    assert stat.S_IMODE((tmp_path / "usher.json").stat().st_mode) == 0o600
+
+
+def test_the_admin_key_stays_out_of_repr() -> None:
+    assert "secret" not in repr(ReadyInfo("u", Path(), "secret", "a", 1, 1, 0, 1))
+
+
+def test_importing_launch_does_not_import_ray() -> None:
+    import subprocess
+
+    script = "import sys, cluster.runtime.launch; sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

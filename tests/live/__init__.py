@@ -1,0 +1,1 @@
+"""Tests on a real embedded Ray: the slowest, run last."""

@@ -1,0 +1,178 @@
+"""The main job on real processes, and kill -9 of each of them. The tests share one Usher and run in this order."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from segment.analytics.client import Client as SegmentClient
+
+from tests.live.usher import WRITE_KEY, Receiver, Usher, eventually
+
+pytestmark = [pytest.mark.live, pytest.mark.timeout(170)]
+
+
+def kinds(receiver: Receiver, user: str, audience: str) -> list[str]:
+    changes = [change for change in receiver.changes(user) if change["audience_id"] == audience]
+    return [change["kind"] for change in sorted(changes, key=lambda change: (change["at"], change["n"]))]
+
+
+def assert_nothing_sent_twice_under_another_id(receiver: Receiver) -> None:
+    twice = {key: ids for key, ids in receiver.webhook_ids_of_transitions().items() if len(ids) > 1}
+    assert twice == {}
+    assert receiver.faults == []
+
+
+@contextmanager
+def stream(usher: Usher, prefix: str) -> Iterator[list[str]]:
+    """Send orders of ever new users in the background, each until it is taken; gives the users so far."""
+    users: list[str] = []
+    stop = threading.Event()
+
+    def send() -> None:
+        while not stop.is_set():
+            user = f"{prefix}-{len(users)}"
+            usher.track_surely(user, "order_completed", f"m-{user}", channel="web")
+            users.append(user)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        yield users
+    finally:
+        stop.set()
+        sender.join()
+
+
+def test_an_event_makes_a_member_at_once_and_a_webhook_soon(usher: Usher, receiver: Receiver) -> None:
+    eventually("the traits are loaded", lambda: usher.status()["traits"])
+    assert usher.is_member("hide_promo", "ada") is False
+    assert usher.track("ada", "order_completed", "m-ada", channel="web") == 200
+    assert usher.is_member("hide_promo", "ada") is True
+    eventually("the entry is sent", lambda: kinds(receiver, "ada", "hide_promo")[:1] == ["entered"])
+    [entry] = [change for change in receiver.changes("ada") if change["kind"] == "entered"]
+    assert entry["identifiers"] == {"user_id": "ada"}
+    assert entry["cause"] == "event"
+
+
+def test_a_filter_and_a_trait_decide_who_is_in(usher: Usher) -> None:
+    for user in ("rich-0", "poor-0", "unknown-0"):
+        assert usher.track(user, "order_completed", f"m-{user}", channel="app") == 200
+    assert [usher.is_member("hide_promo", user) for user in ("rich-0", "poor-0")] == [False, False]
+    found = [usher.is_member("rich_buyers", user) for user in ("rich-0", "poor-0", "unknown-0")]
+    assert found == [True, False, False]
+
+
+def test_a_lapsed_window_reads_as_left_and_its_exit_is_sent(usher: Usher, receiver: Receiver) -> None:
+    assert usher.track("eve", "order_completed", "m-eve", channel="web") == 200
+    assert usher.is_member("hide_promo", "eve") is True
+    eventually("the window lapses", lambda: usher.is_member("hide_promo", "eve") is False)
+    eventually("the exit is sent", lambda: kinds(receiver, "eve", "hide_promo") == ["entered", "exited"])
+    changes = [change for change in receiver.changes("eve") if change["audience_id"] == "hide_promo"]
+    by_kind = {change["kind"]: change for change in changes}
+    assert by_kind["exited"]["cause"] == "time"
+
+
+def test_a_repeated_message_id_changes_nothing(usher: Usher) -> None:
+    before = usher.status()["events"]["duplicates"]
+    for _ in range(3):
+        assert usher.track("dup", "order_completed", "m-dup", channel="web") == 200
+    assert usher.status()["events"]["duplicates"] == before + 2
+
+
+def test_status_names_every_process_and_what_it_does(usher: Usher) -> None:
+    status = usher.status()
+    kinds_found = sorted(row["kind"] for row in status["actors"])
+    assert kinds_found == ["controller", "delivery", "edge", "edge", "evaluator", "traits"]
+    pids = [row["pid"] for row in status["actors"]]
+    assert len(set(pids)) == len(pids)
+    assert {row["id"]: row["status"] for row in status["audiences"]} == {"hide_promo": "live", "rich_buyers": "live"}
+    assert {row["id"] for row in status["syncs"]} == {"hide_promo_hook", "rich_buyers_hook"}
+    assert set(status["events"]) >= {"accepted", "duplicates", "rejected", "too_late", "lag_ms"}
+    assert status["url"] == usher.url
+
+
+def killed_in_mid_stream(
+    usher: Usher, receiver: Receiver, name: str, prefix: str, after_kill: Callable[[], None] = lambda: None
+) -> None:
+    with stream(usher, prefix) as users:
+        eventually("events flow", lambda: len(users) >= 20)
+        pid = usher.kill(name)
+        after_kill()
+        count = len(users)
+        eventually("events flow again", lambda: len(users) >= count + 20)
+    assert usher.pid(name) != pid
+    for user in users:
+        eventually(f"{user} came and went", lambda user=user: kinds(receiver, user, "hide_promo") == ["entered", "exited"])
+    assert_nothing_sent_twice_under_another_id(receiver)
+
+
+def test_a_killed_evaluator_loses_nothing_and_repeats_nothing(usher: Usher, receiver: Receiver) -> None:
+    assert usher.is_member("rich_buyers", "rich-0") is True
+    accepted = usher.status()["events"]
+    killed_in_mid_stream(usher, receiver, "evaluator-0", "ev")
+    assert usher.is_member("rich_buyers", "rich-0") is True
+    assert usher.is_member("rich_buyers", "poor-0") is False
+    assert kinds(receiver, "rich-0", "rich_buyers") == ["entered"]
+    assert accepted["accepted"] > 0
+
+
+def test_a_killed_delivery_sends_everything_under_the_same_ids(usher: Usher, receiver: Receiver) -> None:
+    killed_in_mid_stream(usher, receiver, "delivery", "de")
+
+
+def test_a_killed_front_edge_comes_back_on_the_same_port(usher: Usher, receiver: Receiver) -> None:
+    killed_in_mid_stream(usher, receiver, "edge-front", "ed")
+
+
+def test_a_killed_ingest_edge_costs_no_event(usher: Usher, receiver: Receiver) -> None:
+    killed_in_mid_stream(usher, receiver, "edge-ingest-0", "in")
+
+
+def test_a_killed_controller_comes_back_with_definitions_and_keys(usher: Usher) -> None:
+    before = usher.status()
+    pid = usher.kill("controller")
+    eventually("the controller is back", lambda: usher.pid("controller") != pid)
+    assert usher.is_member("rich_buyers", "rich-0") is True
+    after = usher.status()
+    assert after["version"] == before["version"]
+    assert after["audiences"] == before["audiences"]
+
+
+def test_the_segment_sdk_sends_to_usher(usher: Usher, receiver: Receiver) -> None:
+    errors: list[object] = []
+    client = SegmentClient(WRITE_KEY, host=usher.url, on_error=lambda error, items: errors.append(error))
+    for number in range(120):
+        client.track(f"sdk-{number}", "order_completed", {"channel": "web"})
+    client.flush()
+    client.join()
+    assert errors == []
+    for number in (0, 119):
+        eventually("the SDK's event is sent on", lambda n=number: "entered" in kinds(receiver, f"sdk-{n}", "hide_promo"))
+
+
+def test_sigterm_drains_and_the_next_run_goes_on_where_it_was(
+    usher: Usher, receiver: Receiver, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    assert usher.track("late", "order_completed", "m-late", channel="web") == 200
+    began = time.monotonic()
+    assert usher.stop() == 0, usher.lines
+    assert time.monotonic() - began < 30
+    assert not (usher.data_dir / "usher.json").exists()
+
+    again = Usher(usher.data_dir)
+    try:
+        ready = again.await_ready()
+        assert ready["admin_key"] is None
+        assert ready["version"] == 1
+        assert again.is_member("rich_buyers", "rich-0") is True
+        eventually("the exit is sent", lambda: kinds(receiver, "late", "hide_promo") == ["entered", "exited"])
+        assert kinds(receiver, "rich-0", "rich_buyers") == ["entered"]
+        assert_nothing_sent_twice_under_another_id(receiver)
+        assert again.stop() == 0, again.lines
+    finally:
+        again.process.kill()
+        again.process.wait()
