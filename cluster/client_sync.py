@@ -1,0 +1,241 @@
+"""The client for ordinary code: blocking, thread-safe, on urllib3's connection pool."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+import urllib3
+
+from cluster import client_calls as calls
+from cluster.client_calls import SECTIONS, URL_DEFAULT, Call, Mode, Role
+from cluster.client_documents import Documents, whole_document
+from cluster.client_errors import unavailable
+from cluster.client_models import ApiKey, Applied, Document, Membership, Retried, Sent, Status, SyncLog
+from cluster.conditions import Condition
+from cluster.limits import MEMBERS_PAGE_MAX, SYNC_ROWS_DEFAULT
+
+T = TypeVar("T")
+
+#: Connections kept for later use; more may be open at once.
+CONNECTIONS_MAX: Final = 16
+
+class Transport:
+    """Carries calls out over kept connections; any number of threads may use it at once."""
+
+    def __init__(self, url: str, headers: Mapping[str, str], timeout_s: float) -> None:
+        self._url = url
+        self._headers = headers
+        timeout = urllib3.Timeout(connect=min(timeout_s, 10.0), read=timeout_s)
+        self._pool = urllib3.PoolManager(num_pools=1, maxsize=CONNECTIONS_MAX, timeout=timeout, retries=False)
+
+    def run(self, call: Call[T]) -> T:
+        """Send one request and give its result; raises UsherApiError. Never follows redirects: a key stays here."""
+        response = self._answer(call)
+        return call.result(response.status, response.headers, response.data)
+
+    def _answer(self, call: Call[T], *, again: bool = True) -> urllib3.BaseHTTPResponse:
+        try:
+            return self._pool.request(
+                call.method, self._url + call.target, body=call.body, headers=self._headers, redirect=False
+            )
+        except urllib3.exceptions.ProtocolError as error:
+            # A kept connection may be closed by the server just as it is used again: reading is harmless to repeat.
+            if again and call.method == "GET":
+                return self._answer(call, again=False)
+            raise unavailable(self._url, call.title, _reason(error)) from error
+        except urllib3.exceptions.HTTPError as error:
+            raise unavailable(self._url, call.title, _reason(error)) from error
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._pool.clear()
+
+
+def _reason(error: Exception) -> str:
+    cause = error.__cause__ or error.__context__
+    text = str(cause or error)
+    return text.rpartition("] ")[2] if isinstance(cause, OSError) else text
+
+
+
+class Objects:
+    """One section of the definitions: objects in the shapes of semantics.md §1."""
+
+    def __init__(self, transport: Transport, section: str) -> None:
+        self._transport = transport
+        self._section = section
+
+    def get(self, object_id: str) -> Document:
+        """Give one object, its secrets hidden; raises NotFound."""
+        return self._transport.run(calls.get_object(self._section, object_id))
+
+    def list(self) -> list[Document]:
+        """Give all objects."""
+        return self._transport.run(calls.list_objects(self._section))
+
+    def put(self, document: Mapping[str, Any]) -> Applied:
+        """Add the object, or replace the one with its id; raises InvalidDefinitions."""
+        return self._transport.run(calls.put_object(self._section, document))
+
+    def delete(self, object_id: str) -> Applied:
+        """Remove one object; raises InvalidDefinitions while something refers to it."""
+        return self._transport.run(calls.delete_object(self._section, object_id))
+
+
+class Audiences(Objects):
+    """Audiences."""
+
+    def publish(
+        self,
+        id: str,
+        *,
+        parent: str,
+        where: Condition | Mapping[str, Any],
+        name: str = "",
+        description: str = "",
+    ) -> Applied:
+        """Add the audience, or replace the one with this id, and have it evaluated; raises InvalidDefinitions."""
+        document = calls.audience_document(id, parent, where, name, description, "published")
+        return self.put(document)
+
+    def archive(self, audience_id: str) -> Applied:
+        """Take it out of evaluation: every member leaves, its id is kept."""
+        return self.put({**self.get(audience_id), "status": "archived"})
+
+
+class Events:
+    """Events in the native shape of semantics.md §1."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def send(self, events: Iterable[Mapping[str, Any]]) -> Sent:
+        """Send events; what is answered as accepted is durable. With message ids, sending again is harmless."""
+        return self._transport.run(calls.send_events(events))
+
+    def track(
+        self,
+        user_id: str,
+        event: str,
+        properties: Mapping[str, Any] | None = None,
+        *,
+        timestamp: datetime | str | None = None,
+        message_id: str | None = None,
+    ) -> Sent:
+        """Send one track event; a message id is made where none is given."""
+        extra = {"timestamp": timestamp, "message_id": message_id}
+        return self.send([calls.track_event(user_id, event, properties, extra)])
+
+
+class Keys:
+    """API keys (role admin)."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def create(self, role: Role, name: str = "") -> ApiKey:
+        """Make a key; `key` of the result is the only time it is shown."""
+        return self._transport.run(calls.create_key(role, name))
+
+    def list(self) -> list[ApiKey]:
+        """Give all keys, without the keys themselves."""
+        return self._transport.run(calls.list_keys())
+
+    def revoke(self, key_id: str) -> None:
+        """Shut a key out; raises NotFound."""
+        self._transport.run(calls.revoke_key(key_id))
+
+
+class Client:
+    """A running Usher. Use it as a context manager, from any number of threads."""
+
+    def __init__(self, url: str | None = None, api_key: str | None = None, *, timeout_s: float = 60.0) -> None:
+        """Connect on first use. `url` and `api_key` default to USHER_URL and USHER_API_KEY as they are now."""
+        url = url or os.environ.get("USHER_URL") or URL_DEFAULT
+        key = api_key if api_key is not None else os.environ.get("USHER_API_KEY")
+        self.url = calls.base_url(url)
+        self._transport = transport = Transport(self.url, calls.headers(key), timeout_s)
+        sections = {section: Objects(transport, section) for section in SECTIONS}
+        self.sources = sections["sources"]
+        self.parent_models = sections["parent_models"]
+        self.event_models = sections["event_models"]
+        self.destinations = sections["destinations"]
+        self.syncs = sections["syncs"]
+        self.audiences = Audiences(transport, "audiences")
+        self.events = Events(transport)
+        self.keys = Keys(transport)
+
+    def is_member(self, audience: str, user: str) -> bool:
+        """Say whether a user is in an audience now, to the millisecond; raises NotFound for an unknown audience."""
+        return (self._transport.run(calls.membership(audience, user, detail=False))).is_member
+
+    def membership(self, audience: str, user: str) -> Membership:
+        """As `is_member`, with since when and until when."""
+        return self._transport.run(calls.membership(audience, user, detail=True))
+
+    def memberships(self, users: Sequence[str], audiences: Sequence[str]) -> dict[str, dict[str, bool]]:
+        """Give user -> audience -> member for every pair, at most LOOKUP_PAIRS_MAX pairs, in one call."""
+        return (self._transport.run(calls.memberships(users, audiences))).by_user()
+
+    def user_memberships(self, user: str) -> list[str]:
+        """Give the ids of all audiences that a user is in."""
+        return (self._transport.run(calls.user_memberships(user))).audiences
+
+    def members(self, audience: str, *, page_size: int = MEMBERS_PAGE_MAX) -> Iterator[str]:
+        """Give the members one by one, fetched page by page; who enters or leaves meanwhile may be missed."""
+        cursor: str | None = None
+        while True:
+            page = self._transport.run(calls.members_page(audience, cursor, page_size))
+            yield from page.members
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    def apply(self, documents: Documents, *, mode: Mode = "merge") -> Applied:
+        """Make definitions so, all or nothing: a document, or files and folders.
+
+        `merge` adds and replaces by id, `replace` also removes what is not there. `${NAME}` in files is read
+        from this process's environment. Raises DefinitionError (files) and InvalidDefinitions (the server).
+        """
+        return self._transport.run(calls.apply(whole_document(documents), mode, plan=False))
+
+    def plan(self, documents: Documents, *, mode: Mode = "merge") -> Applied:
+        """Say what `apply` would change; changes nothing."""
+        return self._transport.run(calls.apply(whole_document(documents), mode, plan=True))
+
+    def sync_log(
+        self, sync: str, *, failed: bool = False, after: int = 0, limit: int = SYNC_ROWS_DEFAULT
+    ) -> SyncLog:
+        """Give rows of a sync's log after row `after`, newest last."""
+        return self._transport.run(calls.sync_log(sync, failed=failed, after=after, limit=limit))
+
+    def dead_letters(self, sync: str, *, limit: int = SYNC_ROWS_DEFAULT) -> list[Document]:
+        """Give what a sync could not deliver."""
+        return self._transport.run(calls.dead_letters(sync, limit))
+
+    def retry(self, sync: str) -> Retried:
+        """Send a sync's dead letters again."""
+        return self._transport.run(calls.retry(sync))
+
+    def status(self) -> Status:
+        """Give the running system at a glance."""
+        return self._transport.run(calls.status())
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Client({self.url!r})"
