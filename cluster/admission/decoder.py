@@ -45,7 +45,7 @@ class Decoder:
     def parse(self, fmt: Format, envelope: pa.RecordBatch) -> tuple[JsonColumns, Bools | None]:
         """Give the columns of events that are all of one format, and which of them are no events at all."""
         tree = self._tree(fmt)
-        events, broken = _events(tree, envelope["raw"])
+        events, broken = parse_events(tree, envelope["raw"])
         columns = JsonColumns(fmt, tree.reader(events), len(events), envelope["source"], envelope["sent_at_ms"])
         return columns, broken
 
@@ -63,8 +63,8 @@ class Decoder:
         return self._trees[fmt]
 
 
-def _events(tree: StructTree, raw: pa.BinaryArray) -> tuple[list[Any], Bools | None]:
-    """Parse a batch in one call; if one event resists, each by itself."""
+def parse_events(tree: StructTree, raw: pa.BinaryArray) -> tuple[list[Any], Bools | None]:
+    """Parse a batch in one call; if one event resists, each by itself. Also gives which ones are no events at all."""
     texts = raw.to_pylist()
     try:
         events = tree.decoder.decode(b"[" + b",".join(texts) + b"]")
