@@ -39,6 +39,8 @@ RETRY_AFTER_MS: Final = 1_000
 HTTP_LINE_BYTES_MAX: Final = 20 * 1024
 #: A body that is not an event request (definitions, look-ups), in bytes.
 DOCUMENT_BYTES_MAX: Final = 4 * 1024 * 1024
+#: Bytes of event request bodies one edge process holds at once, from their first byte to their answer.
+BODIES_BYTES_MAX: Final = 512 * 1024 * 1024
 #: How long a request body may take to arrive.
 BODY_WAIT_MS: Final = 30_000
 #: An idle connection is closed after this: longer than the usual 60 s of a proxy.
@@ -93,6 +95,20 @@ DEFINITIONS_DEPTH_MAX: Final = 100
 # --- storage -------------------------------------------------------------------------------------
 #: Free bytes below which new events are refused: room to end cleanly.
 DISK_FREE_BYTES_MIN: Final = 64 * 1024 * 1024
+
+# --- traits --------------------------------------------------------------------------------------
+#: How often a local trait source is looked at for a change (one stat a file).
+TRAITS_POLL_MS: Final = 1_000
+#: The same for a source behind a network, where a look is a request that may cost money.
+TRAITS_REMOTE_POLL_MS: Final = 30_000
+#: Pause before a source that failed is read again; doubles up to the second figure. A change is read at once.
+TRAITS_RETRY_MIN_MS: Final = 1_000
+TRAITS_RETRY_MAX_MS: Final = 60_000
+#: Pause before an evaluator that did not take a snapshot is asked again; doubles up to the second figure.
+TRAITS_OFFER_RETRY_MIN_MS: Final = 200
+TRAITS_OFFER_RETRY_MAX_MS: Final = 5_000
+#: Immutable copies kept of a parent's snapshots, whatever evaluators still need.
+TRAITS_VERSIONS_KEPT: Final = 3
 
 # --- delivery ------------------------------------------------------------------------------------
 #: Changes of one sync held in memory; the rest waits in the transition log.

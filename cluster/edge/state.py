@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from cluster.admission.plan import EventPlan
 from cluster.definitions.model import Audience, Definitions
 from cluster.edge.auth import KeyRing
 from cluster.limits import EDGE_STATE_RETRY_MS, EDGE_STATE_WAIT_MS
-from cluster.runtime.protocols import ClusterState, Controller, EvaluatorInfo
+from cluster.runtime.protocols import ClusterState, Controller, EvaluatorInfo, KeyRecord
 
 _log = logging.getLogger("usher.edge")
 
@@ -38,7 +38,10 @@ class EdgeState:
     audiences: Mapping[str, Audience]
     owner_of_partition: tuple[int, ...]
     evaluators: tuple[EvaluatorInfo, ...]
-    records: tuple[Any, ...] = field(default=())
+    #: API keys as stored.
+    records: tuple[KeyRecord, ...] = ()
+    #: Audiences whose publication is under way.
+    preparing: tuple[str, ...] = ()
 
     def parent_of(self, audience_id: str) -> str | None:
         """Give the parent model of a readable audience, None for an unknown one."""
@@ -63,6 +66,7 @@ def edge_state(cluster: ClusterState, make_decoder: Callable[[EventPlan], Any]) 
         owner_of_partition=cluster.owner_of_partition,
         evaluators=cluster.evaluators,
         records=cluster.keys,
+        preparing=cluster.preparing,
     )
 
 
@@ -115,6 +119,10 @@ class StateWatcher:
             self._take(await self._controller.state_after(self.current.revision, left_ms))
         return True
 
+    async def sync(self) -> None:
+        """Take the state as it is now."""
+        self._take(await self._controller.state_after(NO_REVISION, 0))
+
     def _take(self, cluster: ClusterState) -> None:
         if not self._is_news(cluster):
             return
@@ -127,17 +135,20 @@ class StateWatcher:
         version = cluster.published.version if cluster.published else 0
         if version < self.current.version:
             return False
-        return (cluster.revision, version, cluster.keys) != (
-            self.current.revision, self.current.version, self.current.records,
+        current = self.current
+        return (cluster.revision, version, cluster.keys, cluster.preparing) != (
+            current.revision, current.version, current.records, current.preparing,
         )  # fmt: skip
 
     async def _watch(self) -> None:
+        revision = self.current.revision
         while True:
             try:
-                self._take(await self._controller.state_after(self.current.revision, EDGE_STATE_WAIT_MS))
-            except asyncio.CancelledError:
-                raise
+                self._take(await self._controller.state_after(revision, EDGE_STATE_WAIT_MS))
+                revision = self.current.revision
             except Exception as error:
-                # A controller that restarts is no reason to stop serving: the last state stays in force.
+                # A controller that restarts is no reason to stop serving: the last state stays in force. The new one
+                # counts revisions anew, so the next question asks for any.
                 _log.warning("The controller does not answer (%s); trying again.", error)
+                revision = NO_REVISION
                 await asyncio.sleep(EDGE_STATE_RETRY_MS / 1000)

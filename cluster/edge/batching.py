@@ -1,0 +1,224 @@
+"""From many small requests to few calls: events are gathered for some ms, decoded once, dealt out, sent, and accounted for.
+
+A request's rows travel with other requests' rows; `dealing.Tally` knows at the end what became of each. An
+evaluator that refuses, or does not answer, fails exactly the requests that have rows there: they answer 503, and dedup
+makes the client's retry safe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import pyarrow as pa
+
+from cluster.admission.outcomes import RowOutcomes
+
+from cluster.edge import problems
+from cluster.edge.dealing import Part, Tally, deal
+from cluster.edge.problems import Problem
+from cluster.edge.state import EdgeState, StateWatcher
+from cluster.errors import Overloaded
+from cluster.limits import (
+    BATCH_LINGER_MS,
+    BATCH_ROWS_MAX,
+    CALLS_IN_FLIGHT_MAX,
+    EDGE_ROWS_WAITING_MAX,
+    RETRY_AFTER_MS,
+    STALE_TRIES_MAX,
+    STALE_WAIT_MS,
+)
+from cluster.runtime.protocols import Evaluator, Reply
+from cluster.wire.envelope import concat
+
+_log = logging.getLogger("usher.edge")
+
+#: With this many batches under way, the next one gathers so much longer: fewer, fuller calls.
+_BUSY_LINGER_FACTOR: Final = 4
+
+
+class EvaluatorLane:
+    """The calls of one edge to one evaluator: a bounded number in flight, a bounded number of rows in all."""
+
+    def __init__(self, index: int, evaluator: Evaluator) -> None:
+        self._index = index
+        self._evaluator = evaluator
+        self._slots = asyncio.Semaphore(CALLS_IN_FLIGHT_MAX)
+        self.rows_waiting = 0
+
+    async def append(self, request: Reply, rows: int) -> Reply:
+        """Send rows when a slot is free; a reply that says `overloaded` at once where too many rows wait."""
+        if self.rows_waiting and self.rows_waiting + rows > EDGE_ROWS_WAITING_MAX:
+            message = f"{self.rows_waiting:,} events already wait for evaluator {self._index}."
+            return {"error": "overloaded", "message": message, "retry_after_ms": RETRY_AFTER_MS}
+        self.rows_waiting += rows
+        try:
+            async with self._slots:
+                return await self._evaluator.append(request)
+        finally:
+            self.rows_waiting -= rows
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """One request's events, until somebody knows what became of them."""
+
+    envelope: pa.RecordBatch
+    done: asyncio.Future[RowOutcomes]
+
+
+class EventBatcher:
+    """Gathers requests, and tells each what became of its rows."""
+
+    def __init__(self, watcher: StateWatcher, evaluators: Callable[[int], Evaluator]) -> None:
+        self._watcher = watcher
+        self._evaluators = evaluators
+        self._lanes: dict[int, EvaluatorLane] = {}
+        self._waiting: deque[_Waiting] = deque()
+        self._waiting_rows = 0
+        self._timer: asyncio.Handle | None = None
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        #: Rows of requests not yet answered.
+        self.rows_held = 0
+
+    async def submit(self, envelope: pa.RecordBatch) -> RowOutcomes:
+        """Say what became of each row, once all that are accepted are durable.
+
+        Raises Overloaded where too many rows wait, Problem 503 where an evaluator refuses or is away.
+        """
+        rows = envelope.num_rows
+        if not rows:
+            return RowOutcomes(0, 0, [])
+        self._check_room(rows)
+        waiting = _Waiting(envelope, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        self._waiting_rows += rows
+        self.rows_held += rows
+        self._schedule()
+        try:
+            return await waiting.done
+        finally:
+            self.rows_held -= rows
+
+    async def drain(self) -> None:
+        """Wait until every submitted row is answered for."""
+        while self._waiting or self._under_way:
+            self._flush()
+            await asyncio.gather(*self._under_way, return_exceptions=True)
+
+    def _check_room(self, rows: int) -> None:
+        if self._waiting_rows and self._waiting_rows + rows > EDGE_ROWS_WAITING_MAX:
+            message = f"{self._waiting_rows:,} events already wait to be decoded."
+            raise Overloaded(message, retry_after_ms=RETRY_AFTER_MS, next_step="Send them again later.")
+
+    def _schedule(self) -> None:
+        """Send at once when idle (with what else arrives in this turn of the loop) or full, else after the linger."""
+        loop = asyncio.get_running_loop()
+        if self._waiting_rows >= BATCH_ROWS_MAX:
+            self._flush()
+        elif self._timer is None:
+            busy = len(self._under_way)
+            if not busy:
+                self._timer = loop.call_soon(self._flush)
+            else:
+                factor = 1 if busy < CALLS_IN_FLIGHT_MAX else _BUSY_LINGER_FACTOR
+                self._timer = loop.call_later(factor * BATCH_LINGER_MS / 1000, self._flush)
+
+    def _flush(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._waiting:
+            batch, rows = [], 0
+            while self._waiting and (not batch or rows + self._waiting[0].envelope.num_rows <= BATCH_ROWS_MAX):
+                rows += self._waiting[0].envelope.num_rows
+                batch.append(self._waiting.popleft())
+            self._waiting_rows -= rows
+            task = asyncio.get_running_loop().create_task(self._work(batch))
+            self._under_way.add(task)
+            task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        if not self._under_way and self._waiting:
+            self._flush()
+
+    async def _work(self, batch: list[_Waiting]) -> None:
+        try:
+            tally = await self._send(concat([waiting.envelope for waiting in batch]))
+        except Exception as error:
+            if len(batch) > 1 and not isinstance(error, Problem):
+                # One request's events made decoding fail: each is tried alone, so that only that one fails.
+                await asyncio.gather(*(self._work([waiting]) for waiting in batch))
+                return
+            for waiting in batch:
+                _settle(waiting, error)
+            return
+        results = tally.by_request([waiting.envelope.num_rows for waiting in batch])
+        for waiting, result in zip(batch, results, strict=True):
+            _settle(waiting, result)
+
+    async def _send(self, envelope: pa.RecordBatch) -> Tally:
+        """Decode, deal and send one batch."""
+        state = self._ready_state()
+        decoded = state.decoder.decode(envelope)
+        tally = Tally(dict(decoded.rejected))
+        parts = deal(envelope, decoded, state.owner_of_partition)
+        await asyncio.gather(*(self._send_part(part, state, tally) for part in parts))
+        return tally
+
+    def _ready_state(self) -> EdgeState:
+        state = self._watcher.current
+        if state.decoder is None or not state.owner_of_partition:
+            raise problems.unavailable("No definitions are published yet. Publish some: usher apply FILE.")
+        return state
+
+    async def _send_part(self, part: Part, state: EdgeState, tally: Tally) -> None:
+        """Send one evaluator's part; when definitions changed meanwhile, decode again and send again."""
+        for _ in range(STALE_TRIES_MAX + 1):
+            reply = await self._call(part, state)
+            if reply.get("error") != "stale":
+                problem = problems.of_reply(reply)
+                if problem is None:
+                    tally.answered(part, reply["outcomes"])
+                else:
+                    tally.failed(part, problem)
+                return
+            if not await self._watcher.refresh(int(reply["current_version"]), STALE_WAIT_MS):
+                break
+            state = self._ready_state()
+            decoded = state.decoder.decode(part.envelope)
+            part = part.again(decoded, state.owner_of_partition)
+            tally.redecoded(part, decoded.rejected)
+        message = "New definitions are coming into force. Send the events again."
+        tally.failed(part, problems.unavailable(message, "stale"))
+
+    async def _call(self, part: Part, state: EdgeState) -> Reply:
+        try:
+            return await self._lane(part.owner).append(part.request(state.version), part.envelope.num_rows)
+        except Exception as error:
+            # A handle whose actor is gone says so in many ways; the events were not acknowledged, so: again later.
+            _log.warning("The call to evaluator %d failed: %s: %s", part.owner, type(error).__name__, error)
+            message = f"Evaluator {part.owner} cannot be reached."
+            return {"error": "unreachable", "message": message, "retry_after_ms": RETRY_AFTER_MS}
+
+    def _lane(self, index: int) -> EvaluatorLane:
+        lane = self._lanes.get(index)
+        if lane is None:
+            lane = self._lanes[index] = EvaluatorLane(index, self._evaluators(index))
+        return lane
+
+
+def _settle(waiting: _Waiting, result: RowOutcomes | Exception) -> None:
+    if waiting.done.done():
+        return  # the client went away
+    if isinstance(result, Exception):
+        waiting.done.set_exception(result)
+    else:
+        waiting.done.set_result(result)
