@@ -22,6 +22,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("shells", (
         "actors/*/actor.py", "actors/delivery/transport.py", "actors/delivery/store.py",
         "actors/evaluator/membership_files.py", "actors/traits/reading.py",
+        "actors/traits/store.py",
     )),
     ("processes", ("cluster/*",)),
     ("benchmarks", ("benchmarks/*",)),

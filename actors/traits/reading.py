@@ -8,18 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet
 
 from actors.traits.snapshot import Table, check_schema, needed_columns
+from actors.traits.stimuli import Fingerprint
 from cluster.definitions.model import ParentModel, TraitSource
 from cluster.errors import SnapshotError
-
-#: Per file its path, size and mtime in ns, in order of path: changes when any of them does.
-Fingerprint: TypeAlias = tuple[tuple[str, int, int], ...]
 
 #: What files of a folder are read, by kind; a file named by itself or by a glob may end as it likes.
 _ENDINGS: Final = {"parquet": (".parquet", ".pq", ".parq"), "arrow": (".arrow", ".arrows", ".feather", ".ipc")}
@@ -44,7 +42,7 @@ def is_remote(source: TraitSource) -> bool:
 
 
 def fingerprint(source: TraitSource, base_dir: Path) -> Fingerprint:
-    """Give what tells a changed source from an unchanged one, without reading a file.
+    """Give what tells a changed source from an unchanged one, files in order of path, without reading any.
 
     Raises `SnapshotError`, reason `no_files` or `unreachable`.
     """
@@ -85,10 +83,11 @@ def _find(source: TraitSource, base_dir: Path) -> _Files:
 def _filesystem(path: str, base_dir: Path) -> tuple[Any, str]:
     """Give the filesystem and the path on it. Raises `OSError` or `ValueError`."""
     if _URI.match(path):
-        # A wildcard is no character of some URIs, so only what is before it is taken for one.
-        fixed, star, rest = path.partition("*")
+        # A wildcard is no character of some URIs: only the folder before it is taken for one.
+        place, question, options = path.partition("?")
+        fixed, star, rest = place.partition("*")
         folder, slash, name = fixed.rpartition("/") if star else (fixed, "", "")
-        filesystem, start = pa.fs.FileSystem.from_uri(folder)
+        filesystem, start = pa.fs.FileSystem.from_uri(f"{folder}{question}{options}")
         return filesystem, f"{start}{slash}{name}{star}{rest}"
     return pa.fs.LocalFileSystem(), str(base_dir.absolute() / Path(path).expanduser())
 
@@ -104,33 +103,28 @@ def _infos(filesystem: Any, path: str, kind: str, wild: re.Pattern[str]) -> list
     parts = PurePosixPath(path).parts
     fixed = next(i for i, part in enumerate(parts) if wild.search(part))
     folder = str(PurePosixPath(*parts[:fixed]))
-    matches = re.compile(_glob_pattern(parts[fixed:])).fullmatch
-    return [info for info in _below(filesystem, folder) if matches(_relative(info.path, folder))]
+    found_below = _below(filesystem, folder)
+    return [info for info in found_below if _matches(_relative(info.path, folder).parts, parts[fixed:])]
 
 
 def _below(filesystem: Any, folder: str) -> list[Any]:
-    """List the files below a folder, without hidden ones and what writers leave beside (`_SUCCESS`, `.crc`, `_temporary/`)."""
+    """List the files below a folder, without what writers leave beside (`_SUCCESS`, `.crc`, `_temporary/`)."""
     selector = pa.fs.FileSelector(folder, recursive=True, allow_not_found=True)
     files = [info for info in filesystem.get_file_info(selector) if info.type == pa.fs.FileType.File]
-    return [info for info in files if not re.search(r"(^|/)[._]", _relative(info.path, folder))]
+    return [info for info in files if not any(part[0] in "._" for part in _relative(info.path, folder).parts)]
 
 
-def _relative(path: str, folder: str) -> str:
-    return str(PurePosixPath(path).relative_to(folder))
+def _relative(path: str, folder: str) -> PurePosixPath:
+    return PurePosixPath(path).relative_to(folder)
 
 
-def _glob_pattern(parts: tuple[str, ...]) -> str:
-    """Write a regular expression for the path below the fixed folder; `**` stands for any folders."""
-    last = len(parts) - 1
-    pattern = ""
-    for index, part in enumerate(parts):
-        if part == "**":
-            pattern += ".*" if index == last else "(?:[^/]+/)*"
-        else:
-            # fnmatch's `*` and `?` cross folders; a glob's do not.
-            one = fnmatch.translate(part).removeprefix("(?s:").removesuffix(r")\Z")
-            pattern += one.replace(".*", "[^/]*") + ("" if index == last else "/")
-    return pattern
+def _matches(parts: tuple[str, ...], patterns: tuple[str, ...]) -> bool:
+    """Match a path folder by folder; `**` stands for any folders, also none."""
+    if not patterns:
+        return not parts
+    if patterns[0] == "**":
+        return _matches(parts, patterns[1:]) or (bool(parts) and _matches(parts[1:], patterns))
+    return bool(parts) and fnmatch.fnmatchcase(parts[0], patterns[0]) and _matches(parts[1:], patterns[1:])
 
 
 def _fingerprint(files: _Files) -> Fingerprint:

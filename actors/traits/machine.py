@@ -1,0 +1,334 @@
+"""The trait loader's core: which snapshot is in force for each parent, what is due, who has not taken it yet.
+
+A parent's snapshot changes only as a whole, by a `Loaded`; a failure of any kind leaves it in force and is shown.
+At most one look or load runs a parent, and one offer an evaluator and parent. Time is an argument.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from actors.traits.instructions import Forget, Instruction, Load, Offer, Poll, Restore
+from actors.traits.stimuli import (
+    DefinitionsSeen,
+    Fingerprint,
+    Loaded,
+    LoadFailed,
+    NotTaken,
+    Polled,
+    RefreshAsked,
+    Restored,
+    SnapshotInfo,
+    Stimulus,
+    Taken,
+    Tick,
+)
+from cluster.definitions.model import ParentModel, TraitSource
+from cluster.limits import (
+    TRAITS_OFFER_RETRY_MAX_MS,
+    TRAITS_OFFER_RETRY_MIN_MS,
+    TRAITS_POLL_MS,
+    TRAITS_REMOTE_POLL_MS,
+    TRAITS_RETRY_MAX_MS,
+    TRAITS_RETRY_MIN_MS,
+    TRAITS_VERSIONS_KEPT,
+)
+
+#: Nothing is due by itself.
+NEVER_MS: Final = 2**63 - 1
+
+
+def shape_of(model: ParentModel, partitions: int) -> str:
+    """Give what a snapshot's table depends on besides the source's rows; equal text, equal table."""
+    columns = [(column.name, column.type) for column in model.columns.values()]
+    return json.dumps([model.primary_key, partitions, columns])
+
+
+@dataclass(slots=True)
+class _Offering:
+    """One evaluator and one parent."""
+
+    #: The version it has; None: not known in this run.
+    taken: int | None = None
+    in_flight: bool = False
+    failures: int = 0
+    retry_at_ms: int = 0
+    message: str = ""
+
+
+@dataclass(slots=True)
+class _Parent:
+    """One parent model. Times are when something is due, in ms."""
+
+    #: None: gone from the definitions; its snapshot is kept for when it comes back.
+    model: ParentModel | None
+    partitions: int
+    shape: str
+    #: In force; None before the first.
+    current: SnapshotInfo | None = None
+    restored: bool = False
+    #: A look or a load is under way.
+    busy: bool = False
+    #: To be loaded as soon as it is not busy.
+    wanted: bool = False
+    #: Of the last load, successful or not; None: a look will find a change whatever it sees.
+    fingerprint: Fingerprint | None = None
+    poll_at_ms: int = 0
+    refresh_at_ms: int = NEVER_MS
+    retry_at_ms: int = NEVER_MS
+    failures: int = 0
+    #: `{"reason", "message", "since_ms"}` of the failure that lasts, None when the last look or load succeeded.
+    error: dict[str, Any] | None = None
+    offers: dict[int, _Offering] = field(default_factory=dict)
+    #: Stored versions below this one are gone.
+    forgotten_below: int = 0
+
+    @property
+    def source(self) -> TraitSource | None:
+        return None if self.model is None else self.model.trait_source
+
+
+class TraitsMachine:
+    """See the module. `handle` is the only way to change it."""
+
+    def __init__(self) -> None:
+        self._parents: dict[str, _Parent] = {}
+        self._evaluators: tuple[int, ...] = ()
+
+    def handle(self, stimulus: Stimulus, now_ms: int) -> list[Instruction]:
+        """Take a stimulus and give everything that is due at `now_ms`. O(parents × evaluators)."""
+        self._take(stimulus, now_ms)
+        instructions: list[Instruction] = []
+        for name, parent in self._parents.items():
+            instructions += self._due(name, parent, now_ms)
+            instructions += self._offers(name, parent, now_ms)
+            instructions += self._forgettable(name, parent)
+        return instructions
+
+    def next_due_ms(self) -> int:
+        """Give when a `Tick` may next do something; NEVER_MS if only other stimuli can."""
+        return min((due for parent in self._parents.values() for due in _due_times(parent)), default=NEVER_MS)
+
+    def current_version(self, parent: str) -> int | None:
+        """Give the version in force."""
+        found = self._parents.get(parent)
+        return None if found is None or found.current is None else found.current.version
+
+    def status(self) -> list[dict[str, Any]]:
+        """Give a row for each parent that has or had traits, as `usher status` shows it."""
+        return [
+            _status(name, parent)
+            for name, parent in self._parents.items()
+            if parent.model is not None and (parent.source is not None or parent.current is not None)
+        ]
+
+    def _take(self, stimulus: Stimulus, now_ms: int) -> None:
+        match stimulus:
+            case DefinitionsSeen():
+                self._see(stimulus, now_ms)
+            case Restored(name, info):
+                self._restore(self._parents[name], info, now_ms)
+            case Polled(name, fingerprint):
+                _poll_answered(self._parents[name], fingerprint, now_ms)
+            case Loaded(name, info):
+                _loaded(self._parents[name], info, now_ms)
+            case LoadFailed():
+                _failed(self._parents[stimulus.parent], stimulus, now_ms)
+            case Taken(evaluator, name, version):
+                _taken(self._parents[name].offers, evaluator, version)
+            case NotTaken():
+                _not_taken(self._parents[stimulus.parent].offers, stimulus, now_ms)
+            case RefreshAsked(name):
+                if name in self._parents:
+                    self._parents[name].wanted = True
+            case Tick():
+                pass
+
+    def _see(self, seen: DefinitionsSeen, now_ms: int) -> None:
+        self._evaluators = seen.evaluators
+        for name in [*seen.parents, *(known for known in self._parents if known not in seen.parents)]:
+            model = seen.parents.get(name)
+            parent = self._parents.get(name)
+            if parent is None and model is not None:
+                self._parents[name] = _Parent(model, seen.partitions, shape_of(model, seen.partitions))
+            elif parent is not None:
+                _redefine(parent, model, seen.partitions, now_ms)
+            if name in self._parents:
+                # Evaluators drop a parent with its definition: should it come back, they need its snapshot again.
+                offers = self._parents[name].offers if model is not None else {}
+                self._parents[name].offers = {i: offers.get(i, _Offering()) for i in seen.evaluators}
+
+    def _restore(self, parent: _Parent, info: SnapshotInfo | None, now_ms: int) -> None:
+        parent.busy = False
+        parent.restored = True
+        parent.poll_at_ms = now_ms
+        _schedule_refresh(parent, now_ms)
+        if info is not None and (info.shape == parent.shape or parent.source is None):
+            parent.current = info
+            same_source = parent.source is not None and parent.source.path == info.source
+            parent.fingerprint = info.fingerprint if same_source else None
+        _want_if_outdated(parent)
+
+    def _due(self, name: str, parent: _Parent, now_ms: int) -> list[Instruction]:
+        """Give the one thing to do about the source now, if any."""
+        if parent.busy or parent.model is None:
+            return []
+        instruction: Instruction
+        if not parent.restored:
+            instruction = Restore(name)
+        elif parent.wanted or min(parent.refresh_at_ms, parent.retry_at_ms) <= now_ms:
+            instruction = Load(parent.model, parent.partitions, parent.shape)
+            parent.wanted, parent.retry_at_ms = False, NEVER_MS
+            _schedule_refresh(parent, now_ms)
+        elif parent.source is not None and parent.poll_at_ms <= now_ms:
+            instruction = Poll(parent.model)
+        else:
+            return []
+        parent.busy = True
+        return [instruction]
+
+    def _offers(self, name: str, parent: _Parent, now_ms: int) -> list[Instruction]:
+        """Offer the snapshot in force to whoever has not taken it; once all have, forget what nobody needs."""
+        if parent.current is None or parent.model is None:
+            return []
+        version = parent.current.version
+        instructions: list[Instruction] = []
+        for evaluator, offer in parent.offers.items():
+            if offer.taken != version and not offer.in_flight and offer.retry_at_ms <= now_ms:
+                offer.in_flight = True
+                instructions.append(Offer(evaluator, name, version))
+        return instructions
+
+    def _forgettable(self, name: str, parent: _Parent) -> list[Instruction]:
+        """Give what need not be stored any more: an evaluator recovers from the newest version that it has taken."""
+        taken = [offer.taken for offer in parent.offers.values()]
+        if parent.current is None or not taken or None in taken:
+            return []
+        oldest_needed = min(version for version in taken if version is not None)
+        below = min(oldest_needed, parent.current.version - TRAITS_VERSIONS_KEPT + 1)
+        if below <= max(parent.forgotten_below, 1):
+            return []
+        parent.forgotten_below = below
+        return [Forget(name, below)]
+
+
+def _redefine(parent: _Parent, model: ParentModel | None, partitions: int, now_ms: int) -> None:
+    before = parent.source
+    parent.model = model
+    if model is None:
+        parent.wanted = False
+        return
+    parent.partitions = partitions
+    parent.shape = shape_of(model, partitions)
+    if parent.source != before:
+        parent.fingerprint = None
+        parent.poll_at_ms = now_ms
+        parent.failures, parent.retry_at_ms, parent.error = 0, NEVER_MS, None
+    if parent.restored:
+        _schedule_refresh(parent, now_ms)
+        _want_if_outdated(parent)
+
+
+def _want_if_outdated(parent: _Parent) -> None:
+    """Want a load where the snapshot in force does not fit the definitions.
+
+    Without a source that is a snapshot without rows, so that no trait outlives its definition.
+    """
+    if parent.source is not None:
+        parent.wanted = parent.current is None or parent.current.shape != parent.shape
+    else:
+        parent.wanted = parent.current is not None and bool(parent.current.row_count or parent.current.source)
+
+
+def _poll_answered(parent: _Parent, fingerprint: Fingerprint, now_ms: int) -> None:
+    parent.busy = False
+    parent.poll_at_ms = now_ms + _poll_pause_ms(parent)
+    if fingerprint != parent.fingerprint:
+        parent.wanted = parent.source is not None
+
+
+def _loaded(parent: _Parent, info: SnapshotInfo, now_ms: int) -> None:
+    parent.busy = False
+    parent.poll_at_ms = now_ms + _poll_pause_ms(parent)
+    source = "" if parent.source is None else parent.source.path
+    if parent.model is None or info.source != source or info.shape != parent.shape:
+        # Definitions changed meanwhile: this is no answer to what they want now.
+        parent.wanted = parent.model is not None
+        return
+    parent.current = info
+    parent.fingerprint = info.fingerprint
+    parent.failures, parent.retry_at_ms, parent.error = 0, NEVER_MS, None
+
+
+def _failed(parent: _Parent, failure: LoadFailed, now_ms: int) -> None:
+    parent.busy = False
+    parent.poll_at_ms = now_ms + _poll_pause_ms(parent)
+    # Without a fingerprint the next look that succeeds leads to a load.
+    parent.fingerprint = failure.fingerprint
+    since_ms = now_ms if parent.error is None else parent.error["since_ms"]
+    parent.error = {"reason": failure.reason, "message": failure.message, "since_ms": since_ms}
+    pause_ms = min(TRAITS_RETRY_MIN_MS << min(parent.failures, 16), TRAITS_RETRY_MAX_MS)
+    parent.failures += 1
+    parent.retry_at_ms = now_ms + pause_ms
+
+
+def _taken(offers: dict[int, _Offering], evaluator: int, version: int) -> None:
+    if evaluator in offers:
+        offers[evaluator] = _Offering(taken=version)
+
+
+def _not_taken(offers: dict[int, _Offering], answer: NotTaken, now_ms: int) -> None:
+    offer = offers.get(answer.evaluator)
+    if offer is None:
+        return
+    offer.in_flight = False
+    pause_ms = min(TRAITS_OFFER_RETRY_MIN_MS << min(offer.failures, 16), TRAITS_OFFER_RETRY_MAX_MS)
+    offer.failures += 1
+    offer.retry_at_ms = now_ms + pause_ms
+    offer.message = answer.message
+
+
+def _schedule_refresh(parent: _Parent, now_ms: int) -> None:
+    refresh_ms = None if parent.model is None or parent.source is None else parent.model.refresh_ms
+    parent.refresh_at_ms = NEVER_MS if refresh_ms is None else now_ms + refresh_ms
+
+
+def _poll_pause_ms(parent: _Parent) -> int:
+    if parent.source is None:
+        return TRAITS_POLL_MS
+    path = parent.source.path
+    return TRAITS_REMOTE_POLL_MS if "://" in path and not path.startswith("file://") else TRAITS_POLL_MS
+
+
+def _due_times(parent: _Parent) -> list[int]:
+    due: list[int] = []
+    if parent.model is None:
+        return due
+    if parent.restored and not parent.busy:
+        due += [parent.refresh_at_ms, parent.retry_at_ms]
+        due += [parent.poll_at_ms] if parent.source is not None else []
+    if parent.current is not None:
+        version = parent.current.version
+        due += [offer.retry_at_ms for offer in parent.offers.values() if offer.taken != version and not offer.in_flight]
+    return due
+
+
+def _status(name: str, parent: _Parent) -> dict[str, Any]:
+    version = None if parent.current is None else parent.current.version
+    if parent.error is not None:
+        state = "failed"
+    else:
+        fits = parent.current is not None and (parent.source is None or parent.current.shape == parent.shape)
+        state = "ok" if fits else "loading"
+    return {
+        "parent": name,
+        "version": version,
+        "rows": 0 if parent.current is None else parent.current.row_count,
+        "loaded_at_ms": None if parent.current is None else parent.current.loaded_at_ms,
+        "source": "" if parent.source is None else parent.source.path,
+        "state": state,
+        "error": parent.error,
+        "waiting_for": {i: offer.message for i, offer in parent.offers.items() if offer.taken != version},
+    }
