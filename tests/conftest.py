@@ -20,6 +20,8 @@ settings.register_profile(
     print_blob=True,  # a failure found in CI can be replayed here
     suppress_health_check=[HealthCheck.too_slow],
 )
+#: For an evening's search: pytest --hypothesis-profile=deep
+settings.register_profile("deep", parent=settings.get_profile("usher"), max_examples=2_000)
 settings.load_profile("usher")
 
 

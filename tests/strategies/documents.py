@@ -106,17 +106,18 @@ def event_models(draw: st.DrawFn, parents: Sequence[Node]) -> list[Node]:
     keys = {"users": ["user_id", ["user_id", "anonymous_id"], ["properties.buyer", "user_id"]],
             "accounts": ["group_id", ["properties.account", "group_id"]]}  # fmt: skip
     kinds = st.sampled_from([
-        {"event": "view"}, {"event": "order"}, {}, {"type": "page", "event": "view"}, {"type": "identify"},
+        {"event": "view"}, {"event": "order"}, {}, {}, {"type": "page", "event": "view"}, {"type": "identify"},
     ])  # fmt: skip
+    common = st.sampled_from([{"event": "view"}, {}])
     models = []
-    for index in range(max(len(parents), draw(st.integers(1, 4)))):
+    for index in range(max(len(parents), draw(st.integers(1, 5)))):
         parent = parents[index]["id"] if index < len(parents) else draw(st.sampled_from(parents))["id"]
-        model: Node = {"id": f"m{index}", "parent": parent, **draw(kinds)}
+        model: Node = {"id": f"m{index}", "parent": parent, **draw(kinds if index else common)}
         model["foreign_key"] = draw(st.sampled_from(keys[parent]))
         model["timestamp"] = draw(st.sampled_from(["timestamp", "timestamp", "properties.seen_at"]))
         chosen = draw(st.sets(st.sampled_from(sorted(COLUMNS)), max_size=4))
         model["columns"] = {name: COLUMNS[name] for name in sorted(chosen)}
-        if draw(st.integers(0, 4)) == 0:
+        if draw(st.integers(0, 6)) == 3:
             model["source"] = "web"
         if draw(st.booleans()):
             model["retention"] = draw(st.sampled_from(RETENTIONS))

@@ -32,7 +32,7 @@ class Scenario:
 
 @st.composite
 def scenarios(
-    draw: st.DrawFn, heads: Sequence[str] = EVALUATED_HEADS, max_events: int = 25, *, odd: bool = True
+    draw: st.DrawFn, heads: Sequence[str] = EVALUATED_HEADS, max_events: int = 40, *, odd: bool = True
 ) -> Scenario:
     """A document of the given heads with a stream for it."""
     document = draw(documents(heads))
@@ -57,12 +57,13 @@ def steps(draw: st.DrawFn, scenario: Scenario) -> list[tuple[str, int, Any]]:
     gaps = st.sampled_from([0, 0, 1, 500, 999, 1_000, 1_001, 5_000, 90_000])
     events, history = list(scenario.events), []
     document = dict(scenario.document)
-    for _ in range(draw(st.integers(1, 8))):
+    for _ in range(draw(st.integers(1, 10))):
         kind = draw(st.sampled_from(["batch", "batch", "batch", "tick", "traits", "definitions"]))
         value: Any = None
         if kind == "batch":
-            count = draw(st.integers(1, 4))
+            count = draw(st.integers(1, 6))
             value, events = events[:count], events[count:]
+            kind = kind if value else "tick"
         elif kind == "traits":
             tables = draw(trait_tables(document))
             if not tables:

@@ -39,14 +39,16 @@ def _whens() -> st.SearchStrategy[_When]:
 
 
 def event_streams(
-    max_size: int = 25, users: Sequence[str] = USERS, *, odd: bool = True
+    max_size: int = 40, users: Sequence[str] = USERS, *, odd: bool = True
 ) -> st.SearchStrategy[list[Row]]:
     """Rows with `received_at` in ms (a few without); late, future, duplicate, unmodelled, badly typed ones among them.
 
     `odd=False` leaves out values of odd types, for what cannot hold them (a typed Arrow file).
     """
     one = st.tuples(_whens(), _bodies(users, odd), st.integers(0, 30))
-    return st.lists(one, max_size=max_size).map(_timed)
+    # the size is drawn by itself: lists alone are short, and short histories cross no boundary
+    sizes = st.integers(0, max_size)
+    return sizes.flatmap(lambda size: st.lists(one, min_size=size, max_size=size)).map(_timed)
 
 
 def _timed(drawn: list[tuple[_When, Row, int]]) -> list[Row]:
@@ -76,25 +78,43 @@ def _timestamp(when: _When, clock: int) -> Row:
 
 
 def _bodies(users: Sequence[str], odd: bool) -> st.SearchStrategy[Row]:
-    kinds = st.sampled_from([("track", "view"), ("track", "order"), ("track", "other"), ("page", "view"),
-                             ("identify", None), ("screen", "view")])  # fmt: skip
-    # the first users and names are drawn most: rings fill, and thresholds are passed
-    known = st.sampled_from([*users[:1], *users[:1], *users])
-    odd_ids = [12, 12.0, "", None, {"id": 1}, True, "x" * 1025] if odd else [None, ""]
-    optional = {
-        "user_id": known | known | known | st.sampled_from(odd_ids),
-        "anonymous_id": st.sampled_from(["u1", "anon"]),
-        "group_id": st.sampled_from(GROUPS),
-        "message_id": st.sampled_from(["m1", "m2", "m3", *([7, "", "y" * 1025] if odd else [])]),
-        "source": st.sampled_from(["web", "app"]),
-        "properties": _properties(odd),
+    # what comes first, or often, is drawn most: rings fill, thresholds are passed, ids repeat
+    kinds = [
+        *4 * [("track", "view")], *3 * [("track", "order")],
+        ("page", "view"), ("identify", None), ("track", "other"), ("screen", "view"),
+    ]  # fmt: skip
+    odd_users = [12, 12.0, "", None, {"id": 1}, True, "x" * 1025] if odd else ["", None]
+    odd_ids = [7, "", "y" * 1025] if odd else [""]
+    return st.builds(
+        _body,
+        st.sampled_from(kinds),
+        st.sampled_from([*6 * list(users[:1]), *4 * list(users), *odd_users]),
+        st.sampled_from([_ABSENT, _ABSENT, *users[:1], "anon"]),
+        st.sampled_from([*GROUPS, *GROUPS, _ABSENT]),
+        st.sampled_from([*6 * [_ABSENT], "m1", "m1", "m2", "m3", *odd_ids]),
+        st.sampled_from([*5 * [_ABSENT], "web", "web", "app"]),
+        _properties(odd),
+    )
+
+
+#: Stands for a key that the row does not have.
+_ABSENT = "\0absent"
+
+
+def _body(
+    kind: tuple[str, str | None], user: Any, anonymous: str, group: str, message: Any, source: str, properties: Row
+) -> Row:
+    fields = {
+        "type": kind[0],
+        "event": _ABSENT if kind[1] is None else kind[1],
+        "user_id": user,
+        "anonymous_id": anonymous,
+        "group_id": group,
+        "message_id": message,
+        "source": source,
+        "properties": properties,
     }
-    return st.builds(_body, kinds, known, st.fixed_dictionaries({}, optional=optional))
-
-
-def _body(kind: tuple[str, str | None], user: str, fields: Row) -> Row:
-    name = {} if kind[1] is None else {"event": kind[1]}
-    return {"type": kind[0], **name, "user_id": user, **fields}
+    return {name: value for name, value in fields.items() if value != _ABSENT}
 
 
 def _properties(odd: bool) -> st.SearchStrategy[Row]:
