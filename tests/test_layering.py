@@ -21,6 +21,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("cores", ()),  # what is in actors/ and no shell
     ("shells", (
         "actors/*/actor.py", "actors/delivery/transport.py", "actors/delivery/store.py",
+        "actors/delivery/runner.py", "actors/delivery/reader.py",
         "actors/evaluator/membership_files.py", "actors/traits/reading.py",
         "actors/traits/store.py",
     )),

@@ -68,12 +68,13 @@ class Settle:
 
 @dataclass(frozen=True, slots=True)
 class Defer:
-    """The attempt failed, the batch stays."""
+    """The attempt failed, the batch stays. `outcome`: retry, credentials or disabled."""
 
     batch_id: str
     attempt: int
     first_attempt_ms: int
     next_attempt_ms: int
+    outcome: str
     reason: str
 
 

@@ -94,8 +94,10 @@ class SyncMachine:
         self._reason = halt_reason
         self._failing = False
         self._draining = False
+        #: Evaluators of which everything that there was has been read.
+        self._at_head: set[int] = set()
         #: While held and not paused: evaluators whose changes made during the pause are not all read yet.
-        self._behind: set[int] = set() if config.paused else set(config.evaluators if held else ())
+        self._behind: set[int] = set(config.evaluators if held and not config.paused else ())
         self._throttled_until_ms = 0
         self._outbox = Outbox()
         self._pending = Pending(net=held or config.deliver == "state")
@@ -148,6 +150,12 @@ class SyncMachine:
                 wakes.append(max(min(ready), self._throttled_until_ms, now_ms + self._bucket.wait_ms(now_ms)))
         return min(wakes)
 
+    def reserve_orders(self, count: int) -> int:
+        """Keep `count` orders free for batches that will come as `Revived`; gives the first."""
+        first = self._next_order
+        self._next_order += count
+        return first
+
     # --- what happens ------------------------------------------------------------------------------
 
     def handle(self, stimulus: Stimulus, now_ms: int) -> list[Instruction]:
@@ -180,6 +188,9 @@ class SyncMachine:
         self._pending.add(stimulus.evaluator, stimulus.changes, stimulus.position, now_ms)
         if stimulus.at_head:
             self._behind.discard(stimulus.evaluator)
+            self._at_head.add(stimulus.evaluator)
+        else:
+            self._at_head.discard(stimulus.evaluator)
 
     def _persisted(self, stimulus: Persisted) -> None:
         batch = self._outbox[stimulus.batch_id]
@@ -192,8 +203,9 @@ class SyncMachine:
     def _configured(self, stimulus: Configured, out: list[Instruction]) -> None:
         was_paused = self._config.paused
         self._config = stimulus.config
+        self._bucket = stimulus.bucket
         if was_paused and not stimulus.config.paused:
-            self._behind = set(stimulus.config.evaluators)
+            self._behind = set(stimulus.config.evaluators) - self._at_head
         self._behind &= set(stimulus.config.evaluators)
         if stimulus.mended:
             self._mend(out)
@@ -207,7 +219,8 @@ class SyncMachine:
         self._throttled_until_ms = 0
         for batch in self._outbox:
             # A halt may have lasted longer than a batch is tried: its time starts anew.
-            batch.attempts, batch.first_attempt_ms, batch.next_attempt_ms = 0, 0, 0
+            if batch.phase != "in_flight":
+                batch.attempts, batch.first_attempt_ms, batch.next_attempt_ms = 0, 0, 0
         if self._halted:
             self._halted, self._reason = "", ""
             out.append(Halt("", ""))
@@ -315,7 +328,7 @@ class SyncMachine:
         reason = next((outcome.reason for outcome in outcomes if not isinstance(outcome, Delivered)), "")
         self._failing = bool(reason)
         self._reason = reason or (self._reason if self._halted else "")
-        stop = next((outcome for outcome in outcomes if isinstance(outcome, Credentials | Gone)), None)
+        stop = _first_stop(outcomes)
         if stop is not None:
             self._halt(stop, out)
         self._divide(batch, outcomes, reason, now_ms, out)
@@ -348,8 +361,11 @@ class SyncMachine:
         batch.next_attempt_ms = now_ms if again_ms is None else again_ms
         if len(kept) == len(outcomes):
             out.append(
-                Defer(batch.id, batch.attempts, batch.first_attempt_ms, batch.next_attempt_ms, reason)
-            )
+                Defer(
+                    batch.id, batch.attempts, batch.first_attempt_ms, batch.next_attempt_ms,
+                    _failure_word(_first_stop(outcomes)), reason,
+                )
+            )  # fmt: skip
             return
         self._split(batch, kept, dead, delivered, reason, out)
 
@@ -386,6 +402,16 @@ class SyncMachine:
 
 def _message_id(name: str) -> str:
     return "msg_" + hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
+
+
+def _first_stop(outcomes: Sequence[Outcome]) -> Credentials | Gone | None:
+    return next((outcome for outcome in outcomes if isinstance(outcome, Credentials | Gone)), None)
+
+
+def _failure_word(stop: Credentials | Gone | None) -> str:
+    if stop is None:
+        return "retry"
+    return "disabled" if isinstance(stop, Gone) else "credentials"
 
 
 def _can_go(batch: OutboxBatch) -> bool:

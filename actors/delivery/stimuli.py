@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from actors.delivery.changes import Change
+from actors.delivery.rate_limit import TokenBucket
 from destinations.outcomes import Outcome
 
 
@@ -62,6 +63,7 @@ class Configured:
     """Definitions changed. `mended`: the destination's settings did, which ends a halt."""
 
     config: SyncConfig
+    bucket: TokenBucket
     mended: bool = False
 
 

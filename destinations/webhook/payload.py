@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -11,6 +9,7 @@ import msgspec
 from destinations.contract import Batch, Record, SealedBatch
 from destinations.requests import Request
 from destinations.signing import sign, signing_key
+from destinations.times import iso_ms
 from destinations.webhook.settings import WebhookSettings
 from destinations.webhook.template import render, render_header
 
@@ -63,17 +62,6 @@ def build_request(settings: WebhookSettings, sealed: SealedBatch, attempt_time_s
         headers["webhook-signature"] = sign(key, sealed.id, attempt_time_s, sealed.body)
     return Request("POST", settings.url, headers, sealed.body, settings.timeout, sealed.record_count,
                    settings.allow_private)
-
-
-def iso_ms(at_ms: int) -> str:
-    """Give `2026-11-23T10:00:00.123Z`."""
-    seconds, ms = divmod(at_ms, 1000)
-    return f"{_iso_s(seconds)}.{ms:03d}Z"
-
-
-@lru_cache(maxsize=4096)
-def _iso_s(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _change(record: Record) -> _Change:

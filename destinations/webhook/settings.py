@@ -18,8 +18,10 @@ BATCH_SIZE_MAX: Final = 10_000
 TIMEOUT_DEFAULT_MS: Final = 15_000
 TIMEOUT_MAX_MS: Final = 120_000
 #: Headers that say how the message travels, and those of the signature: not for a template to set.
-FORBIDDEN_HEADERS: Final = frozenset({"host", "content-length", "transfer-encoding", "content-encoding", "connection", "upgrade",
-                                      "te", "trailer", "expect", "keep-alive"})
+FORBIDDEN_HEADERS: Final = frozenset(
+    {"host", "content-length", "transfer-encoding", "content-encoding", "connection", "upgrade", "te", "trailer",
+     "expect", "keep-alive"}
+)  # fmt: skip
 FORBIDDEN_HEADER_PREFIXES: Final = ("webhook-", "proxy-")
 HEADERS_MAX: Final = 50
 HEADER_VALUE_BYTES_MAX: Final = 8 * 1024

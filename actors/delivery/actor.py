@@ -1,0 +1,268 @@
+"""The delivery process: follows the definitions, runs one SyncRunner per sync, answers for them.
+
+A plain class with async methods, to be made and used inside one event loop; it is made remote elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from actors.delivery.dead_letters import shown
+from actors.delivery.machine import SyncMachine
+from actors.delivery.plans import SyncPlan, plan_syncs
+from actors.delivery.rate_limit import TokenBucket
+from actors.delivery.rows import SyncRow
+from actors.delivery.runner import SyncRunner, TraitLookup
+from actors.delivery.store import DeliveryStore
+from actors.delivery.transport import HttpTransport
+from cluster.clock import Clock
+from cluster.limits import DRAIN_DEADLINE_MS, RETRY_AFTER_MS
+from cluster.runtime.protocols import ClusterState, Controller, Evaluator, EvaluatorInfo, Reply
+from destinations.contract import Kinds
+from destinations.registry import KINDS
+from destinations.times import iso_ms
+
+#: How long the question for a newer cluster state stays open, and the pause after one that failed.
+_STATE_WAIT_MS: Final = 20_000
+_STATE_PAUSE_S: Final = 0.5
+#: Part of the drain deadline left to the rest of the process.
+_DRAIN_S: Final = DRAIN_DEADLINE_MS / 1000 / 2
+_ROWS_MAX: Final = 1_000
+
+_log = logging.getLogger(__name__)
+
+
+class DeliveryActor:
+    """Implements `cluster.runtime.protocols.Delivery`.
+
+    `evaluator_of` gives the evaluator to call for its description; `traits` looks up trait columns and is only asked
+    where a sync uses any. `seed` fixes the jitter of retries, None draws one.
+    """
+
+    def __init__(
+        self,
+        data_dir: str | Path,
+        controller: Controller,
+        evaluator_of: Callable[[EvaluatorInfo], Evaluator],
+        clock: Clock,
+        *,
+        traits: TraitLookup,
+        node_id: str = "",
+        name: str = "delivery",
+        kinds: Kinds = KINDS,
+        seed: int | None = None,
+    ) -> None:
+        self._path = Path(data_dir) / "delivery.db"
+        self._controller = controller
+        self._evaluator_of = evaluator_of
+        self._clock = clock
+        self._traits = traits
+        self._node_id = node_id
+        self._name = name
+        self._kinds = kinds
+        self._random = random.Random(seed)
+        self._store: DeliveryStore
+        self._transport: HttpTransport
+        self._runners: dict[str, SyncRunner] = {}
+        #: One bucket a destination, shared by its syncs, with the rate it was made for.
+        self._buckets: dict[str, tuple[float | None, TokenBucket]] = {}
+        self._evaluators: dict[int, Evaluator] = {}
+        self._watcher: asyncio.Task[None] | None = None
+        self._failure = ""
+        self._draining = False
+
+    # --- life --------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open `delivery.db` and begin to follow the controller. Raises StorageFull or DataDirError."""
+        self._store = await DeliveryStore.open(self._path)
+        self._transport = HttpTransport(self._clock)
+        self._watcher = asyncio.get_running_loop().create_task(self._watch(), name="delivery-watch")
+
+    async def drain(self) -> Reply:
+        """Let what is in flight end, make its outcome durable, close. What is unsent stays durable."""
+        self._draining = True
+        await self._stop_watching()
+        runners = list(self._runners.values())
+        await asyncio.gather(*(runner.drain(_DRAIN_S) for runner in runners))
+        await self._transport.close()
+        await self._store.close()
+        return {"drained": True, "backlog": sum(runner.machine.backlog for runner in runners)}
+
+    async def abandon(self) -> None:
+        """Stop at once, as a kill would: nothing is finished, only sockets and files are closed."""
+        await self._stop_watching()
+        await asyncio.gather(*(runner.stop() for runner in self._runners.values()))
+        await self._transport.close()
+        await self._store.abandon()
+
+    # --- questions ---------------------------------------------------------------------------------
+
+    async def status(self) -> Reply:
+        """See the protocol; `failure` says why the process as a whole cannot go on, empty while it can."""
+        return {
+            "name": self._name,
+            "pid": os.getpid(),
+            "node": self._node_id,
+            "state": "draining" if self._draining else "running",
+            "failure": self._failure or self._store.failure,
+            "syncs": [runner.status() for runner in self._runners.values()],
+        }
+
+    async def sync_log(self, sync: str, failed: bool, after: int, limit: int) -> Reply:
+        """See the protocol. `after` <= 0 gives the newest rows; `next` is what to ask with to follow."""
+        if sync not in self._runners:
+            return _unknown(sync)
+        rows = await self._store.log_rows(sync, failed=failed, after=after, limit=_at_most(limit))
+        return {
+            "rows": [
+                {
+                    "id": number,
+                    "time": iso_ms(row.at_ms),
+                    "batch_id": row.batch_id,
+                    "count": row.count,
+                    "outcome": row.outcome,
+                    "status": row.status,
+                    "attempt": row.attempt,
+                    "latency_ms": None if row.latency_ms is None else round(row.latency_ms, 1),
+                    "reason": row.reason,
+                }
+                for number, row in rows
+            ],
+            "next": rows[-1][0] if rows else max(after, 0),
+        }
+
+    async def dead_letters(self, sync: str, limit: int) -> Reply:
+        """See the protocol. `total` counts all kept dead letters (batches)."""
+        if sync not in self._runners:
+            return _unknown(sync)
+        letters = await self._store.dead_letters(sync, _at_most(limit))
+        return {"rows": [shown(letter) for letter in letters], "total": await self._store.dead_letter_count(sync)}
+
+    async def retry(self, sync: str) -> Reply:
+        """See the protocol. Also starts a sync again that its destination's answers had stopped."""
+        runner = self._runners.get(sync)
+        if runner is None:
+            return _unknown(sync)
+        if self._draining:
+            return {"error": "not_ready", "message": "delivery is stopping", "retry_after_ms": RETRY_AFTER_MS}
+        return {"retried": await runner.retry()}
+
+    # --- following the definitions -----------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        revision = -1
+        while True:
+            try:
+                state = await self._controller.state_after(revision, _STATE_WAIT_MS)
+                if state.revision > revision:
+                    await self._follow(state)
+                    revision = state.revision
+                self._failure = ""
+            except Exception as error:
+                # Running syncs go on under the definitions they have; status shows why newer ones are not taken.
+                message = f"{type(error).__name__}: {error}"
+                if message != self._failure:
+                    _log.exception("delivery cannot follow the definitions")
+                self._failure = message
+                await asyncio.sleep(_STATE_PAUSE_S)
+
+    async def _follow(self, state: ClusterState) -> None:
+        """Start, change and stop syncs until they are what the definitions say."""
+        if state.published is None:
+            return
+        for info in state.evaluators:
+            if info.index not in self._evaluators:
+                self._evaluators[info.index] = self._evaluator_of(info)
+        indexes = tuple(info.index for info in state.evaluators)
+        plans = plan_syncs(state.published.definitions, indexes, state.preparing, self._kinds)
+        await self._remove(set(await self._store.sync_names()) - plans.keys())
+        for plan in plans.values():
+            await self._take(plan)
+
+    async def _remove(self, syncs: set[str]) -> None:
+        """Forget syncs that definitions no longer have; their members stay at the destination."""
+        for sync in sorted(syncs):
+            runner = self._runners.pop(sync, None)
+            if runner is not None:
+                await runner.stop()
+            await self._store.forget(sync)
+
+    async def _take(self, plan: SyncPlan) -> None:
+        sync = plan.sync.id
+        fingerprint = plan.fingerprint(self._store.salt)
+        row = await self._store.sync(sync)
+        if row is not None and row.identity != plan.identity:
+            row = None
+        if row is None:
+            runner = self._runners.pop(sync, None)
+            if runner is not None:
+                await runner.stop()
+            await self._store.create(sync, self._clock.now_ms(), plan.identity, fingerprint)
+            row = await self._store.sync(sync)
+            assert row is not None, "it was just made"
+        mended = row.fingerprint != fingerprint
+        if mended:
+            await self._store.set_fingerprint(sync, fingerprint)
+        bucket = self._bucket(plan)
+        if sync in self._runners:
+            self._runners[sync].configure(plan, bucket, mended=mended)
+        else:
+            self._runners[sync] = await self._run(plan, row, bucket, mended=mended)
+
+    async def _run(self, plan: SyncPlan, row: SyncRow, bucket: TokenBucket, *, mended: bool) -> SyncRunner:
+        rows = await self._store.batches(plan.sync.id)
+        machine = SyncMachine(
+            plan.config,
+            bucket=bucket,
+            jitter=self._random.random,
+            incarnation=row.incarnation,
+            next_order=row.next_order,
+            held=row.held,
+            halted=row.halted,
+            halt_reason=row.halt_reason,
+            batches=[stored.as_batch() for stored in rows],
+        )
+        runner = SyncRunner(
+            plan,
+            machine,
+            rows,
+            store=self._store,
+            transport=self._transport,
+            traits=self._traits,
+            clock=self._clock,
+            evaluators=self._evaluators,
+            counts=(row.delivered, row.failed),
+        )
+        runner.start()
+        if mended:
+            runner.configure(plan, bucket, mended=True)
+        return runner
+
+    def _bucket(self, plan: SyncPlan) -> TokenBucket:
+        rate = plan.kind.requests_per_s(plan.settings)
+        known = self._buckets.get(plan.sync.destination)
+        if known is None or known[0] != rate:
+            known = (rate, TokenBucket(rate))
+            self._buckets[plan.sync.destination] = known
+        return known[1]
+
+    async def _stop_watching(self) -> None:
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.gather(self._watcher, return_exceptions=True)
+
+
+def _unknown(sync: str) -> Reply:
+    return {"error": "not_found", "message": f"there is no sync {sync!r}"}
+
+
+def _at_most(limit: int) -> int:
+    return max(1, min(limit, _ROWS_MAX))
+

@@ -1,0 +1,134 @@
+"""From definitions to what each sync's parts need, and from changes to records."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from actors.delivery.changes import Change
+from actors.delivery.stimuli import SyncConfig
+from cluster.definitions.model import Definitions, ParentModel, Sync
+from cluster.errors import InternalError
+from cluster.model.transitions import transition_id
+from destinations.contract import Destination, Kinds, Record
+from destinations.times import iso_ms
+
+
+@dataclass(frozen=True, slots=True)
+class SyncPlan:
+    """Everything about a sync. `columns`: the trait columns its records need, the primary key excepted.
+
+    `identity` changes when it becomes another sync under the same name; `available`: its audience can be asked for
+    its members.
+    """
+
+    config: SyncConfig
+    sync: Sync
+    parent: ParentModel
+    kind: Destination = field(repr=False)
+    settings: Any = field(repr=False)
+    identity: str
+    columns: tuple[str, ...]
+    available: bool
+
+    def fingerprint(self, salt: bytes) -> bytes:
+        """Stand for the destination's settings, secrets included, without telling them."""
+        digest = hashlib.blake2b(self.settings.model_dump_json().encode(), key=salt, digest_size=16)
+        for secret in self.kind.secrets(self.settings):
+            digest.update(b"\0" + secret.encode())
+        return digest.digest()
+
+
+def plan_syncs(
+    definitions: Definitions, evaluators: tuple[int, ...], preparing: Sequence[str], kinds: Kinds
+) -> dict[str, SyncPlan]:
+    """Give a plan for every sync. Definitions are checked: what they name exists."""
+    return {
+        sync.id: _plan(sync, definitions, evaluators, preparing, kinds) for sync in definitions.syncs.values()
+    }
+
+
+def to_records(
+    plan: SyncPlan, changes: Sequence[Change], columns: Mapping[str, Sequence[Any]]
+) -> tuple[tuple[Record, ...], frozenset[int]]:
+    """Give the records, and the indexes of changes that lack an identifier and so cannot become one.
+
+    `columns[c][i]` is the value of trait column `c` for the user of `changes[i]`, None where it is missing.
+    """
+    records: list[Record] = []
+    dropped: list[int] = []
+    for index, change in enumerate(changes):
+        identifiers = {
+            field_: _value(plan, column, change, columns, index)
+            for field_, column in plan.sync.identifiers.items()
+        }
+        if any(value is None or value == "" for value in identifiers.values()):
+            dropped.append(index)
+            continue
+        traits = {column: _value(plan, column, change, columns, index) for column in plan.sync.traits}
+        id_ = transition_id(
+            change.audience_id, change.audience_version, change.user_id, change.at_ms, change.n
+        )
+        records.append(
+            Record(
+                id_, change.audience_id, change.audience_version, change.user_id, identifiers, change.kind,
+                change.at_ms, change.n, change.cause, traits,
+            )
+        )  # fmt: skip
+    return tuple(records), frozenset(dropped)
+
+
+def _plan(
+    sync: Sync, definitions: Definitions, evaluators: tuple[int, ...], preparing: Sequence[str], kinds: Kinds
+) -> SyncPlan:
+    destination = definitions.destinations[sync.destination]
+    audience = definitions.audiences[sync.audience]
+    parent = definitions.parent_models[audience.parent]
+    kind = kinds[destination.kind]
+    batch_records = kind.batch_records(destination.settings)
+    if sync.batch_size is not None and batch_records > 1:
+        batch_records = min(sync.batch_size, kind.limits.batch_records_max)
+    age_ms = kind.limits.batch_age_default_ms if sync.batch_age_ms is None else sync.batch_age_ms
+    config = SyncConfig(
+        sync=sync.id,
+        deliver=sync.deliver or kind.deliver_default,
+        on_exit=_on_exit(sync),
+        batch_records=batch_records,
+        batch_age_ms=age_ms,
+        evaluators=evaluators,
+        paused=audience.status == "paused",
+    )
+    wanted = dict.fromkeys([*sync.identifiers.values(), *sync.traits])
+    return SyncPlan(
+        config=config,
+        sync=sync,
+        parent=parent,
+        kind=kind,
+        settings=destination.settings,
+        identity=f"{audience.id}\0{destination.id}",
+        columns=tuple(column for column in wanted if column != parent.primary_key),
+        available=audience.evaluated and audience.id not in preparing,
+    )
+
+
+def _on_exit(sync: Sync) -> Literal["remove", "nothing"]:
+    if sync.on_exit == "archive":
+        message = f"sync {sync.id}: on_exit: archive passed the checks, but no kind here can do it"
+        raise InternalError(message)
+    return sync.on_exit
+
+
+def _value(
+    plan: SyncPlan, column: str, change: Change, columns: Mapping[str, Sequence[Any]], index: int
+) -> Any:
+    if column == plan.parent.primary_key:
+        return change.user_id
+    value = columns[column][index]
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value
+    declared = plan.parent.columns.get(column)
+    if declared is not None and declared.type == "timestamp" and isinstance(value, int):
+        return iso_ms(value)
+    return value

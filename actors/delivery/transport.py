@@ -1,0 +1,167 @@
+"""Requests over the network: a Request in, an Answer out. No redirects, no cookies, no proxies, nothing logged.
+
+Every address is checked against destinations/ssrf.py when the connection is made, and the connection goes to the
+address that was checked: a name that resolves differently a moment later gains nothing.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from typing import Final
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from cluster.clock import Clock
+from cluster.limits import RESPONSE_BYTES_MAX
+from destinations.requests import Answer, NoResponse, Request, Response
+from destinations.ssrf import refused_address, refused_host, refused_url
+
+#: Connections kept over all destinations; a sync has few requests at a time.
+_CONNECTIONS_MAX: Final = 256
+_CHUNK_BYTES: Final = 16 * 1024
+
+
+class RefusedAddressError(OSError):
+    """DNS gave an address that destinations must not have."""
+
+
+class CheckedResolver(AbstractResolver):
+    """Resolves by `inner` and refuses the whole answer where one address is refused."""
+
+    def __init__(self, inner: AbstractResolver, *, allow_private: bool) -> None:
+        self._inner = inner
+        self._allow_private = allow_private
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Give the addresses, all of them allowed. Raises RefusedAddressError."""
+        results = await self._inner.resolve(host, port, family)
+        for result in results:
+            reason = refused_address(result["host"], allow_private=self._allow_private)
+            if reason:
+                message = f"{host} resolves to a {reason}"
+                raise RefusedAddressError(message)
+        return results
+
+    async def close(self) -> None:
+        """Close the inner resolver."""
+        await self._inner.close()
+
+
+class HttpTransport:
+    """Performs requests of every destination. Make it inside the event loop; `close` it there."""
+
+    def __init__(self, clock: Clock, resolver: AbstractResolver | None = None) -> None:
+        self._clock = clock
+        self._resolver = resolver
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+
+    async def send(self, request: Request) -> Answer:
+        """Perform one attempt. Never raises for what a network or a server can do."""
+        reason = _refused(request)
+        if reason:
+            return NoResponse("refused_address", reason)
+        try:
+            return await self._send_once(request)
+        except (aiohttp.ServerDisconnectedError, ConnectionResetError):
+            # An idle connection that the other side had closed already: the message id makes trying again safe.
+            return await self._try(request)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for session in self._sessions.values():
+            await session.close()
+        self._sessions.clear()
+
+    async def _try(self, request: Request) -> Answer:
+        try:
+            return await self._send_once(request)
+        except (aiohttp.ServerDisconnectedError, ConnectionResetError):
+            return NoResponse("connect", "the server closed the connection without an answer")
+
+    async def _send_once(self, request: Request) -> Answer:
+        session = self._session(request.allow_private)
+        timeout = aiohttp.ClientTimeout(total=request.timeout_ms / 1000)
+        try:
+            async with session.request(
+                request.method,
+                URL(request.url),
+                data=request.body,
+                headers=request.headers,
+                allow_redirects=False,
+                timeout=timeout,
+            ) as response:
+                body = await _read_at_most(response, RESPONSE_BYTES_MAX)
+                headers = {name.lower(): value for name, value in response.headers.items()}
+                return Response(response.status, headers, body, self._clock.now_ms())
+        except (aiohttp.ServerDisconnectedError, ConnectionResetError):
+            raise
+        except TimeoutError:
+            return NoResponse("timeout", f"no answer within {request.timeout_ms} ms")
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            return _no_response(error)
+
+    def _session(self, allow_private: bool) -> aiohttp.ClientSession:
+        """One session for all destinations, and one apart for those that may reach private addresses."""
+        session = self._sessions.get(allow_private)
+        if session is None:
+            inner = self._resolver or aiohttp.ThreadedResolver()
+            connector = aiohttp.TCPConnector(
+                resolver=CheckedResolver(inner, allow_private=allow_private), limit=_CONNECTIONS_MAX
+            )
+            session = aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                trust_env=False,
+                skip_auto_headers=("Accept-Encoding",),
+            )
+            self._sessions[allow_private] = session
+        return session
+
+
+def _refused(request: Request) -> str | None:
+    """Check the URL as the settings did, and the host as the HTTP client reads it, should the two ever differ."""
+    reason = refused_url(request.url, allow_private=request.allow_private)
+    try:
+        host = URL(request.url).raw_host or ""
+    except ValueError:
+        return "not a URL"
+    return reason or refused_host(host, allow_private=request.allow_private)
+
+
+async def _read_at_most(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:
+    """Read the start of a body; a longer one costs the connection, not the memory."""
+    parts: list[bytes] = []
+    room = bytes_max
+    async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+        parts.append(chunk[:room])
+        room -= len(parts[-1])
+        if room <= 0:
+            response.close()
+            break
+    return b"".join(parts)
+
+
+def _no_response(error: Exception) -> NoResponse:
+    """Say what went wrong without repeating what was sent."""
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        cause = error.os_error
+        if isinstance(cause, RefusedAddressError):
+            return NoResponse("refused_address", str(cause))
+        return NoResponse("dns", f"the name of {error.host} cannot be resolved")
+    if isinstance(error, RefusedAddressError):
+        return NoResponse("refused_address", str(error))
+    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
+        return NoResponse("tls", f"no trusted TLS connection ({type(error).__name__})")
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return NoResponse("connect", f"no connection to {error.host}:{error.port} ({error.os_error.strerror})")
+    if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ClientResponseError):
+        return NoResponse("protocol", f"the answer is not HTTP that can be read ({type(error).__name__})")
+    return NoResponse("connect", type(error).__name__)
+
+
