@@ -64,7 +64,7 @@ class _Builder:
         self._traits = {id_: _trait_types(raw) for id_, raw in self._by_id("parent_models")}
         self._models = {id_: self._model_shape(raw) for id_, raw in self._by_id("event_models")}
         self._audiences = {
-            id_: AudienceShape(_text(raw.get("parent")), _text(raw.get("status", "published")))
+            id_: AudienceShape(self._known_parent(raw), _text(raw.get("status", "published")))
             for id_, raw in self._by_id("audiences")
         }
         self._audience_index = {read.id: index for index, read in self._valid["audiences"].items()}
@@ -128,7 +128,12 @@ class _Builder:
     def _model_shape(self, raw: dict[str, Any]) -> ModelShape:
         own = "retention" in raw and raw["retention"] is not None
         retention_ms = _duration(raw, "retention") if own else self._settings.retention_ms
-        return ModelShape(_text(raw.get("parent")), _column_types(raw.get("columns", {})), retention_ms)
+        return ModelShape(self._known_parent(raw), _column_types(raw.get("columns", {})), retention_ms)
+
+    def _known_parent(self, raw: dict[str, Any]) -> str | None:
+        """Give the parent's id, None for one that is no parent: that is one fault, not one a reference."""
+        parent = _text(raw.get("parent"))
+        return parent if parent in self._traits else None
 
     # --- second pass -----------------------------------------------------------------------------
 
@@ -218,8 +223,7 @@ class _Builder:
         return audiences
 
     def _scope(self, raw: dict[str, Any]) -> Scope:
-        parent = _text(raw.get("parent"))
-        known = parent if parent in self._traits else None
+        known = self._known_parent(raw)
         key = (known, raw.get("status") == "archived")
         if key not in self._scopes:
             traits = self._traits[known] if known is not None else None
@@ -280,8 +284,10 @@ class _Builder:
         traits = self._traits.get(parent) if parent else None
         if traits is None:
             return
-        keys = [_text(raw.get("primary_key")) for id_, raw in self._by_id("parent_models") if id_ == parent]
-        columns = [key for key in keys if key] + list(traits)
+        key = next(_text(raw.get("primary_key")) for id_, raw in self._by_id("parent_models") if id_ == parent)
+        if key is None:
+            return
+        columns = [key, *traits]
         for field, column in read.identifiers.items():
             self._refer(column, columns, f"column of {parent}", (*place, "identifiers", field))
         for index, column in enumerate(read.traits):

@@ -22,6 +22,7 @@ _SECRET_KEY = re.compile(r"secret|write_key|token|password|credential|authorizat
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _SHOWN_LENGTH_MAX = 80
 _LISTED_MAX = 20
+_BEGUN_LENGTH_MIN = 3
 #: Names that suggestions compare in all, about 2 µs each: a document this wrong needs no more of them.
 _COMPARED_MAX = 200_000
 #: A substituted text shorter than this is no secret, and may be part of any word.
@@ -80,7 +81,8 @@ class Faults:
             return ""
         names = list(options)
         self._compared += len(names) + 1
-        close = difflib.get_close_matches(word[:128], names, n=1, cutoff=0.6)
+        begun = [name for name in names if len(word) >= _BEGUN_LENGTH_MIN and name.startswith(word)]
+        close = begun or difflib.get_close_matches(word[:128], names, n=1, cutoff=0.6)
         return f" (did you mean {close[0]}?)" if close else ""
 
     def raise_if_any(self) -> None:

@@ -25,8 +25,6 @@ def read_files(paths: Sequence[str | Path], faults: Faults) -> list[tuple[str, b
                     contents[str(file)] = stream.read(DEFINITIONS_FILE_BYTES_MAX + 1)
             except OSError as error:
                 faults.add_to_file(str(file), (), f"the file cannot be read: {error.strerror or error}")
-    if not contents and not faults.found:
-        faults.add_to_file("<none>", (), "no definitions file was given", allowed="files or folders")
     return list(contents.items())
 
 

@@ -90,7 +90,7 @@ def _substituted(text: str, env: Mapping[str, str], faults: Faults, place: Place
         else:
             faults.substituted[env[name]] = name
             return env[name]
-        return ""
+        return match[0]
 
     return _REFERENCE.sub(replace, text)
 

@@ -48,6 +48,8 @@ def _parse(
     kinds: Mapping[str, DestinationKind],
     faults: Faults,
 ) -> Definitions:
+    if not files and not faults.found:
+        faults.add_to_file(NO_FILE, (), "no definitions file was given", allowed="files or folders")
     trees = [(file, read_tree(file, content, faults)) for file, content in files]
     return _checked([(file, tree) for file, tree in trees if tree is not None], env, kinds, faults)
 
