@@ -6,11 +6,9 @@ itself.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,13 +22,14 @@ from cluster.clock import SystemClock
 from cluster.definitions.evaluable import unsupported
 from cluster.definitions.model import Definitions
 from cluster.definitions.parsing import load_paths
-from cluster.errors import DefinitionError, Fault, InputError, NotReady, PortInUse
+from cluster.edge.acceptor import listen
+from cluster.errors import DefinitionError, Fault, InputError, NotReady
 from cluster.limits import DRAIN_DEADLINE_MS, PARTITIONS_DEFAULT, PUBLISH_WAIT_MS, RETRY_AFTER_MS
 from cluster.log.durable_files import replace_durably
 from cluster.runtime.controller_machine import deal_partitions
 from cluster.runtime.controller_store import ControllerStore
 from cluster.runtime.data_dir import DataDir
-from cluster.runtime.plan import Plan, Stopped, evaluator_name
+from cluster.runtime.plan import Plan, Stopped
 from cluster.runtime.protocols import ClusterState
 from cluster.runtime.ray_session import RaySession, start_ray, stop_ray
 from destinations.registry import KINDS
@@ -91,6 +90,7 @@ def run(options: UpOptions, on_ready: OnReady, on_progress: OnProgress = lambda 
                 port=port,
                 node_id=session.node_id,
                 socket_dir=str(session.folder),
+                base_dir=str(Path.cwd()),
                 owner_of_partition=owner_of_partition,
                 evaluators=evaluators,
                 ingest_edges=options.edges,
@@ -139,7 +139,7 @@ class _Run:
 
     def _start(self) -> None:
         plan, fleet = self._plan, self._fleet
-        evaluators = [evaluator_name(index) for index in range(plan.evaluators)]
+        evaluators = plan.evaluator_names()
         others = ["traits", "delivery", *plan.edge_names()]
         self._on_progress("starting the controller")
         fleet.start(["controller"])
@@ -191,10 +191,9 @@ class _Run:
         plan = self._plan
         self._on_progress("draining")
         groups = [
-            plan.edge_names()[1:],
-            [evaluator_name(index) for index in range(plan.evaluators)],
+            plan.edge_names(),
+            plan.evaluator_names(),
             ["delivery", "traits"],
-            ["edge-front"],
             ["controller"],
         ]
         left_behind = self._fleet.drain(groups, DRAIN_DEADLINE_MS / 1000)
@@ -220,21 +219,9 @@ def _signals_to(stop: threading.Event) -> Iterator[None]:
 
 
 def free_port(host: str, port: int) -> int:
-    """Give `port`, or a free one for 0; raises PortInUse, InputError for a host that is not this machine's."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            # As the server does: a port whose connections still linger is free.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            probe.listen(1)
-            return int(probe.getsockname()[1])
-    except OSError as error:
-        if error.errno in (errno.EADDRINUSE, errno.EACCES):
-            message = f"{host}:{port} cannot be used: {error.strerror}."
-            raise PortInUse(message, next_step="Choose another --port, or stop what uses it.") from error
-        message = f"--host {host}: cannot listen there: {error.strerror or error}."
-        raise InputError(message, next_step="Use 127.0.0.1, 0.0.0.0 or an address of this machine.") from error
+    """Give `port`, or a free one for 0; raises PortInUse, or InputError for a host that is not this machine's."""
+    with listen(host, port) as listener:
+        return int(listener.getsockname()[1])
 
 
 def _read_definitions(paths: tuple[Path, ...]) -> Definitions | None:

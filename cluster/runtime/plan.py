@@ -14,7 +14,11 @@ class Stopped(Exception):  # not an error: the user asked for it
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one run of Usher consists of; every process gets it whole. `node_id` is the Ray node of the data dir."""
+    """What one run of Usher consists of; every process gets it whole.
+
+    `node_id` is the Ray node of the data dir, `base_dir` where relative paths of trait sources start, `socket_dir`
+    short enough for the names of unix sockets.
+    """
 
     data_dir: str
     epoch: int
@@ -22,6 +26,7 @@ class Plan:
     port: int
     node_id: str
     socket_dir: str
+    base_dir: str
     owner_of_partition: tuple[int, ...]
     evaluators: int
     ingest_edges: int
@@ -40,6 +45,10 @@ class Plan:
     def edge_names(self) -> list[str]:
         """Name the edge processes: the front one and those that take events."""
         return ["edge-front", *(f"edge-ingest-{index}" for index in range(self.ingest_edges))]
+
+    def socket_path(self, index: int) -> str:
+        """Give the unix socket on which an ingest edge takes connections."""
+        return str(Path(self.socket_dir) / f"ingest-{index}.sock")
 
     def partitions_of(self, index: int) -> tuple[int, ...]:
         """Give the partitions of an evaluator."""

@@ -2,9 +2,9 @@
 
 Problem: with `_node_ip_address="127.0.0.1"` alone Ray still listens on every interface, because
 `resolve_ip_for_localhost` puts the machine's outward address in its place. Choice: Ray's own switch for laptops,
-`RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0`, which makes that function answer 127.0.0.1 and, being an environment variable, reaches gcs,
-raylet, agents and workers alike. Patching the function lost: it reaches only the driver, and breaks with Ray's internals.
-tests/live/test_loopback.py looks at the sockets of every process.
+`RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0`, which makes that function answer 127.0.0.1 and, being an environment variable,
+reaches gcs, raylet, agents and workers alike. Patching the function lost: it reaches only the driver and breaks with
+Ray's internals. tests/live/test_loopback.py looks at the sockets of every process.
 
 Token authentication is on as well: loopback is open to every user of the machine, and Ray runs what it is sent.
 """
@@ -52,7 +52,8 @@ class RaySession:
 def start_ray(data_dir: Path, address: str | None, cpus: int) -> RaySession:
     """Start an embedded Ray (`address` None), about 5 s, or connect to the one at `address`.
 
-    Raises InputError where nothing answers at `address`. The environment of this process is changed: embedded Ray's processes read it.
+    Raises InputError where nothing answers at `address`. The environment of this process is changed: embedded Ray's
+    processes read it.
     """
     if address is None:
         _prepare_environment(data_dir)
@@ -112,6 +113,8 @@ def _prepare_environment(data_dir: Path) -> None:
         raise InternalError(message, next_step="Import cluster.runtime.launch alone before calling run.")
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # A call under way to a killed process fails this much (and up to 1 s) after the kill; Ray's default adds 1 s.
+    os.environ.setdefault("RAY_timeout_ms_task_wait_for_death_info", "100")
     os.environ["PYTHONPATH"] = _python_path()
     os.environ.pop("RAY_ADDRESS", None)
     if "RAY_AUTH_MODE" not in os.environ:
@@ -136,7 +139,10 @@ def _python_path() -> str:
 
 
 def _session_folder(data_dir: Path) -> Path:
-    """Make the session's folder anew: short, mode 700, named after the data dir so that a killed run's is found and removed."""
+    """Make the session's folder anew: short, mode 700.
+
+    It is named after the data dir, so that the one that a killed run left is found and removed.
+    """
     name = f"usher-{os.getuid()}-{hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:8]}"
     parent = Path(tempfile.gettempdir())
     if len(os.fsencode(parent / name)) > FOLDER_BYTES_MAX:

@@ -1,7 +1,7 @@
 """The protocols over Ray: every call to another process goes through here.
 
-A call to a process that is gone, restarting or silent gives `{"error": "unreachable", ...}`: a refusal is a value, the caller
-decides. Names, not handles, are passed around, so a part that was made anew is found again.
+A call to a process that is gone, restarting or silent gives `{"error": "unreachable", ...}`: a refusal is a value, the
+caller decides. Names, not handles, are passed around, so a part that was made anew is found again.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import ray
 from ray.exceptions import RayActorError, RaySystemError
 
 from cluster.definitions.model import Published
+from cluster.errors import NotReady
 from cluster.limits import CALL_TIMEOUT_MS, RETRY_AFTER_MS
 from cluster.runtime.protocols import ClusterState, Reply, Role
 from cluster.runtime.ray_session import NAMESPACE
@@ -115,7 +116,7 @@ class RemoteEvaluator(RemotePart):
 
 
 class RemoteController(RemotePart):
-    """The Controller protocol. Reading the state outlasts a restart of the controller; the rest is refused meanwhile."""
+    """The Controller protocol. Reading the state outlasts a restart of the controller; the rest is refused."""
 
     def __init__(self, name: str = "controller") -> None:
         super().__init__(name)
@@ -177,4 +178,29 @@ class RemoteDelivery(RemotePart):
     async def retry(self, sync: str) -> Reply:
         """See the protocol."""
         reply: Reply = await self.call("retry", sync)
+        return reply
+
+
+class RemoteTraits(RemotePart):
+    """The trait loader: values of traits for delivery."""
+
+    def __init__(self, name: str = "traits") -> None:
+        super().__init__(name)
+
+    async def lookup(self, parent: str, keys: list[str], columns: list[str]) -> Reply:
+        """Give trait values of keys; see TraitsActor.lookup."""
+        reply: Reply = await self.call("lookup", parent, keys, columns)
+        return reply
+
+    async def columns(self, parent: str, keys: list[str], columns: list[str]) -> Mapping[str, list[Any]]:
+        """Give each column's values in the order of the keys; raises NotReady where the loader does not answer."""
+        reply = await self.lookup(parent, keys, columns)
+        if "error" in reply:
+            raise NotReady(str(reply["message"]), retry_after_ms=RETRY_AFTER_MS)
+        values: Mapping[str, list[Any]] = reply["columns"]
+        return values
+
+    async def refresh(self, parent: str) -> Reply:
+        """Have a parent's source read now."""
+        reply: Reply = await self.call("refresh", parent)
         return reply

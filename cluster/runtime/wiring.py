@@ -9,16 +9,19 @@ from __future__ import annotations
 import asyncio
 import os
 import traceback
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from cluster.clock import SystemClock
 from cluster.errors import UsherError
 from cluster.limits import RETRY_AFTER_MS
 from cluster.runtime.plan import Plan, evaluator_name
 from cluster.runtime.protocols import EvaluatorInfo, Reply
-from cluster.runtime.remote import RemoteController, RemoteDelivery, RemoteEvaluator, RemotePart
+from cluster.runtime.ray_session import NAMESPACE
+from cluster.runtime.remote import RemoteController, RemoteDelivery, RemoteEvaluator, RemotePart, RemoteTraits
 from cluster.runtime.status_report import Peers
 
 #: Calls that wait in one process at a time: long polls of every edge, delivery and each open event stream.
@@ -96,7 +99,7 @@ class UsherController(Host):
         peers = Peers(
             evaluators=remote_evaluators(plan),
             delivery=RemoteDelivery(),
-            traits=RemotePart("traits"),
+            traits=RemoteTraits(),
             edges={name: RemotePart(name) for name in plan.edge_names()},
         )
         controller = ControllerActor(machine, plan.files, peers, nodes=nodes, node_id=plan.node_id)
@@ -145,7 +148,14 @@ class UsherDelivery(Host):
         """Take up every sync where its durable cursor stands."""
         from actors.delivery.actor import DeliveryActor
 
-        delivery = DeliveryActor(plan.data_dir, RemoteController(), remote_evaluators(plan))
+        delivery = DeliveryActor(
+            plan.data_dir,
+            RemoteController(),
+            lambda info: RemoteEvaluator(info.name),
+            SystemClock(),
+            traits=RemoteTraits().columns,
+            node_id=plan.node_id,
+        )
         await delivery.start()
         return delivery
 
@@ -157,17 +167,55 @@ class UsherTraits(Host):
         """Load what the definitions name, put it in the object store once, and go on watching."""
         from actors.traits.actor import TraitsActor
 
-        traits = TraitsActor(plan.data_dir, RemoteController(), remote_evaluators(plan), put=ray.put)
+        traits = TraitsActor(
+            plan.data_dir,
+            RemoteController(),
+            remote_evaluators(plan),
+            put=ray.put,
+            base_dir=Path(plan.base_dir),
+            node_id=plan.node_id,
+        )
         await traits.start()
         return traits
 
 
-class UsherEdge(Host):
-    """Hosts an edge: index -1 is the front one, which listens where people connect."""
+class UsherFront(Host):
+    """Hosts the edge that listens where people connect, serves reads and hands event connections over."""
 
     async def build(self, plan: Plan, index: int) -> Any:
-        """Bind and serve."""
-        raise NotImplementedError
+        """Bind the port, again after a restart, and serve."""
+        return await start_edge(plan, "front", "edge-front", tuple(map(plan.socket_path, range(plan.ingest_edges))))
+
+
+class UsherIngest(Host):
+    """Hosts an edge that takes events."""
+
+    async def build(self, plan: Plan, index: int) -> Any:
+        """Listen on its unix socket and serve."""
+        return await start_edge(plan, "ingest", f"edge-ingest-{index}", (plan.socket_path(index),))
+
+
+async def start_edge(plan: Plan, role: Literal["front", "ingest"], name: str, handover_paths: tuple[str, ...]) -> Any:
+    """Make and start an edge process's server."""
+    from actors.evaluator.membership_files import MembershipReader
+    from cluster.edge.server import EdgeServer
+
+    evaluators = remote_evaluators(plan)
+    server = EdgeServer(
+        role,
+        plan.host,
+        plan.port,
+        RemoteController(),
+        evaluators.__getitem__,
+        RemoteDelivery(),
+        SystemClock(),
+        MembershipReader,
+        handover_paths=handover_paths,
+        name=name,
+        node_id=plan.node_id,
+    )
+    await server.start()
+    return server
 
 
 _HOSTS: dict[str, type[Host]] = {
@@ -175,18 +223,20 @@ _HOSTS: dict[str, type[Host]] = {
     "evaluator": UsherEvaluator,
     "delivery": UsherDelivery,
     "traits": UsherTraits,
-    "edge": UsherEdge,
+    "edge-front": UsherFront,
+    "edge-ingest": UsherIngest,
 }
 
 
 def create(plan: Plan, name: str) -> Any:
     """Start the process `name` of a plan and give its handle. Raises ValueError where the name is taken on this Ray.
 
-    num_cpus=0: Usher's processes share the machine as the operating system deals it; Ray would refuse the third on two cores.
+    num_cpus=0: Usher's processes share the machine as the operating system deals it; Ray would refuse the third on two
+    cores.
     """
-    kind, _, rest = name.partition("-")
-    host = ray.remote(_HOSTS[kind])
-    index = int(rest.rpartition("-")[2]) if rest[-1:].isdigit() else 0
+    kind, _, number = name.rpartition("-")
+    index = int(number) if number.isdigit() else 0
+    host = ray.remote(_HOSTS[kind if number.isdigit() else name])
     placed = NodeAffinitySchedulingStrategy(node_id=plan.node_id, soft=False)
     return host.options(
         name=name,

@@ -28,7 +28,8 @@ def test_ray_refuses_a_caller_without_the_token(usher: Usher) -> None:
     script = (
         "import ray, sys\n"
         "try:\n"
-        f"    ray._raylet.GcsClient(address={usher.ready['address']!r}).internal_kv_get(b'x', namespace=None, timeout=5)\n"
+        f"    client = ray._raylet.GcsClient(address={usher.ready['address']!r})\n"
+        "    client.internal_kv_get(b'x', namespace=None, timeout=5)\n"
         "except Exception as error:\n"
         "    sys.exit(0 if 'Authentication' in type(error).__name__ or 'Unauthenticated' in str(error) else 2)\n"
         "sys.exit(1)\n"

@@ -270,7 +270,8 @@ def test_audit_says_who_applied_what(tmp_path: Path, clock: ManualClock) -> None
     async def body(controller: ControllerActor, bench: Bench) -> None:
         await controller.apply(document("vip"), "d.yaml", "replace", "ada")
         row = (await controller.audit(1))["rows"][0]
-        assert (row["who"], row["action"], row["subject"], row["at_ms"]) == ("ada", "apply", "version 1", clock.now_ms())
+        assert (row["who"], row["action"], row["subject"]) == ("ada", "apply", "version 1")
+        assert row["at_ms"] == clock.now_ms()
         assert "audiences vip added" in row["detail"]
 
     run(tmp_path, clock, body)
