@@ -1,0 +1,1 @@
+"""Load tests and benchmarks: `usher bench [NAME...]`. What is measured and how: benchmarks/README.md."""

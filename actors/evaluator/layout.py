@@ -137,7 +137,7 @@ class StateArrays(NamedTuple):
     scalars: I64
     users: I64  #: [capacity, row words]
     words: U64  #: the same memory
-    user_parent: NDArray[np.int16]
+    user_parent: I16
     user_hash: U64
     key_start: I64
     key_length: I32

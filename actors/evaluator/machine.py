@@ -21,6 +21,7 @@ from actors.evaluator.kernels.dedup import hash_messages, purge
 from actors.evaluator.kernels.events import apply_hits, words_needed
 from actors.evaluator.kernels.hashing import encode_keys, find_keys, find_user, gather_keys, hash_bytes
 from actors.evaluator.kernels.loading import apply_snapshot, finish_loading, retire_missing
+from actors.evaluator.kernels.tables import ProgramTable, StateTable
 from actors.evaluator.kernels.wheel import earliest
 from actors.evaluator.layout import (
     DUE,
@@ -73,7 +74,9 @@ class EvaluatorMachine:
         self._arrays = self.program.arrays
         self._filters = self.program.model_rings
         self._seed = np.uint64(seed & (2**64 - 1))
-        self._state = new_state(self._arrays)
+        self._program_table = ProgramTable(self._arrays)
+        self._current = new_state(self._arrays)
+        self._table = StateTable(self._current)
         self._parts: list[Transitions] = []
         #: partition of each user slot, computed once per new user
         self._partitions = np.zeros(0, np.int16)
@@ -83,6 +86,17 @@ class EvaluatorMachine:
         self._partition_count = settings.partitions
         self._state.scalars[S_CLOCK] = clock_ms
         self._state.scalars[S_WHEEL] = clock_ms + 1 if clock_ms else 0
+
+    @property
+    def _state(self) -> StateArrays:
+        return self._current
+
+    @_state.setter
+    def _state(self, arrays: StateArrays) -> None:
+        """Take arrays (some were given more room) and their addresses."""
+        if arrays is not self._current:
+            self._current = arrays
+            self._table = StateTable(arrays)
 
     # --- inputs ----------------------------------------------------------------------------------
 
@@ -157,7 +171,7 @@ class EvaluatorMachine:
         self._state = with_timer_room(self._state, users + int(scalars[S_BLOCKS]) + 1)
         self._state.touched_stamp[:] = 0
         scalars[S_TOUCHED] = 0
-        finish_loading(self._arrays, self._state, self.clock_ms)
+        finish_loading(self._program_table, self._table, self.clock_ms)
 
     def difference_from(self, old: EvaluatorMachine | None) -> pa.RecordBatch:
         """Give the transitions from the old machine's membership (None: nobody's) to this one's, at this one's clock.
@@ -183,13 +197,12 @@ class EvaluatorMachine:
             second,
         )
         self._make_room(columns, slots)
-        purge(self._state, self.clock_ms - self._horizon_ms, self._ids_max, 4 * count)
+        purge(self._table, self.clock_ms - self._horizon_ms, self._ids_max, 4 * count)
         outcomes = np.zeros(count, np.uint8)
         done = 0
         while done < count:
             done = apply_hits(
-                self._arrays,
-                self._state,
+                self._program_table, self._table,
                 done,
                 columns.rows,
                 columns.models,
@@ -218,13 +231,13 @@ class EvaluatorMachine:
         count = len(parents)
         self._state = with_user_room(self._state, count, int(offsets[-1] - offsets[0]))
         slots, hashes = np.zeros(count, np.int32), np.zeros(count, np.uint64)
-        encode_keys(self._arrays, self._state, parents, offsets, data, self._seed, slots, hashes)
+        encode_keys(self._program_table, self._table, parents, offsets, data, self._seed, slots, hashes)
         return slots, hashes
 
     def _make_room(self, columns: HitColumns, slots: I32) -> None:
         count = len(columns)
         self._state = with_block_room(
-            self._state, int(words_needed(self._arrays, self._state, slots, columns.models, columns.masks))
+            self._state, int(words_needed(self._program_table, self._table, slots, columns.models, columns.masks))
         )
         self._state = with_timer_room(self._state, 2 * count + 1)
         self._state = with_dedup_room(self._state, count)
@@ -240,14 +253,14 @@ class EvaluatorMachine:
         done = 0
         while done < rows:
             done = apply_snapshot(
-                self._arrays, self._state, index, slots, words, done, self.clock_ms, live
+                self._program_table, self._table, index, slots, words, done, self.clock_ms, live
             )
             if done < rows:
                 self._flush()
         at = 0
         users = int(self._state.scalars[S_USERS])
         while at < users:
-            at = retire_missing(self._arrays, self._state, index, at, self.clock_ms, live)
+            at = retire_missing(self._program_table, self._table, index, at, self.clock_ms, live)
             if at < users:
                 self._flush()
 
@@ -260,7 +273,7 @@ class EvaluatorMachine:
         return words
 
     def _advance(self, until_ms: int) -> None:
-        while advance(self._arrays, self._state, until_ms) == NEED_ROOM:
+        while advance(self._program_table, self._table, until_ms) == NEED_ROOM:
             self._flush()
         self._state.scalars[S_CLOCK] = max(until_ms, self.clock_ms)
 
@@ -353,7 +366,7 @@ class EvaluatorMachine:
                 continue
             users = np.flatnonzero(other.state.user_parent[: other.user_count] == index).astype(np.int32)
             offsets, data = string_buffers(other.user_keys(users))
-            result[users] = find_keys(self._state, parents[parent], offsets, data, self._seed)
+            result[users] = find_keys(self._table, parents[parent], offsets, data, self._seed)
         return result
 
     # --- publication of membership -------------------------------------------------------------------
@@ -383,7 +396,7 @@ class EvaluatorMachine:
 
     def next_due_ms(self) -> int:
         """Give the earliest time at which a tick may change something (a lower bound), or layout.NEVER."""
-        return int(earliest(self._state))
+        return int(earliest(self._table))
 
     def slot_of(self, parent: str, key: str) -> int:
         """Give a user's slot, or -1."""
@@ -391,7 +404,7 @@ class EvaluatorMachine:
         length = len(key.encode("utf-8", "surrogatepass"))
         index = self.program.parents.index(parent)
         hashed = hash_bytes(data, 0, length, self._seed ^ np.uint64(index))
-        return int(find_user(self._state, index, data, 0, length, np.uint64(hashed)))
+        return int(find_user(self._table, index, data, 0, length, np.uint64(hashed)))
 
     def is_member(self, audience: str, key: str) -> bool:
         """Say whether a user is a member at the machine's clock; unknown users are not."""

@@ -8,8 +8,8 @@ a leaf costs the timer nothing.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from actors.evaluator.kernels.jit import inner, kernel
 from actors.evaluator.kernels.membership import (
     begin,
     has_room,
@@ -21,6 +21,7 @@ from actors.evaluator.kernels.membership import (
 )
 from actors.evaluator.kernels.rings import ring_clear, ring_nth
 from actors.evaluator.kernels.wheel import arm, next_instant, release, take_slot
+from actors.evaluator.kernels.tables import ProgramTable, StateTable
 from actors.evaluator.layout import (
     ALIVE,
     BLOCK_DUE,
@@ -43,15 +44,13 @@ from actors.evaluator.layout import (
     S_DUE_AT,
     S_DUE_LEN,
     S_DUE_NEXT,
-    ProgramArrays,
-    StateArrays,
 )
 
 _ONE = np.uint64(1)
 
 
-@njit(cache=True, nogil=True)
-def new_block(p: ProgramArrays, s: StateArrays, user: int, model: int) -> int:
+@inner
+def new_block(p: ProgramTable, s: StateTable, user: int, model: int) -> int:
     """Give the user a block for the model; the caller made room in the arena."""
     block = s.block_free[model]
     if block != 0:
@@ -68,8 +67,8 @@ def new_block(p: ProgramArrays, s: StateArrays, user: int, model: int) -> int:
     return block
 
 
-@njit(cache=True, nogil=True)
-def free_block(p: ProgramArrays, s: StateArrays, user: int, model: int, block: int) -> None:
+@inner
+def free_block(p: ProgramTable, s: StateTable, user: int, model: int, block: int) -> None:
     """Give a block back; a timer still armed for it will be seen to be stale."""
     s.users[user, p.shape[4] + model] = 0
     s.arena[block + BLOCK_OWNER] = -1
@@ -78,8 +77,8 @@ def free_block(p: ProgramArrays, s: StateArrays, user: int, model: int, block: i
     s.scalars[S_BLOCKS] -= 1
 
 
-@njit(cache=True, nogil=True)
-def arm_block(s: StateArrays, user: int, block: int, due: int) -> None:
+@inner
+def arm_block(s: StateTable, user: int, block: int, due: int) -> None:
     """Arm a block at `due` if it is not armed at or before it already."""
     if due < s.arena[block + BLOCK_DUE]:
         s.arena[block + BLOCK_DUE] = due
@@ -88,8 +87,8 @@ def arm_block(s: StateArrays, user: int, block: int, due: int) -> None:
             s.users[user, DUE] = due
 
 
-@njit(cache=True, nogil=True)
-def arm_presence(p: ProgramArrays, s: StateArrays, user: int) -> None:
+@inner
+def arm_presence(p: ProgramTable, s: StateTable, user: int) -> None:
     """Arm the user's universe timer, unless it is armed or a trait row keeps the user in."""
     row = s.users[user]
     if (row[FLAGS] & IN_SNAPSHOT) != 0 or row[PRESENCE_DUE] != NEVER or row[LAST_TS] == NEVER_BEFORE:
@@ -101,8 +100,8 @@ def arm_presence(p: ProgramArrays, s: StateArrays, user: int) -> None:
         row[DUE] = due
 
 
-@njit(cache=True, nogil=True)
-def _lapse_block(p: ProgramArrays, s: StateArrays, user: int, model: int, block: int, t: int) -> None:
+@inner
+def _lapse_block(p: ProgramTable, s: StateTable, user: int, model: int, block: int, t: int) -> None:
     """Make the block's leaves false whose time is over at t, mark their audiences, and arm or free the block."""
     soonest = NEVER
     last_needed = NEVER_BEFORE
@@ -133,8 +132,8 @@ def _lapse_block(p: ProgramArrays, s: StateArrays, user: int, model: int, block:
     arm(s, block, soonest)
 
 
-@njit(cache=True, nogil=True)
-def _lapse_presence(p: ProgramArrays, s: StateArrays, user: int, t: int) -> None:
+@inner
+def _lapse_presence(p: ProgramTable, s: StateTable, user: int, t: int) -> None:
     row = s.users[user]
     row[PRESENCE_DUE] = NEVER
     if (row[FLAGS] & IN_SNAPSHOT) != 0 or (row[FLAGS] & ALIVE) == 0:
@@ -147,7 +146,7 @@ def _lapse_presence(p: ProgramArrays, s: StateArrays, user: int, t: int) -> None
     mark_parent(p, s, s.user_parent[user])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _sort_due(keys: I64, targets: I64, count: int) -> None:
     """Bring the due list of one instant into order of users."""
     if count <= 24:
@@ -170,8 +169,8 @@ def _sort_due(keys: I64, targets: I64, count: int) -> None:
         targets[i] = sorted_targets[i]
 
 
-@njit(cache=True, nogil=True)
-def _collect_due(s: StateArrays, t: int) -> int:
+@inner
+def _collect_due(s: StateTable, t: int) -> int:
     """Detach the timers of instant t and list the live ones as (user, target); give how many."""
     count = 0
     node = take_slot(s, t)
@@ -195,8 +194,8 @@ def _collect_due(s: StateArrays, t: int) -> int:
     return count
 
 
-@njit(cache=True, nogil=True)
-def _work_off(p: ProgramArrays, s: StateArrays) -> int:
+@inner
+def _work_off(p: ProgramTable, s: StateTable) -> int:
     """Go on with the due list at hand, user by user, each evaluated once; NEED_ROOM leaves the rest listed."""
     t = s.scalars[S_DUE_AT]
     while s.scalars[S_DUE_NEXT] < s.scalars[S_DUE_LEN]:
@@ -219,8 +218,8 @@ def _work_off(p: ProgramArrays, s: StateArrays) -> int:
     return DONE
 
 
-@njit(cache=True, nogil=True)
-def advance(p: ProgramArrays, s: StateArrays, until: int) -> int:
+@kernel
+def advance(p: ProgramTable, s: StateTable, until: int) -> int:
     """Make every change that is due at or before `until`, at its exact ms; NEED_ROOM asks to be called again."""
     if s.scalars[S_DUE_NEXT] < s.scalars[S_DUE_LEN] and _work_off(p, s) == NEED_ROOM:
         return NEED_ROOM

@@ -8,9 +8,10 @@ whether or not it was purged yet.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from actors.evaluator.kernels.hashing import hash_bytes, mix
+from actors.evaluator.kernels.jit import inner, kernel
+from actors.evaluator.kernels.tables import StateTable
 from actors.evaluator.layout import (
     I16,
     I32,
@@ -23,13 +24,12 @@ from actors.evaluator.layout import (
     S_DEDUP_LEN,
     U8,
     U64,
-    StateArrays,
 )
 
 _LANE = np.uint64(0xA0761D6478BD642F)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def hash_messages(
     offsets: I32, data: U8, valid: U8, sources: I16, key_hashes: U64, seed: np.uint64, first: U64, second: U64
 ) -> None:
@@ -46,8 +46,8 @@ def hash_messages(
         second[i] = hash_bytes(data, start, length, mix(seed ^ _LANE) + owner)
 
 
-@njit(cache=True, nogil=True)
-def _find(s: StateArrays, first: np.uint64, second: np.uint64) -> int:
+@inner
+def _find(s: StateTable, first: np.uint64, second: np.uint64) -> int:
     """Give the place of an id, or -(place of the empty slot) - 1."""
     mask = s.dedup_first.size - 1
     place = int(first >> np.uint64(20)) & mask
@@ -58,15 +58,15 @@ def _find(s: StateArrays, first: np.uint64, second: np.uint64) -> int:
     return -place - 1
 
 
-@njit(cache=True, nogil=True)
-def seen(s: StateArrays, first: np.uint64, second: np.uint64, after_ms: int) -> bool:
+@inner
+def seen(s: StateTable, first: np.uint64, second: np.uint64, after_ms: int) -> bool:
     """Say whether the id was accepted at a clock above `after_ms`."""
     place = _find(s, first, second)
     return place >= 0 and s.dedup_clock[place] > after_ms
 
 
-@njit(cache=True, nogil=True)
-def remember(s: StateArrays, first: np.uint64, second: np.uint64, clock: int) -> None:
+@inner
+def remember(s: StateTable, first: np.uint64, second: np.uint64, clock: int) -> None:
     """Register an accepted id; the caller made room in table and queue."""
     place = _find(s, first, second)
     if place < 0:
@@ -83,8 +83,8 @@ def remember(s: StateArrays, first: np.uint64, second: np.uint64, clock: int) ->
     s.scalars[S_DEDUP_LEN] += 1
 
 
-@njit(cache=True, nogil=True)
-def _forget(s: StateArrays, place: int) -> None:
+@kernel
+def _forget(s: StateTable, place: int) -> None:
     """Remove an entry, closing the gap (linear probing needs no tombstones that way)."""
     mask = s.dedup_first.size - 1
     hole = place
@@ -101,8 +101,8 @@ def _forget(s: StateArrays, place: int) -> None:
     s.scalars[S_DEDUP_COUNT] -= 1
 
 
-@njit(cache=True, nogil=True)
-def purge(s: StateArrays, until_clock: int, most_kept: int, most_work: int) -> None:
+@kernel
+def purge(s: StateTable, until_clock: int, most_kept: int, most_work: int) -> None:
     """Forget ids accepted at or before `until_clock` (`most_work` at most), and the oldest beyond `most_kept`."""
     size = s.dedup_queue_clock.size
     work = 0
@@ -123,7 +123,7 @@ def purge(s: StateArrays, until_clock: int, most_kept: int, most_work: int) -> N
         s.scalars[S_DEDUP_LEN] -= 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def refill(
     old_first: U64, old_second: U64, old_clock: I64, new_first: U64, new_second: U64, new_clock: I64
 ) -> None:

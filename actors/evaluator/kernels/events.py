@@ -8,12 +8,13 @@ latency, not by arithmetic.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from actors.evaluator.kernels.blocks import advance, arm_block, arm_presence, new_block
 from actors.evaluator.kernels.dedup import remember, seen
+from actors.evaluator.kernels.jit import inner, kernel
 from actors.evaluator.kernels.membership import begin, has_room, mark_defaults, mark_leaf, settle, touch
 from actors.evaluator.kernels.rings import ring_insert, ring_nth
+from actors.evaluator.kernels.tables import ProgramTable, StateTable
 from actors.evaluator.layout import (
     ACCEPTED,
     ALIVE,
@@ -33,16 +34,14 @@ from actors.evaluator.layout import (
     TOO_LATE,
     U8,
     U64,
-    ProgramArrays,
-    StateArrays,
 )
 
 _ONE = np.uint64(1)
 _ZERO = np.uint64(0)
 
 
-@njit(cache=True, nogil=True)
-def _insert(p: ProgramArrays, s: StateArrays, user: int, model: int, ts: int, masks: U64, live: bool, now: int) -> None:
+@inner
+def _insert(p: ProgramTable, s: StateTable, user: int, model: int, ts: int, masks: U64, live: bool, now: int) -> None:
     """Put `ts` into the rings whose filters matched; live: flip leaves that became true and arm the block."""
     block = s.users[user, p.shape[4] + model]
     first_ring = p.model_rings[model]
@@ -84,10 +83,10 @@ def _insert(p: ProgramArrays, s: StateArrays, user: int, model: int, ts: int, ma
             arm_block(s, user, block, now + 1)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def apply_hits(
-    p: ProgramArrays,
-    s: StateArrays,
+    p: ProgramTable,
+    s: StateTable,
     start: int,
     rows: I32,
     models: I16,
@@ -159,8 +158,8 @@ def apply_hits(
 
 
 
-@njit(cache=True, nogil=True)
-def words_needed(p: ProgramArrays, s: StateArrays, slots: I32, models: I16, masks: U64) -> int:
+@kernel
+def words_needed(p: ProgramTable, s: StateTable, slots: I32, models: I16, masks: U64) -> int:
     """Give an upper bound of the arena words that new blocks for these hits take."""
     total = 0
     for i in range(slots.size):

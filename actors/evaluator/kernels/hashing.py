@@ -6,8 +6,9 @@ The hash is seeded by the shell (a sender cannot choose keys that collide); resu
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from actors.evaluator.kernels.jit import inner, kernel
+from actors.evaluator.kernels.tables import ProgramTable, StateTable
 from actors.evaluator.layout import (
     DUE,
     FIRST_WORD,
@@ -22,8 +23,6 @@ from actors.evaluator.layout import (
     S_USERS,
     U8,
     U64,
-    ProgramArrays,
-    StateArrays,
 )
 
 _K0 = np.uint64(0x9E3779B97F4A7C15)
@@ -37,7 +36,7 @@ _S8 = np.uint64(8)
 _LOW = np.uint64(0xFFFFFFFF)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def mix(value: np.uint64) -> np.uint64:
     """Spread a word over all bits (the finaliser of splitmix64)."""
     value = (value ^ (value >> _S30)) * _K1
@@ -45,7 +44,7 @@ def mix(value: np.uint64) -> np.uint64:
     return value ^ (value >> _S31)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def hash_bytes(data: U8, start: int, length: int, seed: np.uint64) -> np.uint64:
     """Hash `data[start:start + length]`; O(length / 8) multiplications."""
     result = mix(seed ^ (np.uint64(length) * _K0))
@@ -68,8 +67,8 @@ def hash_bytes(data: U8, start: int, length: int, seed: np.uint64) -> np.uint64:
     return mix(result)
 
 
-@njit(cache=True, nogil=True)
-def find_user(s: StateArrays, parent: int, data: U8, start: int, length: int, hashed: np.uint64) -> int:
+@inner
+def find_user(s: StateTable, parent: int, data: U8, start: int, length: int, hashed: np.uint64) -> int:
     """Give the slot of a key, or -1. Exact: bytes are compared."""
     mask = s.key_table.size - 1
     tag = hashed & ~_LOW
@@ -92,9 +91,9 @@ def find_user(s: StateArrays, parent: int, data: U8, start: int, length: int, ha
         place = (place + 1) & mask
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _new_user(
-    p: ProgramArrays, s: StateArrays, parent: int, data: U8, start: int, length: int, hashed: np.uint64
+    p: ProgramTable, s: StateTable, parent: int, data: U8, start: int, length: int, hashed: np.uint64
 ) -> int:
     slot = s.scalars[S_USERS]
     top = s.scalars[S_KEY_TOP]
@@ -122,10 +121,10 @@ def _new_user(
     return slot
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def encode_keys(
-    p: ProgramArrays,
-    s: StateArrays,
+    p: ProgramTable,
+    s: StateTable,
     parents: I32,
     offsets: I32,
     data: U8,
@@ -148,7 +147,7 @@ def encode_keys(
         hashes[i] = hashed
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def rebuild_table(hashes: U64, users: int, table: U64) -> None:
     """Fill an empty, larger table from the users' hashes."""
     mask = table.size - 1
@@ -160,7 +159,7 @@ def rebuild_table(hashes: U64, users: int, table: U64) -> None:
         table[place] = (hashed & ~_LOW) | np.uint64(slot + 1)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def gather_keys(slots: I32, key_start: I64, key_length: I32, key_bytes: U8, offsets: I32, data: U8) -> None:
     """Write the keys of `slots` as an Arrow string column (`offsets` already filled from the lengths)."""
     for i in range(slots.size):
@@ -170,8 +169,8 @@ def gather_keys(slots: I32, key_start: I64, key_length: I32, key_bytes: U8, offs
             data[to + j] = key_bytes[at + j]
 
 
-@njit(cache=True, nogil=True)
-def find_keys(s: StateArrays, parent: int, offsets: I32, data: U8, seed: np.uint64) -> I32:
+@kernel
+def find_keys(s: StateTable, parent: int, offsets: I32, data: U8, seed: np.uint64) -> I32:
     """Give the slot of each key of a parent, -1 where it has none."""
     result = np.empty(offsets.size - 1, np.int32)
     for i in range(result.size):

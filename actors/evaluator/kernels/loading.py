@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from actors.evaluator.kernels.blocks import arm_presence, free_block
+from actors.evaluator.kernels.jit import inner, kernel
 from actors.evaluator.kernels.membership import (
     begin,
     evaluate,
@@ -19,6 +19,7 @@ from actors.evaluator.kernels.membership import (
 )
 from actors.evaluator.kernels.rings import ring_nth
 from actors.evaluator.kernels.wheel import arm
+from actors.evaluator.kernels.tables import ProgramTable, StateTable
 from actors.evaluator.layout import (
     ALIVE,
     BLOCK_DUE,
@@ -34,16 +35,14 @@ from actors.evaluator.layout import (
     S_ALIVE,
     S_USERS,
     U64,
-    ProgramArrays,
-    StateArrays,
 )
 
 _ONE = np.uint64(1)
 _ZERO = np.uint64(0)
 
 
-@njit(cache=True, nogil=True)
-def _first_truth(p: ProgramArrays, s: StateArrays, user: int, model: int, block: int, now: int) -> None:
+@inner
+def _first_truth(p: ProgramTable, s: StateTable, user: int, model: int, block: int, now: int) -> None:
     soonest = NEVER
     last_needed = NEVER_BEFORE
     words = s.words[user]
@@ -68,8 +67,8 @@ def _first_truth(p: ProgramArrays, s: StateArrays, user: int, model: int, block:
     arm(s, block, soonest)
 
 
-@njit(cache=True, nogil=True)
-def finish_loading(p: ProgramArrays, s: StateArrays, now: int) -> None:
+@kernel
+def finish_loading(p: ProgramTable, s: StateTable, now: int) -> None:
     """Give every user the truth and membership that hold at `now`, and arm what is due later; no transitions."""
     first_block = p.shape[4]
     first_member = p.shape[3]
@@ -94,8 +93,8 @@ def finish_loading(p: ProgramArrays, s: StateArrays, now: int) -> None:
         touch(s, user)
 
 
-@njit(cache=True, nogil=True)
-def _replace_words(p: ProgramArrays, s: StateArrays, user: int, parent: int, words: U64) -> None:
+@inner
+def _replace_words(p: ProgramTable, s: StateTable, user: int, parent: int, words: U64) -> None:
     """Set the trait words of a user and mark the audiences of the leaves that flipped."""
     for w in range(p.shape[0]):
         if p.word_parent[w] != parent:
@@ -109,9 +108,9 @@ def _replace_words(p: ProgramArrays, s: StateArrays, user: int, parent: int, wor
                 mark_leaf(p, s, (w << 6) | bit)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def apply_snapshot(
-    p: ProgramArrays, s: StateArrays, parent: int, slots: I32, words: U64, start: int, now: int, live: bool
+    p: ProgramTable, s: StateTable, parent: int, slots: I32, words: U64, start: int, now: int, live: bool
 ) -> int:
     """Give a snapshot's users their trait truths ([rows, leaf words]); resume from `start` as `apply_hits` does."""
     for i in range(start, slots.size):
@@ -135,8 +134,8 @@ def apply_snapshot(
     return slots.size
 
 
-@njit(cache=True, nogil=True)
-def retire_missing(p: ProgramArrays, s: StateArrays, parent: int, start: int, now: int, live: bool) -> int:
+@kernel
+def retire_missing(p: ProgramTable, s: StateTable, parent: int, start: int, now: int, live: bool) -> int:
     """Take the traits from users of the parent that the snapshot no longer has; ends the LOADED marks. Resumable."""
     for user in range(start, s.scalars[S_USERS]):
         if s.user_parent[user] != parent:

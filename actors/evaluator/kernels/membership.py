@@ -8,8 +8,9 @@ is emitted only where the membership bit differs; `n` counts the transitions of 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from actors.evaluator.kernels.jit import inner
+from actors.evaluator.kernels.tables import ProgramTable, StateTable
 from actors.evaluator.layout import (
     ALIVE,
     BLOCK_DUE,
@@ -30,16 +31,14 @@ from actors.evaluator.layout import (
     S_OUT,
     S_STAMP,
     S_TOUCHED,
-    ProgramArrays,
-    StateArrays,
 )
 
 _ONE = np.uint64(1)
 _ZERO = np.uint64(0)
 
 
-@njit(cache=True, nogil=True)
-def touch(s: StateArrays, user: int) -> None:
+@inner
+def touch(s: StateTable, user: int) -> None:
     """Note that the user's row changed, for the publication of membership."""
     if s.touched_stamp[user] == 0:
         s.touched_stamp[user] = 1
@@ -47,15 +46,15 @@ def touch(s: StateArrays, user: int) -> None:
         s.scalars[S_TOUCHED] += 1
 
 
-@njit(cache=True, nogil=True)
-def begin(s: StateArrays) -> None:
+@inner
+def begin(s: StateTable) -> None:
     """Start a new collection of dirty audiences."""
     s.scalars[S_STAMP] += 1
     s.scalars[S_DIRTY] = 0
 
 
-@njit(cache=True, nogil=True)
-def mark_audience(s: StateArrays, audience: int) -> None:
+@inner
+def mark_audience(s: StateTable, audience: int) -> None:
     """Note an audience to evaluate, once."""
     if s.audience_stamp[audience] != s.scalars[S_STAMP]:
         s.audience_stamp[audience] = s.scalars[S_STAMP]
@@ -63,29 +62,29 @@ def mark_audience(s: StateArrays, audience: int) -> None:
         s.scalars[S_DIRTY] += 1
 
 
-@njit(cache=True, nogil=True)
-def mark_leaf(p: ProgramArrays, s: StateArrays, leaf: int) -> None:
+@inner
+def mark_leaf(p: ProgramTable, s: StateTable, leaf: int) -> None:
     """Note the audiences that read a leaf."""
     for i in range(p.leaf_audiences[leaf], p.leaf_audiences[leaf + 1]):
         mark_audience(s, p.leaf_audience[i])
 
 
-@njit(cache=True, nogil=True)
-def mark_defaults(p: ProgramArrays, s: StateArrays, parent: int) -> None:
+@inner
+def mark_defaults(p: ProgramTable, s: StateTable, parent: int) -> None:
     """Note the audiences that are true for a user of whom nothing is known (trait-only, `not`-only)."""
     for i in range(p.default_audiences[parent], p.default_audiences[parent + 1]):
         mark_audience(s, p.default_audience[i])
 
 
-@njit(cache=True, nogil=True)
-def mark_parent(p: ProgramArrays, s: StateArrays, parent: int) -> None:
+@inner
+def mark_parent(p: ProgramTable, s: StateTable, parent: int) -> None:
     """Note all audiences of a parent."""
     for i in range(p.parent_audiences[parent], p.parent_audiences[parent + 1]):
         mark_audience(s, p.parent_audience[i])
 
 
-@njit(cache=True, nogil=True)
-def evaluate(p: ProgramArrays, s: StateArrays, user: int, audience: int) -> bool:
+@inner
+def evaluate(p: ProgramTable, s: StateTable, user: int, audience: int) -> bool:
     """Run one audience's postfix program on the user's leaf truths; O(its nodes)."""
     if (s.users[user, FLAGS] & ALIVE) == 0:
         return False
@@ -108,8 +107,8 @@ def evaluate(p: ProgramArrays, s: StateArrays, user: int, audience: int) -> bool
     return (stack & _ONE) == _ONE
 
 
-@njit(cache=True, nogil=True)
-def _emit(s: StateArrays, user: int, audience: int, entered: bool, at: int, cause: int) -> None:
+@inner
+def _emit(s: StateTable, user: int, audience: int, entered: bool, at: int, cause: int) -> None:
     row = s.users[user]
     if s.scalars[S_INSTANT_AT] != at:
         s.scalars[S_INSTANT_AT] = at
@@ -141,8 +140,8 @@ def _emit(s: StateArrays, user: int, audience: int, entered: bool, at: int, caus
     s.scalars[S_OUT] = out + 1
 
 
-@njit(cache=True, nogil=True)
-def settle(p: ProgramArrays, s: StateArrays, user: int, at: int, cause: int) -> None:
+@inner
+def settle(p: ProgramTable, s: StateTable, user: int, at: int, cause: int) -> None:
     """Evaluate the dirty audiences of a user at one instant and emit what changed."""
     first = p.shape[3]
     for i in range(s.scalars[S_DIRTY]):
@@ -156,8 +155,8 @@ def settle(p: ProgramArrays, s: StateArrays, user: int, at: int, cause: int) -> 
             _emit(s, user, audience, now, at, cause)
 
 
-@njit(cache=True, nogil=True)
-def has_room(p: ProgramArrays, s: StateArrays, parent: int) -> bool:
+@inner
+def has_room(p: ProgramTable, s: StateTable, parent: int) -> bool:
     """Say whether one more evaluation of a user fits the output and instant buffers."""
     most = p.parent_audiences[parent + 1] - p.parent_audiences[parent]
     return (
@@ -166,8 +165,8 @@ def has_room(p: ProgramArrays, s: StateArrays, parent: int) -> bool:
     )
 
 
-@njit(cache=True, nogil=True)
-def refresh_due(p: ProgramArrays, s: StateArrays, user: int) -> None:
+@inner
+def refresh_due(p: ProgramTable, s: StateTable, user: int) -> None:
     """Compute the user's DUE again: the least of what is armed for it."""
     row = s.users[user]
     least = row[PRESENCE_DUE]

@@ -7,12 +7,11 @@ so an event in order costs O(1) whatever n is, and a late one O(number of later 
 
 from __future__ import annotations
 
-from numba import njit
-
+from actors.evaluator.kernels.jit import inner
 from actors.evaluator.layout import I64, NEVER_BEFORE, SMALL_RING
 
 
-@njit(cache=True, nogil=True)
+@inner
 def ring_clear(arena: I64, at: int, capacity: int) -> None:
     """Make the ring at `at` empty."""
     if capacity <= SMALL_RING:
@@ -24,7 +23,7 @@ def ring_clear(arena: I64, at: int, capacity: int) -> None:
             arena[at + 1 + i] = NEVER_BEFORE
 
 
-@njit(cache=True, nogil=True)
+@inner
 def ring_insert(arena: I64, at: int, capacity: int, ts: int) -> bool:
     """Add a timestamp; False if it is older than all that are kept and the ring is full."""
     if capacity == 1:
@@ -62,7 +61,7 @@ def ring_insert(arena: I64, at: int, capacity: int, ts: int) -> bool:
     return True
 
 
-@njit(cache=True, nogil=True)
+@inner
 def ring_nth(arena: I64, at: int, capacity: int, n: int) -> int:
     """Give the n-th latest timestamp (1 = the latest), NEVER_BEFORE if there are fewer."""
     if capacity <= SMALL_RING:

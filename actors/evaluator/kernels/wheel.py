@@ -9,8 +9,9 @@ arm, O(1) a firing, 1/64 of a slot to pass an empty ms.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from actors.evaluator.kernels.jit import inner, kernel
+from actors.evaluator.kernels.tables import StateTable
 from actors.evaluator.layout import (
     NEVER,
     S_NODE_FREE,
@@ -21,15 +22,14 @@ from actors.evaluator.layout import (
     WHEEL_BITS,
     WHEEL_MASK,
     WHEEL_SLOTS,
-    StateArrays,
 )
 
 _ONE = np.uint64(1)
 _ZERO = np.uint64(0)
 
 
-@njit(cache=True, nogil=True)
-def _link(s: StateArrays, node: int, due: int) -> None:
+@inner
+def _link(s: StateTable, node: int, due: int) -> None:
     if (due >> WHEEL_BITS) == (s.scalars[S_WHEEL] >> WHEEL_BITS):
         slot = due & WHEEL_MASK
         s.node_next[node] = s.wheel_near[slot]
@@ -42,8 +42,8 @@ def _link(s: StateArrays, node: int, due: int) -> None:
         s.far_bits[slot >> 6] |= _ONE << np.uint64(slot & 63)
 
 
-@njit(cache=True, nogil=True)
-def arm(s: StateArrays, target: int, due: int) -> None:
+@inner
+def arm(s: StateTable, target: int, due: int) -> None:
     """Let `target` fire at `due` (never before the wheel's position). The caller made room for a node."""
     node = s.scalars[S_NODE_FREE]
     if node >= 0:
@@ -57,15 +57,15 @@ def arm(s: StateArrays, target: int, due: int) -> None:
     _link(s, node, max(due, s.scalars[S_WHEEL]))
 
 
-@njit(cache=True, nogil=True)
-def release(s: StateArrays, node: int) -> None:
+@inner
+def release(s: StateTable, node: int) -> None:
     """Give a fired node back."""
     s.node_next[node] = s.scalars[S_NODE_FREE]
     s.scalars[S_NODE_FREE] = node
     s.scalars[S_NODES] -= 1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def next_bit(bits: U64, start: int, stop: int) -> int:
     """Give the first set bit in [start, stop), or -1; 64 at a time."""
     position = start
@@ -85,8 +85,8 @@ def next_bit(bits: U64, start: int, stop: int) -> int:
     return -1
 
 
-@njit(cache=True, nogil=True)
-def _deal_out(s: StateArrays, span: int) -> None:
+@kernel
+def _deal_out(s: StateTable, span: int) -> None:
     """Move the timers of the 65.536 s numbered `span` to the near slots; the wheel stands at its start."""
     slot = span & WHEEL_MASK
     node = s.wheel_far[slot]
@@ -98,8 +98,8 @@ def _deal_out(s: StateArrays, span: int) -> None:
         node = following
 
 
-@njit(cache=True, nogil=True)
-def _next_span(s: StateArrays, span: int, last: int) -> int:
+@kernel
+def _next_span(s: StateTable, span: int, last: int) -> int:
     """Give the first span in (span, last] that has far timers (of any turn), or last."""
     last_looked = span + WHEEL_SLOTS - 1 if last - span >= WHEEL_SLOTS else last
     first = (span + 1) & WHEEL_MASK
@@ -114,8 +114,8 @@ def _next_span(s: StateArrays, span: int, last: int) -> int:
     return last_looked
 
 
-@njit(cache=True, nogil=True)
-def next_instant(s: StateArrays, until: int) -> int:
+@inner
+def next_instant(s: StateTable, until: int) -> int:
     """Move the wheel to its first occupied ms at or before `until` and give it, or -1 with the wheel past `until`."""
     while s.scalars[S_WHEEL] <= until:
         position = s.scalars[S_WHEEL]
@@ -137,8 +137,8 @@ def next_instant(s: StateArrays, until: int) -> int:
     return -1
 
 
-@njit(cache=True, nogil=True)
-def take_slot(s: StateArrays, at: int) -> int:
+@inner
+def take_slot(s: StateTable, at: int) -> int:
     """Detach the timers of the near slot of `at`; give the first node."""
     slot = at & WHEEL_MASK
     node = s.wheel_near[slot]
@@ -147,8 +147,8 @@ def take_slot(s: StateArrays, at: int) -> int:
     return node
 
 
-@njit(cache=True, nogil=True)
-def earliest(s: StateArrays) -> int:
+@kernel
+def earliest(s: StateTable) -> int:
     """Give a lower bound of the earliest armed due time, or NEVER: exact within the near slots."""
     if s.scalars[S_NODES] == 0:
         return NEVER
