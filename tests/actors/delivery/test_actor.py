@@ -1,0 +1,348 @@
+"""The whole of delivery in one process: an evaluator's transitions to requests on loopback, with kills in between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from actors.delivery.actor import DeliveryActor
+from cluster.definitions.model import Column
+from tests.actors.delivery.world import (
+    InProcessController,
+    InProcessEvaluator,
+    Received,
+    Receiver,
+    Row,
+    definitions,
+    receiver,
+    started,
+    status,
+)
+
+
+async def eventually(fits: Callable[[], Coroutine[Any, Any, bool]]) -> None:
+    async with asyncio.timeout(5):
+        while not await fits():
+            await asyncio.sleep(0.002)
+
+
+async def sync_of(actor: DeliveryActor) -> dict[str, Any]:
+    syncs = (await actor.status())["syncs"]
+    row: dict[str, Any] = syncs[0] if syncs else {}
+    return row
+
+
+def test_a_new_sync_sends_the_present_members_and_then_every_change(tmp_path: Path) -> None:
+    async def run() -> None:
+        evaluator = InProcessEvaluator()
+        for user in ("a", "b", "c", "b"):
+            evaluator.flip(user)
+        async with receiver() as endpoint:
+            actor = await started(tmp_path, InProcessController(definitions(endpoint.url)), evaluator)
+            await endpoint.until(lambda: len(endpoint.kinds) == 2)
+            evaluator.flip("b")
+            evaluator.flip("a")
+            await endpoint.until(lambda: len(endpoint.kinds) == 4)
+            await actor.drain()
+
+        assert endpoint.kinds == [("a", "entered"), ("c", "entered"), ("b", "entered"), ("a", "exited")]
+        assert endpoint.members == set(evaluator.members_now())
+
+    asyncio.run(run())
+
+
+def test_initial_none_sends_changes_from_now_on(tmp_path: Path) -> None:
+    async def run() -> None:
+        evaluator = InProcessEvaluator()
+        evaluator.flip("a")
+        async with receiver() as endpoint:
+            controller = InProcessController(definitions(endpoint.url, sync={"initial": "none"}))
+            actor = await started(tmp_path, controller, evaluator)
+            await eventually(lambda: running(actor))
+            await asyncio.sleep(0.02)
+            evaluator.flip("b")
+            await endpoint.until(lambda: len(endpoint.kinds) == 1)
+            await actor.drain()
+
+        assert endpoint.kinds == [("b", "entered")]
+
+    asyncio.run(run())
+
+
+async def running(actor: DeliveryActor) -> bool:
+    return (await sync_of(actor)).get("state") == "running"
+
+
+def test_after_a_kill_the_unanswered_batch_comes_again_with_the_same_id_and_bytes(tmp_path: Path) -> None:
+    async def run() -> None:
+        evaluator = InProcessEvaluator()
+        async with receiver() as endpoint:
+            never = asyncio.Event()
+
+            async def hang(request: web.Request, received: Received) -> web.StreamResponse:
+                await never.wait()
+                return web.Response()
+
+            endpoint.answer = hang
+            controller = InProcessController(definitions(endpoint.url))
+            first = await started(tmp_path, controller, evaluator)
+            evaluator.flip("a")
+            evaluator.flip("b")
+            await endpoint.until(lambda: len(endpoint.received) >= 1)
+            await first.abandon()
+            lost = list(endpoint.received)
+            evaluator.flip("a")
+
+            endpoint.answer = None
+            second = await started(tmp_path, controller, evaluator)
+            await endpoint.until(lambda: len(endpoint.kinds) == 3)
+            await second.drain()
+            third = await started(tmp_path, controller, evaluator)
+            evaluator.flip("c")
+            await endpoint.until(lambda: len(endpoint.kinds) == 4)
+            await third.drain()
+
+        again = {received.id: received.body for received in endpoint.received[len(lost) :]}
+        assert all(again[received.id] == received.body for received in lost)
+        assert sorted(endpoint.kinds) == [("a", "entered"), ("a", "exited"), ("b", "entered"), ("c", "entered")]
+        assert len(endpoint.received) == len(lost) + len(again)
+        never.set()
+
+    asyncio.run(run())
+
+
+def test_a_paused_audience_holds_and_sends_the_net_when_resumed(tmp_path: Path) -> None:
+    async def run() -> None:
+        evaluator = InProcessEvaluator()
+        async with receiver() as endpoint:
+            controller = InProcessController(definitions(endpoint.url, status="paused"))
+            first = await started(tmp_path, controller, evaluator)
+            await eventually(lambda: state_is(first, "paused"))
+            for user in ("a", "b", "a", "c", "a"):
+                evaluator.flip(user)
+            await eventually(lambda: backlog_is(first, 3))
+            await first.abandon()
+
+            second = await started(tmp_path, controller, evaluator)
+            await eventually(lambda: backlog_is(second, 3))
+            evaluator.flip("b")
+            await eventually(lambda: backlog_is(second, 2))
+            assert endpoint.received == []
+            controller.publish(definitions(endpoint.url))
+            await endpoint.until(lambda: len(endpoint.kinds) == 2)
+            evaluator.flip("c")
+            evaluator.flip("c")
+            await endpoint.until(lambda: len(endpoint.kinds) == 4)
+            await second.drain()
+
+        assert sorted(endpoint.kinds[:2]) == [("a", "entered"), ("c", "entered")]
+        assert endpoint.kinds[2:] == [("c", "exited"), ("c", "entered")]
+
+    asyncio.run(run())
+
+
+async def state_is(actor: DeliveryActor, state: str) -> bool:
+    return (await sync_of(actor)).get("state") == state
+
+
+async def backlog_is(actor: DeliveryActor, count: int) -> bool:
+    return (await sync_of(actor)).get("backlog") == count
+
+
+def test_410_disables_until_the_settings_change_also_over_a_restart(tmp_path: Path) -> None:
+    async def run() -> None:
+        evaluator = InProcessEvaluator()
+        async with receiver() as endpoint:
+            endpoint.answer = status(410)
+            controller = InProcessController(definitions(endpoint.url))
+            first = await started(tmp_path, controller, evaluator)
+            evaluator.flip("a")
+            await eventually(lambda: state_is(first, "disabled"))
+            await first.drain()
+            second = await started(tmp_path, controller, evaluator)
+            await eventually(lambda: state_is(second, "disabled"))
+            assert len(endpoint.received) == 1
+
+            endpoint.answer = None
+            controller.publish(definitions(endpoint.url, timeout="3s"))
+            await endpoint.until(lambda: len(endpoint.received) == 2)
+            await eventually(lambda: has_logged(second, 2))
+            log = await second.sync_log("promo", False, 0, 10)
+            await second.drain()
+
+        assert [row["outcome"] for row in log["rows"]] == ["disabled", "delivered"]
+        assert endpoint.received[0].id == endpoint.received[1].id
+
+    asyncio.run(run())
+
+
+def test_401_stops_the_sync_until_somebody_retries(tmp_path: Path) -> None:
+    async def run() -> None:
+        evaluator = InProcessEvaluator()
+        async with receiver() as endpoint:
+            endpoint.answer = status(401)
+            actor = await started(tmp_path, InProcessController(definitions(endpoint.url)), evaluator)
+            evaluator.flip("a")
+            await eventually(lambda: state_is(actor, "credentials"))
+            endpoint.answer = None
+            assert await actor.retry("promo") == {"retried": 0}
+            await eventually(lambda: backlog_is(actor, 0))
+            assert (await sync_of(actor))["delivered"] == 1
+            await actor.drain()
+
+    asyncio.run(run())
+
+
+def test_a_dead_letter_shows_no_secret_and_comes_again_under_its_id(tmp_path: Path) -> None:
+    async def run() -> None:
+        evaluator = InProcessEvaluator()
+        async with receiver() as endpoint:
+
+            async def echo(request: web.Request, received: Received) -> web.StreamResponse:
+                return web.Response(status=413, text=str(dict(request.headers)) + received.body.decode())
+
+            endpoint.answer = echo
+            controller = InProcessController(definitions(endpoint.url, headers={"x-key": "t0ps3cret"}))
+            actor = await started(tmp_path, controller, evaluator)
+            evaluator.flip("user_42")
+            await eventually(lambda: has_logged(actor, 1))
+            letters = await actor.dead_letters("promo", 10)
+            failed = await actor.sync_log("promo", True, 0, 10)
+            endpoint.answer = None
+            assert await actor.retry("promo") == {"retried": 1}
+            await endpoint.until(lambda: len(endpoint.received) == 2)
+            assert (await actor.dead_letters("promo", 10))["rows"] == []
+            await actor.drain()
+
+        assert letters["total"] == 1
+        (letter,) = letters["rows"]
+        assert letter["response"]["status"] == 413
+        assert "t0ps3cret" not in str(letter)
+        assert "user_42" not in str(letter)
+        assert failed["rows"][0]["outcome"] == "dead"
+        assert failed["rows"][0]["status"] == 413
+        assert endpoint.received[0].body == endpoint.received[1].body
+        assert endpoint.received[0].id == endpoint.received[1].id
+
+    asyncio.run(run())
+
+
+def test_traits_and_identifiers_come_from_columns_and_a_missing_identifier_drops_the_record(tmp_path: Path) -> None:
+    async def run() -> None:
+        async def traits(parent: str, keys: list[str], columns: list[str]) -> dict[str, list[Any]]:
+            rows = {"a": ("a@x.org", 12.0, 1_764_518_400_000), "b": (None, 1.5, None)}
+            table = [dict(zip(("email", "ltv", "seen"), rows[key], strict=True)) for key in keys]
+            return {column: [row[column] for row in table] for column in columns}
+
+        columns = {"seen": Column("seen", "timestamp")}
+        sync = {"identifiers": {"mail": "email", "id": "user_id"}, "traits": ("ltv", "seen")}
+        evaluator = InProcessEvaluator()
+        async with receiver() as endpoint:
+            controller = InProcessController(definitions(endpoint.url, sync=sync, columns=columns))
+            actor = await started(tmp_path, controller, evaluator, traits)
+            evaluator.flip("b")
+            evaluator.flip("a")
+            await endpoint.until(lambda: len(endpoint.kinds) == 1)
+            await eventually(lambda: has_logged(actor, 2))
+            log = await actor.sync_log("promo", True, 0, 10)
+            row = await sync_of(actor)
+            await actor.drain()
+
+        (change,) = endpoint.received[0].changes
+        assert change["identifiers"] == {"mail": "a@x.org", "id": "a"}
+        assert change["traits"] == {"ltv": 12, "seen": "2025-11-30T16:00:00.000Z"}
+        assert [(entry["outcome"], entry["count"]) for entry in log["rows"]] == [("dropped", 1)]
+        assert (row["delivered"], row["failed"]) == (1, 1)
+
+    asyncio.run(run())
+
+
+def test_a_removed_sync_is_forgotten_and_one_of_the_same_name_begins_anew(tmp_path: Path) -> None:
+    async def run() -> None:
+        evaluator = InProcessEvaluator()
+        evaluator.flip("a")
+        async with receiver() as endpoint:
+            controller = InProcessController(definitions(endpoint.url))
+            actor = await started(tmp_path, controller, evaluator)
+            await endpoint.until(lambda: len(endpoint.received) == 1)
+            controller.publish(definitions(endpoint.url, syncs=()))
+            await eventually(lambda: has_syncs(actor, 0))
+            assert (await actor.sync_log("promo", False, 0, 1))["error"] == "not_found"
+            controller.publish(definitions(endpoint.url))
+            await endpoint.until(lambda: len(endpoint.received) == 2)
+            await actor.drain()
+
+        first, second = endpoint.received
+        assert first.id != second.id
+        assert first.changes == second.changes
+
+    asyncio.run(run())
+
+
+async def has_logged(actor: DeliveryActor, rows: int) -> bool:
+    return len((await actor.sync_log("promo", False, 0, 100)).get("rows", [])) >= rows
+
+
+async def has_syncs(actor: DeliveryActor, count: int) -> bool:
+    return len((await actor.status())["syncs"]) == count
+
+
+def test_an_evaluator_that_refuses_is_asked_until_it_answers(tmp_path: Path) -> None:
+    async def run() -> None:
+        evaluator = InProcessEvaluator()
+        async with receiver() as endpoint:
+            actor = await started(tmp_path, InProcessController(definitions(endpoint.url)), evaluator)
+            await eventually(lambda: running(actor))
+            evaluator.refuses = True
+            evaluator.flip("a")
+            await asyncio.sleep(0.05)
+            evaluator.refuses = False
+            await endpoint.until(lambda: len(endpoint.kinds) == 1)
+            await actor.drain()
+
+    asyncio.run(run())
+
+
+def test_a_sync_waits_for_the_publication_of_its_audience(tmp_path: Path) -> None:
+    async def run() -> None:
+        evaluator = InProcessEvaluator()
+        evaluator.flip("a")
+        async with receiver() as endpoint:
+            controller = InProcessController(definitions(endpoint.url, syncs=()))
+            actor = await started(tmp_path, controller, evaluator)
+            controller.publish(definitions(endpoint.url), preparing=("hide_promo",))
+            await eventually(lambda: has_syncs(actor, 1))
+            await asyncio.sleep(0.02)
+            assert endpoint.received == []
+            controller.publish(definitions(endpoint.url))
+            await endpoint.until(lambda: len(endpoint.kinds) == 1)
+            await actor.drain()
+
+    asyncio.run(run())
+
+
+def test_many_changes_arrive_in_full_batches_and_in_order(tmp_path: Path) -> None:
+    async def run() -> tuple[Receiver, InProcessEvaluator]:
+        evaluator = InProcessEvaluator()
+        async with receiver() as endpoint:
+            actor = await started(tmp_path, InProcessController(definitions(endpoint.url)), evaluator)
+            await eventually(lambda: running(actor))
+            for number in range(3000):
+                evaluator.rows.append(_row(number))
+            evaluator.change()
+            await endpoint.until(lambda: sum(len(message.changes) for message in endpoint.received) >= 3000)
+            await actor.drain()
+        return endpoint, evaluator
+
+    endpoint, evaluator = asyncio.run(run())
+    assert len(endpoint.kinds) == 3000
+    assert endpoint.members == set(evaluator.members_now())
+    assert max(len(message.changes) for message in endpoint.received) == 100
+
+
+def _row(number: int) -> Row:
+    return Row(f"user_{number % 1000}", "exited" if (number // 1000) % 2 else "entered", 1_764_518_400_000 + number)
