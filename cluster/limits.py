@@ -59,6 +59,10 @@ EDGE_STATE_RETRY_MS: Final = 500
 #: How often one batch is decoded anew because definitions changed, and how long it waits for the newer ones.
 STALE_TRIES_MAX: Final = 3
 STALE_WAIT_MS: Final = 5_000
+#: How long a stopping edge waits for answers that are under way: below DRAIN_DEADLINE_MS.
+EDGE_DRAIN_MS: Final = 10_000
+#: How long /readyz waits for one evaluator.
+READY_WAIT_MS: Final = 2_000
 #: Members in one page.
 MEMBERS_PAGE_DEFAULT: Final = 1_000
 MEMBERS_PAGE_MAX: Final = 10_000
@@ -141,6 +145,8 @@ PUBLISH_RETRY_MS: Final = 200
 CONTROLLER_STATUS_TIMEOUT_MS: Final = 2_000
 #: How long a call to another actor waits for its answer before the actor counts as unreachable.
 CALL_TIMEOUT_MS: Final = 30_000
+#: Pause before a process whose part could not start tries again.
+START_AGAIN_MS: Final = 1_000
 #: From the start of a process to its readiness: recovery replays what is retained.
 READY_DEADLINE_MS: Final = 600_000
 #: From SIGTERM to the end of the process, drained or not.

@@ -9,7 +9,7 @@ from typing import Any, Final
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError
 
-from cluster.errors import DataDirError, InputError, InternalError, NotReady
+from cluster.errors import InputError, NotReady, UsherError
 from cluster.limits import READY_DEADLINE_MS, RETRY_AFTER_MS
 from cluster.runtime.plan import Plan, Stopped
 from cluster.runtime.protocols import Reply
@@ -41,7 +41,7 @@ class Fleet:
     def await_ready(self, names: Sequence[str], deadline_ms: int = READY_DEADLINE_MS) -> None:
         """Wait until these have started.
 
-        Raises Stopped at a stop signal, NotReady at the deadline, DataDirError or InternalError where one cannot start.
+        Raises Stopped at a stop signal, NotReady at the deadline, and what a process says that keeps it from starting.
         """
         until = time.monotonic() + deadline_ms / 1000
         waiting = list(names)
@@ -82,11 +82,8 @@ class Fleet:
     def _is_ready(self, name: str) -> bool:
         reply = self._get(self._handles[name].ready.remote(), name, _ANSWER_S)
         failure = reply.get("failure")
-        if failure and reply.get("kind") == "DataDirError":
-            raise DataDirError(failure)
-        if failure:
-            message = f"{name} cannot start: {failure}"
-            raise InternalError(message)
+        if isinstance(failure, UsherError):
+            raise failure
         return bool(reply.get("ready"))
 
     def _get(self, call: Any, name: str, timeout_s: float) -> Any:

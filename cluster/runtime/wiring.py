@@ -16,8 +16,8 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.clock import SystemClock
-from cluster.errors import UsherError
-from cluster.limits import RETRY_AFTER_MS
+from cluster.errors import InternalError, UsherError
+from cluster.limits import RETRY_AFTER_MS, START_AGAIN_MS
 from cluster.runtime.plan import Plan, evaluator_name
 from cluster.runtime.protocols import EvaluatorInfo, Reply
 from cluster.runtime.ray_session import NAMESPACE
@@ -35,8 +35,8 @@ class Host:
         self._plan = plan
         self._index = index
         self._part: Any = None
-        self._failure: str | None = None
-        self._failure_kind = ""
+        #: Why the latest attempt to start failed; None while it goes on and once it succeeded.
+        self._failure: UsherError | None = None
         self._starting = asyncio.create_task(self._start(), name="start")
 
     async def build(self, plan: Plan, index: int) -> Any:
@@ -44,13 +44,8 @@ class Host:
         raise NotImplementedError
 
     async def ready(self) -> Reply:
-        """Say whether the part has started: `{"ready": bool, "pid": int, "failure": str | None, "kind": its class}`."""
-        return {
-            "ready": self._part is not None,
-            "pid": os.getpid(),
-            "failure": self._failure,
-            "kind": self._failure_kind,
-        }
+        """Say whether the part has started: `{"ready": bool, "pid": int, "failure": UsherError | None}`."""
+        return {"ready": self._part is not None, "pid": os.getpid(), "failure": self._failure}
 
     async def call(self, method: str, *args: Any) -> Any:
         """Call a method of the part, or refuse while there is none."""
@@ -59,20 +54,23 @@ class Host:
         return await getattr(self._part, method)(*args)
 
     async def _start(self) -> None:
-        try:
-            self._part = await self.build(self._plan, self._index)
-        except UsherError as error:
-            self._failure, self._failure_kind = str(error), type(error).__name__
-        except Exception:
-            # The launcher and `usher status` show it; a bare log line in Ray's folder would go unseen.
-            self._failure = traceback.format_exc()
+        """Try until it works: a full disk is freed, a port comes free. The launcher gives up at the first failure."""
+        while self._part is None:
+            try:
+                self._part = await self.build(self._plan, self._index)
+                self._failure = None
+            except UsherError as error:
+                self._failure = error
+            except Exception:
+                # The launcher and `usher status` show it; a bare line in Ray's log folder would go unseen.
+                self._failure = InternalError(traceback.format_exc(), next_step="Please report this.")
+            if self._failure is not None:
+                await asyncio.sleep(START_AGAIN_MS / 1000)
 
     def _not_ready(self) -> Reply:
-        state = "failed" if self._failure else "not_ready"
         return {
             "error": "not_ready",
-            "state": state,
-            "message": self._failure or "it is starting",
+            "message": str(self._failure) if self._failure else "it is starting",
             "retry_after_ms": RETRY_AFTER_MS,
             "pid": os.getpid(),
             "node": self._plan.node_id,
