@@ -12,7 +12,7 @@ from cluster.runtime.protocols import KeyRecord, Role
 #: Bytes of randomness in a key: enough that a plain SHA-256 at rest cannot be searched.
 KEY_RANDOM_BYTES: Final = 32
 
-#: What a key of each role may do. `edit` (a marketer) reads, and writes audiences and syncs; only `admin` writes the rest.
+#: What a key of each role may do. `edit` (a marketer) reads, and writes audiences and syncs; `admin` writes the rest.
 _ALLOWED: Final[dict[Role, frozenset[Role]]] = {
     "ingest": frozenset({"ingest"}),
     "read": frozenset({"read"}),

@@ -1,0 +1,1 @@
+"""The HTTP edge: accepts connections, reads events, serves membership and administration."""

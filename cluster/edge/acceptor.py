@@ -39,8 +39,7 @@ _LINK_RETRY_S: Final = 0.2
 
 _INGEST_PREFIXES: Final = (b"/v1/", b"/beacon/", b"/pixel/", b"/sourceConfig", b"/com.snowplow")
 _INGEST_ROOTS: Final = frozenset(
-    b"/" + name.encode()
-    for name in ("track page screen identify group alias batch t p s i g a b m").split()
+    b"/" + name for name in b"track page screen identify group alias batch t p s i g a b m".split()
 )
 
 Side = Literal["ingest", "front"]

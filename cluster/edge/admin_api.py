@@ -46,8 +46,9 @@ class AdminApi:
 
     def routes(self) -> list[Route]:
         """Give the table of these paths."""
-        return [*self._document_routes(), *self._object_routes(), *self._sync_routes(), *self._key_routes(),
-                Route("GET", "/api/v1/status", self.status, "Nodes, actors, lag, audiences, syncs", role="read")]  # fmt: skip
+        status = Route("GET", "/api/v1/status", self.status, "Nodes, actors, lag, audiences, syncs", role="read")
+        groups = (self._document_routes(), self._object_routes(), self._sync_routes(), self._key_routes())
+        return [*(route for group in groups for route in group), status]
 
     def _document_routes(self) -> list[Route]:
         mode = {"mode": "merge (default): by id; replace: the document is the whole truth"}
@@ -83,7 +84,8 @@ class AdminApi:
         base = "/api/v1/syncs/{id}"
         return [
             Route("GET", base + "/log", self.sync_log, "What was sent and what came back", "edit", "syncs", log_query),
-            Route("GET", base + "/dead-letters", self.dead_letters, "What could not be delivered", "edit", "syncs", limit),
+            Route("GET", base + "/dead-letters", self.dead_letters, "What could not be delivered", "edit", "syncs",
+                  limit),
             Route("POST", base + "/dead-letters/retry", self.retry, "Send the dead letters again", "edit", "syncs"),
             Route("POST", base + "/retry", self.retry, "Send the dead letters again", "edit", "syncs"),
         ]  # fmt: skip
@@ -92,7 +94,8 @@ class AdminApi:
         return [
             Route("GET", "/api/v1/keys", self.keys, "All API keys, without the keys themselves", "admin", "keys"),
             Route("POST", "/api/v1/keys", self.create_key, "Make a key; it is shown this once", "admin", "keys",
-                  body='{"role": "read", "name": "shop"}', answer='{"id": "k1", "name": "shop", "role": "read", "key": "ush_…"}'),
+                  body='{"role": "read", "name": "shop"}',
+                  answer='{"id": "k1", "name": "shop", "role": "read", "key": "ush_…"}'),
             Route("DELETE", "/api/v1/keys/{id}", self.revoke_key, "Revoke a key", "admin", "keys"),
         ]  # fmt: skip
 

@@ -1,10 +1,7 @@
-"""Who is asking: from an Authorization header to a grant. API keys come as Bearer, a source's write key also as Basic."""
+"""Who is asking: from an Authorization header to a grant. A source's write key counts as a key that sends events."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hmac
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -72,23 +69,3 @@ def bearer_token(authorization: str) -> str | None:
     scheme, _, token = authorization.partition(" ")
     token = token.strip()
     return token if scheme.lower() == "bearer" and token else None
-
-
-def basic_user(authorization: str) -> str | None:
-    """Give the user name of a Basic header, which is where SDKs put write keys; all of it if there is no colon.
-
-    None for another scheme, for what is no base64, and for an empty name.
-    """
-    scheme, _, encoded = authorization.partition(" ")
-    if scheme.lower() != "basic":
-        return None
-    try:
-        text = base64.b64decode(encoded.strip(), validate=True).decode()
-    except (binascii.Error, ValueError):
-        return None
-    return text.partition(":")[0] or None
-
-
-def same_key(left: str, right: str) -> bool:
-    """Compare two keys in constant time."""
-    return hmac.compare_digest(left.encode("utf-8", "surrogatepass"), right.encode("utf-8", "surrogatepass"))

@@ -1,4 +1,4 @@
-"""From many small requests to few calls: events are gathered for some ms, decoded once, dealt out, sent, and accounted for.
+"""From many small requests to few calls: events are gathered for some ms, decoded once, dealt out, sent, accounted for.
 
 A request's rows travel with other requests' rows; `dealing.Tally` knows at the end what became of each. An
 evaluator that refuses, or does not answer, fails exactly the requests that have rows there: they answer 503, and dedup
@@ -17,7 +17,6 @@ from typing import Final
 import pyarrow as pa
 
 from cluster.admission.outcomes import RowOutcomes
-
 from cluster.edge import problems
 from cluster.edge.dealing import Part, Tally, deal
 from cluster.edge.problems import Problem
@@ -135,7 +134,8 @@ class EventBatcher:
             self._timer.cancel()
             self._timer = None
         while self._waiting:
-            batch, rows = [], 0
+            batch: list[_Waiting] = []
+            rows = 0
             while self._waiting and (not batch or rows + self._waiting[0].envelope.num_rows <= BATCH_ROWS_MAX):
                 rows += self._waiting[0].envelope.num_rows
                 batch.append(self._waiting.popleft())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from aiohttp import web
 from aiohttp.web_exceptions import HTTPException
@@ -52,7 +52,7 @@ class BodyShare:
 
 
 async def read_body(request: web.Request, share: BodyShare, limit_bytes: int = BODY_BYTES_MAX) -> bytes:
-    """Read a body as it was sent (not unzipped); raises Problem 408, 413 or 503. The declared size is looked at first."""
+    """Read a body as it was sent, not unzipped; the declared size is looked at first. Raises Problem 408, 413 or 503."""
     declared = request.content_length
     if declared is not None and declared > limit_bytes:
         raise too_large(limit_bytes)
@@ -88,11 +88,11 @@ def too_large(limit_bytes: int) -> problems.Problem:
     return problems.Problem(413, "too_large", message)
 
 
-def problem_of_http(error: HTTPException) -> problems.Problem:
+def problem_of_http(error: HTTPException, method: str) -> problems.Problem:
     """Give the problem for what aiohttp raises itself: no such path, no such method, ..."""
     if error.status == 405:
         allow = error.headers.get("Allow", "")
-        detail = f"The method {error.args[0] if error.args else ''} is not allowed here; allowed: {allow}."
+        detail = f"The method {method} is not allowed here; allowed: {allow}."
         return problems.Problem(405, "method_not_allowed", detail, headers={"Allow": allow})
     if error.status == 404:
         return problems.not_found("There is nothing at this path. GET /openapi.json lists what there is.")

@@ -1,4 +1,4 @@
-"""Definitions documents as the API shows and takes them: secrets hidden on the way out, put back on the way in. Pure."""
+"""Definitions documents as the API shows and takes them: secrets hidden on the way out, put back on the way in."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cluster.errors import DefinitionError
 #: What is shown in place of a secret. Sent back unchanged, it stands for the secret that is stored.
 HIDDEN: Final = "(hidden)"
 _SECRET_NAME: Final = re.compile(
-    r"secret|write_key|token|password|passwd|credential|authorization|headers|api_?key|private_key|service_account", re.I
+    r"secret|write_key|token|passw|credential|authorization|headers|api_?key|private_key|service_account", re.I
 )
 _VARIABLE: Final = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 #: Sections that a marketer may change.
@@ -73,7 +73,7 @@ def _texts(tree: Any, path: str) -> Iterator[tuple[str, str]]:
 
 
 def hide_secrets(section: str, item: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a copy of an object with its secrets hidden. A column may be called `token`: only where secrets can be is looked."""
+    """Give a copy of an object with its secrets hidden; looks only where secrets can be (a column may be named token)."""
     if section in ("sources", "destinations"):
         return dict(_hidden(item, False))
     traits = item.get("traits")

@@ -57,7 +57,7 @@ class MembershipApi:
                   summary="Every audience that a user is in", answer='{"user": "u1", "audiences": ["a1"]}'),
             Route("GET", "/api/v1/audiences/{audience_id}/members", self.members, tag=tag, role="read",
                   summary="The members of an audience, page by page",
-                  query={"limit": f"members a page, 1 to {MEMBERS_PAGE_MAX:,}", "cursor": "`cursor` of the page before"},
+                  query={"limit": f"1 to {MEMBERS_PAGE_MAX:,}", "cursor": "`cursor` of the page before"},
                   answer='{"members": ["u1"], "cursor": null, "as_of": 0}'),
         ]  # fmt: skip
 

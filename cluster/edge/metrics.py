@@ -86,7 +86,7 @@ class _Gauges(Collector):
 
 
 def merge_expositions(texts: Iterable[str]) -> bytes:
-    """Put the metrics of several processes together: each family once, with the samples of all. They differ by `edge`."""
+    """Put the metrics of several processes together: each family once, with all samples. They differ by `edge`."""
     families: dict[str, Metric] = {}
     for text in texts:
         for family in text_string_to_metric_families(text):

@@ -20,6 +20,7 @@ from cluster.errors import (
     InternalError,
     Refused,
     UsherError,
+    WireError,
 )
 from cluster.limits import RETRY_AFTER_MS
 
@@ -133,6 +134,9 @@ def of_error(error: Exception, error_id: str) -> Problem:
     """Give the problem for any error; what is not ours to explain shows its id alone, never a traceback."""
     if isinstance(error, Problem):
         return error
+    if isinstance(error, WireError):
+        headers = {"WWW-Authenticate": 'Bearer realm="usher"'} if error.status == 401 else None
+        return Problem(error.status, error.code, str(error), headers=headers)
     if isinstance(error, DefinitionError):
         return of_faults(list(error.faults))
     if isinstance(error, Refused):

@@ -1,4 +1,4 @@
-"""The route table: what each path does, who may ask, and how it is documented. The application and /openapi.json are made from it."""
+"""The route table: what each path does, who may ask, how it is documented; the source of /openapi.json."""
 
 from __future__ import annotations
 

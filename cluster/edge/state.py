@@ -24,7 +24,7 @@ NO_REVISION: Final = -1
 class EdgeState:
     """One revision of the cluster, with everything derived from it. Nothing in it changes.
 
-    `version` is 0 and `decoder` None before the first definitions. `sources_by_key` maps a write key to its source.
+    `version` is 0 and `decoder` None before the first definitions.
     """
 
     revision: int
@@ -33,7 +33,6 @@ class EdgeState:
     audience_versions: Mapping[str, int]
     decoder: Any
     keys: KeyRing
-    sources_by_key: Mapping[str, str]
     #: Audiences that can be read: evaluated ones. Drafts and archived ones read as unknown.
     audiences: Mapping[str, Audience]
     owner_of_partition: tuple[int, ...]
@@ -61,8 +60,7 @@ def edge_state(cluster: ClusterState, make_decoder: Callable[[EventPlan], Any]) 
         audience_versions=published.audience_versions if published else {},
         decoder=decoder,
         keys=KeyRing.of(cluster.keys, definitions),
-        sources_by_key=_write_keys(definitions),
-        audiences={key: value for key, value in definitions.audiences.items() if value.evaluated} if definitions else {},
+        audiences=_readable(definitions),
         owner_of_partition=cluster.owner_of_partition,
         evaluators=cluster.evaluators,
         records=cluster.keys,
@@ -70,14 +68,14 @@ def edge_state(cluster: ClusterState, make_decoder: Callable[[EventPlan], Any]) 
     )
 
 
-def _write_keys(definitions: Definitions | None) -> dict[str, str]:
-    sources = definitions.sources.values() if definitions else ()
-    return {source.write_key: source.id for source in sources if source.write_key}
+def _readable(definitions: Definitions | None) -> dict[str, Audience]:
+    audiences = definitions.audiences if definitions else {}
+    return {audience_id: audience for audience_id, audience in audiences.items() if audience.evaluated}
 
 
 EMPTY: Final = EdgeState(
     revision=NO_REVISION, version=0, definitions=None, audience_versions={}, decoder=None, keys=KeyRing(),
-    sources_by_key={}, audiences={}, owner_of_partition=(), evaluators=(),
+    audiences={}, owner_of_partition=(), evaluators=(),
 )  # fmt: skip
 
 
