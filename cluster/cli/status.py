@@ -1,0 +1,130 @@
+"""`usher status`: the running system in one look."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group
+from rich.panel import Panel
+from rich.text import Text
+
+from cluster.cli.instance import DATA_DIR_DEFAULT, DataDirOption, KeyOption, UrlOption, connect
+from cluster.cli.lookup import time_text
+from cluster.cli.output import JsonOption, print_json, stdout, table
+
+if TYPE_CHECKING:
+    from cluster.client_models import Status
+
+_GOOD = ("ready", "running", "live", "ok", "idle")
+_STEADY = ("draft", "paused", "archived", "preparing", "starting", "recovering", "draining", "loading")
+
+
+def status(
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+    data_dir: DataDirOption = DATA_DIR_DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    """Show nodes, actors, partitions, lag, traits, audiences with sizes, and syncs with backlog.
+
+    Examples:  usher status    ·    usher status --json
+    """
+    with connect(url, api_key, data_dir, timeout_s=15.0) as client:
+        report = client.status()
+        shown_url = report.url or client.url
+    if as_json:
+        print_json(report.document)
+        return
+    stdout().print(_whole(report, shown_url))
+
+
+def _whole(report: Status, url: str) -> Group:
+    parts: list[Any] = [_headline(report, url), _actors(report)]
+    if traits := report.document.get("traits"):
+        parts.append(_traits(traits))
+    parts += [_audiences(report), _syncs(report)]
+    return Group(*parts)
+
+
+def _headline(report: Status, url: str) -> Panel:
+    events = report.events
+    nodes = sum(1 for node in report.nodes if node.get("alive", True))
+    partitions = report.document.get("partitions")
+    first = Text.assemble(
+        (url, "bold"), f"   definitions version {report.version}",
+        f"   {nodes} node{'' if nodes == 1 else 's'}", f"   {partitions} partitions" if partitions else "",
+    )  # fmt: skip
+    second = Text(
+        f"{events.accepted:,} events accepted   {events.duplicates:,} duplicates   {events.rejected:,} rejected   "
+        f"{events.too_late:,} too late   lag {events.lag_ms:,.0f} ms"
+    )
+    dead = [node for node in report.nodes if not node.get("alive", True)]
+    lines = [first, second, *(Text(f"node {node.get('host')} is gone", style="red") for node in dead)]
+    return Panel(Group(*lines), title="Usher", title_align="left", border_style="green" if not dead else "red")
+
+
+def _actors(report: Status) -> Any:
+    rows = [
+        (
+            actor["name"],
+            state_text(str(actor.get("state", ""))),
+            actor.get("pid"),
+            str(actor.get("node") or "–")[:12],
+            actor.get("lag_ms"),
+            actor.get("users"),
+            _bytes(actor.get("log_bytes")),
+            actor.get("message", ""),
+        )
+        for actor in report.document.get("actors", [])
+    ]
+    return table(("actor", "state", "pid", "node", "lag ms", "users", "log", ""), rows)
+
+
+def _traits(traits: list[dict[str, Any]]) -> Any:
+    rows = [
+        (
+            row.get("parent"),
+            state_text(str(row.get("state", ""))),
+            row.get("rows"),
+            None if row.get("loaded_at_ms") is None else time_text(row["loaded_at_ms"]),
+            row.get("source"),
+            row.get("error") or "",
+        )
+        for row in traits
+    ]
+    return table(("traits of", "state", "rows", "loaded", "source", ""), rows)
+
+
+def _audiences(report: Status) -> Any:
+    if not report.audiences:
+        return Text("No audiences yet: usher apply definitions.yaml", style="dim")
+    rows = [(row.id, state_text(row.status), row.version, row.size, row.name) for row in report.audiences]
+    return table(("audience", "status", "version", "members", "name"), rows)
+
+
+def _syncs(report: Status) -> Any:
+    if not report.syncs:
+        return Text("No syncs.", style="dim")
+    reasons = {row.get("id"): row.get("reason", "") for row in report.document.get("syncs", [])}
+    rows = [
+        (row.id, state_text(row.state), row.backlog, row.delivered, row.failed, reasons.get(row.id, ""))
+        for row in report.syncs
+    ]
+    return table(("sync", "state", "backlog", "delivered", "failed", ""), rows)
+
+
+def state_text(state: str) -> Text:
+    """Colour a state: green where all is well, yellow on the way, red where somebody must look."""
+    style = "green" if state in _GOOD else "yellow" if state in _STEADY else "red" if state else "dim"
+    return Text(state or "–", style=style)
+
+
+def _bytes(count: int | None) -> str | None:
+    if count is None:
+        return None
+    size = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:,.0f} {unit}"
+        size /= 1024
+    return f"{size:,.1f} GiB"

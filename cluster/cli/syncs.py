@@ -1,0 +1,95 @@
+"""`usher syncs`, `log` and `retry`: how delivery goes."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Annotated, Any, Final
+
+import typer
+
+from cluster.cli.instance import DATA_DIR_DEFAULT, DataDirOption, KeyOption, UrlOption, connect
+from cluster.cli.output import JsonOption, counted, print_json, stdout, table
+from cluster.limits import SYNC_ROWS_DEFAULT, SYNC_ROWS_MAX
+
+_FOLLOW_EVERY_S: Final = 1.0
+#: What has a place of its own in a log line, or none; the others follow as key=value.
+_LEADING: Final = ("id", "time", "outcome")
+
+SyncArgument = Annotated[str, typer.Argument(metavar="SYNC", help="The sync's id.")]
+
+
+def syncs(
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+    data_dir: DataDirOption = DATA_DIR_DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    """Show each sync: what waits, what was delivered, what failed."""
+    with connect(url, api_key, data_dir) as client:
+        report = client.status()
+    if as_json:
+        print_json({"syncs": report.document.get("syncs", [])})
+        return
+    rows = [(sync.id, sync.state, sync.backlog, sync.delivered, sync.failed) for sync in report.syncs]
+    stdout().print(table(("sync", "state", "backlog", "delivered", "failed"), rows))
+
+
+def log(
+    sync: SyncArgument,
+    failed: Annotated[bool, typer.Option("--failed", help="Failures alone.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on printing new rows until Ctrl-C.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=SYNC_ROWS_MAX, help="Rows.")] = SYNC_ROWS_DEFAULT,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+    data_dir: DataDirOption = DATA_DIR_DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a sync sent and what came back, newest last. With --json --follow: one JSON object a line.
+
+    Examples:  usher log promo_suppression --failed    ·    usher log promo_suppression --follow
+    """
+    with connect(url, api_key, data_dir) as client:
+        page = client.sync_log(sync, failed=failed, limit=limit)
+        if as_json and not follow:
+            print_json({"sync": sync, "rows": page.rows, "next": page.next})
+            return
+        while True:
+            for row in page.rows:
+                sys.stdout.write((json.dumps(row, ensure_ascii=False) if as_json else line_of(row)) + "\n")
+            sys.stdout.flush()
+            if not follow:
+                return
+            time.sleep(_FOLLOW_EVERY_S)
+            page = client.sync_log(sync, failed=failed, after=page.next, limit=limit)
+
+
+def retry(
+    sync: SyncArgument,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+    data_dir: DataDirOption = DATA_DIR_DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    """Send a sync's dead letters again.
+
+    Example:  usher retry promo_suppression
+    """
+    with connect(url, api_key, data_dir) as client:
+        retried = client.retry(sync).retried
+    if as_json:
+        print_json({"sync": sync, "retried": retried})
+    else:
+        typer.echo(f"{counted(retried, 'dead letter')} of {sync} will be sent again.")
+
+
+def line_of(row: dict[str, Any]) -> str:
+    """Give a log row on one line: time, outcome, then the rest as key=value."""
+    leading = [str(row[key]) for key in ("time", "outcome") if row.get(key)]
+    rest = [f"{key}={_plain(value)}" for key, value in row.items() if key not in _LEADING and value not in (None, "")]
+    return "  ".join([*leading, *rest])
+
+
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
