@@ -92,9 +92,15 @@ DEDUP_IDS_DEFAULT_MAX: Final = 20_000_000
 #: One definitions file, before parsing. 10,000 audiences take about 3 MiB.
 DEFINITIONS_FILE_BYTES_MAX: Final = 8 * 1024 * 1024
 #: Values of one definitions file once YAML aliases are written out.
-DEFINITIONS_NODES_MAX: Final = 2_000_000
+DEFINITIONS_NODES_MAX: Final = 1_000_000
 #: Nesting of a definitions document: Python's recursion ends at 1,000 frames, a level takes up to four.
 DEFINITIONS_DEPTH_MAX: Final = 100
+
+# --- replay --------------------------------------------------------------------------------------
+#: Rows of an event file decoded and evaluated at once: large enough that the work per slice does not count.
+REPLAY_SLICE_ROWS: Final = 65_536
+#: Bytes of NDJSON at which a slice ends before that.
+REPLAY_SLICE_BYTES_MAX: Final = 64 * 1024 * 1024
 
 # --- storage -------------------------------------------------------------------------------------
 #: Free bytes below which new events are refused: room to end cleanly.

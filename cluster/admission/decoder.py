@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.admission.hits import Decoded, ReplayRows, assemble, merge
+from cluster.admission.hits import Decoded, EventColumns, ReplayRows, assemble, merge
 from cluster.admission.json_columns import JsonColumns
 from cluster.admission.plan import EventPlan
 from cluster.admission.structs import StructTree
@@ -49,7 +49,7 @@ class Decoder:
         columns = JsonColumns(fmt, tree.reader(events), len(events), envelope["source"], envelope["sent_at_ms"])
         return columns, broken
 
-    def assemble(self, columns: JsonColumns, broken: Bools | None, replay: ReplayRows | None) -> Decoded:
+    def assemble(self, columns: EventColumns, broken: Bools | None, replay: ReplayRows | None) -> Decoded:
         """Put together the hits of parsed events (replay asks for their times in between)."""
         return assemble(self.plan, self._fit, columns, broken=broken, replay=replay)
 

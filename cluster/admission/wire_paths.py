@@ -12,6 +12,8 @@ _SDK_NAMES = {
     "previous_id": "previousId", "message_id": "messageId", "timestamp": "timestamp", "received_at": "receivedAt",
     "properties": "properties", "traits": "traits", "context": "context",
 }
+#: What decoding and replay read of every event.
+_ALWAYS = ("type", "event", "message_id", "timestamp", "received_at", "source")
 #: A page's or screen's name, which is its canonical `event`.
 NAME_PATH: Path = ("name",)
 #: The types whose name is at NAME_PATH.
@@ -38,7 +40,7 @@ def second_path(fmt: Format, path: Path) -> Path | None:
 
 def paths_read(fmt: Format, plan: EventPlan) -> set[Path]:
     """Give every wire path that decoding under this plan reads."""
-    read: set[Path | None] = {wire_path(fmt, (field,)) for field in ("type", "event", "message_id", "timestamp", "source")}
+    read: set[Path | None] = {wire_path(fmt, (field,)) for field in _ALWAYS}
     read |= {wire_path(fmt, path) for path in plan.paths} | {second_path(fmt, path) for path in plan.paths}
     if fmt is not Format.NATIVE:
         read |= {NAME_PATH, ORIGINAL_TIMESTAMP_PATH, SENT_AT_PATH}
