@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -85,7 +86,7 @@ class TraitsActor:
         self._loops: list[asyncio.Task[None]] = []
         self._woken = asyncio.Event()
         #: Bugs that ended a task: shown by `status`.
-        self._broken: list[str] = []
+        self._broken: deque[str] = deque(maxlen=8)
 
     async def start(self) -> None:
         """Begin to watch definitions and sources; returns at once, `status` tells how far loading is."""

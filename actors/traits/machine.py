@@ -53,6 +53,8 @@ class _Offering:
     #: The version it has; None: not known in this run.
     taken: int | None = None
     in_flight: bool = False
+    #: The evaluator or the parent went away meanwhile: whatever the answer says, it says nothing about now.
+    void: bool = False
     failures: int = 0
     retry_at_ms: int = 0
     message: str = ""
@@ -136,10 +138,8 @@ class TraitsMachine:
                 _loaded(self._parents[name], info, now_ms)
             case LoadFailed():
                 _failed(self._parents[stimulus.parent], stimulus, now_ms)
-            case Taken(evaluator, name, version):
-                _taken(self._parents[name].offers, evaluator, version)
-            case NotTaken():
-                _not_taken(self._parents[stimulus.parent].offers, stimulus, now_ms)
+            case Taken() | NotTaken():
+                self._answered(stimulus, now_ms)
             case RefreshAsked(name):
                 if name in self._parents:
                     self._parents[name].wanted = True
@@ -157,8 +157,19 @@ class TraitsMachine:
                 _redefine(parent, model, seen.partitions, now_ms)
             if name in self._parents:
                 # Evaluators drop a parent with its definition: should it come back, they need its snapshot again.
-                offers = self._parents[name].offers if model is not None else {}
-                self._parents[name].offers = {i: offers.get(i, _Offering()) for i in seen.evaluators}
+                _open_offers(self._parents[name].offers, seen.evaluators if model is not None else ())
+
+    def _answered(self, answer: Taken | NotTaken, now_ms: int) -> None:
+        parent = self._parents[answer.parent]
+        offer = parent.offers[answer.evaluator]
+        if offer.void and (parent.model is None or answer.evaluator not in self._evaluators):
+            del parent.offers[answer.evaluator]
+        elif offer.void:
+            parent.offers[answer.evaluator] = _Offering()
+        elif isinstance(answer, Taken):
+            parent.offers[answer.evaluator] = _Offering(taken=answer.version)
+        else:
+            _refused(offer, answer.message, now_ms)
 
     def _restore(self, parent: _Parent, info: SnapshotInfo | None, now_ms: int) -> None:
         parent.busy = False
@@ -274,20 +285,25 @@ def _failed(parent: _Parent, failure: LoadFailed, now_ms: int) -> None:
     parent.retry_at_ms = now_ms + pause_ms
 
 
-def _taken(offers: dict[int, _Offering], evaluator: int, version: int) -> None:
-    if evaluator in offers:
-        offers[evaluator] = _Offering(taken=version)
+def _open_offers(offers: dict[int, _Offering], evaluators: tuple[int, ...]) -> None:
+    """Have one offer an evaluator; of the others only those whose answer is still to come stay."""
+    for evaluator, offer in list(offers.items()):
+        if evaluator in evaluators:
+            continue
+        if offer.in_flight:
+            offer.void = True
+        else:
+            del offers[evaluator]
+    for evaluator in evaluators:
+        offers.setdefault(evaluator, _Offering())
 
 
-def _not_taken(offers: dict[int, _Offering], answer: NotTaken, now_ms: int) -> None:
-    offer = offers.get(answer.evaluator)
-    if offer is None:
-        return
+def _refused(offer: _Offering, message: str, now_ms: int) -> None:
     offer.in_flight = False
     pause_ms = min(TRAITS_OFFER_RETRY_MIN_MS << min(offer.failures, 16), TRAITS_OFFER_RETRY_MAX_MS)
     offer.failures += 1
     offer.retry_at_ms = now_ms + pause_ms
-    offer.message = answer.message
+    offer.message = message
 
 
 def _schedule_refresh(parent: _Parent, now_ms: int) -> None:

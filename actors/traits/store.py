@@ -1,4 +1,4 @@
-"""Immutable copies of snapshots, `PARENT/VERSION.arrow`: evaluators recover from them, the loader restarts with them."""
+"""Immutable copies of snapshots, `PARENT/VERSION.arrow`: evaluators recover from them, the loader too."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class SnapshotStore:
     def write(
         self, snapshot: TraitSnapshot, *, shape: str, source: str, fingerprint: Fingerprint, loaded_at_ms: int
     ) -> Stored:
-        """Store a snapshot durably under the next version. Nothing is stored if it raises `StorageFull` or `OSError`."""
+        """Store a snapshot durably under the next version. Nothing is if it raises `StorageFull` or `OSError`."""
         parent = snapshot.parent
         version = max(self._versions(parent), default=0) + 1
         info = SnapshotInfo(version, shape, source, fingerprint, snapshot.row_count, loaded_at_ms)

@@ -1,0 +1,45 @@
+"""Parent models and trait tables for the tests of this folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cluster.definitions.model import Column, ParentModel, TraitSource, ValueType
+
+TYPES: dict[str, ValueType] = {"ltv": "number", "tier": "string"}
+
+
+def parent(
+    columns: dict[str, ValueType] | None = None,
+    path: str | Path | None = None,
+    kind: str = "parquet",
+    refresh_ms: int | None = None,
+) -> ParentModel:
+    source = None if path is None else TraitSource(kind, str(path))
+    declared = {name: Column(name, type_) for name, type_ in (TYPES if columns is None else columns).items()}
+    return ParentModel("users", "user_id", source, refresh_ms, declared)
+
+
+def table(count: int = 3, **columns: Any) -> pa.Table:
+    """Users `u0, u1, ...` with an ltv of 1.0 and the tier gold, unless a column is given."""
+    usual = {"user_id": [f"u{i}" for i in range(count)], "ltv": [1.0] * count, "tier": ["gold"] * count}
+    return pa.table({**usual, **columns})
+
+
+def write_parquet(path: Path, rows: pa.Table) -> Path:
+    """Replace the file as a careful writer does: beside, then renamed."""
+    beside = path.with_name(f".{path.name}.new")
+    pq.write_table(rows, beside)
+    beside.replace(path)
+    return path
+
+
+def write_arrow(path: Path, rows: pa.Table, stream: bool = False) -> Path:
+    new = pa.ipc.new_stream if stream else pa.ipc.new_file
+    with new(path, rows.schema) as writer:
+        writer.write_table(rows)
+    return path
