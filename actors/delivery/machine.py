@@ -164,6 +164,7 @@ class SyncMachine:
         match stimulus:
             case Opened():
                 self._pending.open(stimulus.evaluator, stimulus.cursor)
+                self._cursors_written = {**self._cursors_written, stimulus.evaluator: stimulus.cursor}
             case Changes():
                 self._changes(stimulus, now_ms)
             case Persisted():
