@@ -23,8 +23,8 @@ _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _SHOWN_LENGTH_MAX = 80
 _LISTED_MAX = 20
 _BEGUN_LENGTH_MIN = 3
-#: Names that suggestions compare in all, about 2 µs each: a document this wrong needs no more of them.
-_COMPARED_MAX = 200_000
+#: Names that suggestions compare in all, about 20 µs each: a document this wrong needs no more of them.
+_COMPARED_MAX = 50_000
 #: A substituted text shorter than this is no secret, and may be part of any word.
 _SECRET_LENGTH_MIN = 6
 

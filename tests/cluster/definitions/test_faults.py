@@ -400,7 +400,7 @@ def test_long_lists_of_what_is_allowed_are_cut() -> None:
 def test_suggestions_end_when_they_would_take_long() -> None:
     faults = Faults()
     names = [f"audience_{number}" for number in range(10_000)]
-    hints = [faults.suggestion("audience_x", names) for _ in range(30)]
+    hints = [faults.suggestion("audience_x", names) for _ in range(6)]
     assert hints[0].startswith(" (did you mean audience_")
     assert hints[-1] == ""
 

@@ -9,8 +9,16 @@ import pytest
 import yaml
 
 from cluster import limits
-from cluster.definitions.model import Column, Destination, EventModel, ParentModel, Settings, Source, Sync,
-TraitSource
+from cluster.definitions.model import (
+    Column,
+    Destination,
+    EventModel,
+    ParentModel,
+    Settings,
+    Source,
+    Sync,
+    TraitSource,
+)
 from cluster.definitions.parsing import load_paths, parse_document, parse_documents
 from cluster.errors import DefinitionError
 from tests.cluster.definitions.sample import KINDS, HookSettings, document, parse
