@@ -1,0 +1,1 @@
+"""The tests of actors/, one folder an actor."""

@@ -140,7 +140,8 @@ def test_two_hundred_thousand_users_are_typed_in_less_than_two_seconds() -> None
         "user_id": [f"user_{i}" for i in range(count)], "ltv": rng.random(count),
         "tier": ["gold", None] * (count // 2),
         "last_seen": pa.array(rng.integers(0, 2**40, count), pa.timestamp("us", "UTC")),
-        "opted_in": rng.random(count) > 0.5, "interests": [["a", None], None] * (count // 2), "age": [str(i % 99) for i in range(count)],
+        "opted_in": rng.random(count) > 0.5, "interests": [["a", None], None] * (count // 2),
+        "age": [str(i % 99) for i in range(count)],
     })  # fmt: skip
     model = parent({"ltv": "number", "tier": "string", "last_seen": "timestamp", "opted_in": "boolean",
                     "interests": "list", "age": "number"})  # fmt: skip
