@@ -100,7 +100,8 @@ def _converter(found: pa.DataType, kind: ValueType) -> Callable[[pa.Array], pa.A
 def _by_distinct(column: pa.Array, convert: Callable[[Any], Any], kind: pa.DataType) -> pa.Array:
     """Convert each distinct value once."""
     encoded = column if kinds.is_dictionary(column.type) else column.dictionary_encode()
-    converted = pa.array([convert(value) for value in encoded.dictionary.to_pylist()], kind)
+    distinct = encoded.dictionary.to_pylist()
+    converted = pa.array([None if value is None else convert(value) for value in distinct], kind)
     return converted.take(encoded.indices)
 
 
@@ -135,7 +136,7 @@ def _texts_of_floats(column: pa.Array) -> pa.Array:
 
 def _times_of_integers(column: pa.Array) -> pa.Array:
     if kinds.is_uint64(column.type):
-        column = pc.if_else(pc.less_equal(column, 2**63 - 1), column, pa.scalar(None, pa.uint64()))
+        column = pc.if_else(pc.less_equal(column, pa.scalar(2**63 - 1, pa.uint64())), column, pa.scalar(None, pa.uint64()))
     return epoch_times(column.cast(pa.int64()))
 
 

@@ -95,6 +95,7 @@ def _row_slices(file: str, fields: list[str], batches: Iterator[pa.RecordBatch])
     for table in _tables(fields, batches):
         for start in range(0, table.num_rows, REPLAY_SLICE_ROWS):
             part = table.slice(start, REPLAY_SLICE_ROWS)
+            part.validate(full=True)  # kernels trust offsets and indices: a damaged file must not crash them
             rows = np.arange(first_row, first_row + part.num_rows)
             yield Rows({name: _array(part.column(name)) for name in fields}, part.num_rows, RowNames(file, rows))
             first_row += part.num_rows
