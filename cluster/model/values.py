@@ -2,7 +2,8 @@
 
 Each function takes any JSON value (`None, bool, int, float, str, list, dict`) and gives the typed value, or MISSING
 for null and for whatever is no value of that type. The caller counts `invalid_values`: MISSING from a raw value that
-is not None. No function raises. Costs 0.1 to 0.6 µs a scalar, about 1.5 µs a timestamp text.
+is not None. No function raises. Costs 0.1 to 1.5 µs a scalar, 2 to 3 µs a
+time that is text or has a fraction of a second.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from datetime import date
 from decimal import Decimal
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from cluster.definitions.model import ValueType
@@ -27,11 +30,11 @@ TIMESTAMP_MAX_MS: Final = 2**63 - 1
 
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _RFC3339 = re.compile(
-    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]+))?"
-    r"(?:([Zz])|([+-])([0-9]{2}):([0-9]{2}))?"
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9]|60)(?:\.([0-9]+))?"
+    r"(?:[Zz]|([+-])([01][0-9]|2[0-3]):([0-5][0-9]))?"
 )
-_MONTH_DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
-_DAYS_TO_1970 = 719_468
+_EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
+_DAYS_OF_400_YEARS = 146_097
 
 
 def coerce_number(value: object) -> float | None:
@@ -161,33 +164,25 @@ def _seconds_ms(seconds: float) -> int:
 
 
 def _time_ms(match: re.Match[str]) -> int | None:
-    year, month, day, hour, minute, second = map(int, match.group(1, 2, 3, 4, 5, 6))
-    fraction, sign, off_h, off_m = match.group(7, 9, 10, 11)
-    if not 1 <= month <= 12 or not 1 <= day <= _days_in(year, month) or hour > 23 or minute > 59 or second > 60:
+    day_text, hour, minute, second, fraction, sign, offset_hour, offset_minute = match.groups()
+    day = _days_since_1970(day_text)
+    if day is None:
         return MISSING
-    seconds = _days_since_1970(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second
+    seconds = day * 86_400 + int(hour) * 3_600 + int(minute) * 60 + int(second)
     if sign:
-        offset_hour, offset_minute = int(off_h), int(off_m)
-        if offset_hour > 23 or offset_minute > 59:
-            return MISSING
-        offset = offset_hour * 3_600 + offset_minute * 60
+        offset = int(offset_hour) * 3_600 + int(offset_minute) * 60
         seconds += offset if sign == "-" else -offset
-    if second == 60 and seconds % 86_400:
+    if second == "60" and seconds % 86_400:
         return MISSING  # a leap second ends a UTC day; it counts as the next day's first second
     return seconds * 1_000 + (int(fraction[:3].ljust(3, "0")) if fraction else 0)
 
 
-def _days_in(year: int, month: int) -> int:
-    if month == 2 and year % 4 == 0 and (year % 100 != 0 or year % 400 == 0):
-        return 29
-    return _MONTH_DAYS[month - 1]
-
-
-def _days_since_1970(year: int, month: int, day: int) -> int:
-    """Count days in the Gregorian calendar, years of 0 to 9999 (years begin in March, so that leap days come last)."""
-    if month <= 2:
-        year -= 1
-    era, year_of_era = divmod(year, 400)
-    day_of_year = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
-    day_of_era = year_of_era * 365 + year_of_era // 4 - year_of_era // 100 + day_of_year
-    return era * 146_097 + day_of_era - _DAYS_TO_1970
+@lru_cache(maxsize=4_096)
+def _days_since_1970(day_text: str) -> int | None:
+    """Count days, None for a day that is not in the Gregorian calendar. Cached: events share few days."""
+    try:
+        if day_text.startswith("0000"):  # RFC 3339 has it, Python has not; 400 years later falls alike
+            return date.fromisoformat(f"0400{day_text[4:]}").toordinal() - _DAYS_OF_400_YEARS - _EPOCH_ORDINAL
+        return date.fromisoformat(day_text).toordinal() - _EPOCH_ORDINAL
+    except ValueError:
+        return None
