@@ -30,15 +30,16 @@ class Boundary:
     def __init__(self, metrics: EdgeMetrics, keys: Callable[[], KeyRing]) -> None:
         self._metrics = metrics
         self._keys = keys
-        self.middleware = web.middleware(self._handle)
 
     def guarded(self, route: Route) -> Handler:
         """Let only keys with the route's role reach its handler."""
         return guarded(route, self._keys)
 
-    async def _handle(
+    @web.middleware
+    async def middleware(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
+        """Handle a request, whatever happens."""
         began = time.perf_counter()
         try:
             response = preflight(request) if is_preflight(request) else await handler(request)

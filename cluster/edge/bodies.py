@@ -52,7 +52,7 @@ class BodyShare:
 
 
 async def read_body(request: web.Request, share: BodyShare, limit_bytes: int = BODY_BYTES_MAX) -> bytes:
-    """Read a body as it was sent, not unzipped; the declared size is looked at first. Raises Problem 408, 413 or 503."""
+    """Read a body as it was sent, not unzipped, declared size first; raises Problem 408, 413 or 503."""
     declared = request.content_length
     if declared is not None and declared > limit_bytes:
         raise too_large(limit_bytes)

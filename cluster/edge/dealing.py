@@ -66,7 +66,7 @@ def _part(owner: int, share: Share) -> Part:
 
 
 def ipc_stream(batch: pa.RecordBatch) -> bytes:
-    """Write a record batch as an Arrow IPC stream, uncompressed: it crosses to another process and is read there once."""
+    """Write a record batch as an Arrow IPC stream, uncompressed: it is read once, by another process."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)

@@ -73,7 +73,7 @@ def _texts(tree: Any, path: str) -> Iterator[tuple[str, str]]:
 
 
 def hide_secrets(section: str, item: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a copy of an object with its secrets hidden; looks only where secrets can be (a column may be named token)."""
+    """Give a copy of an object with its secrets hidden. Looks only where secrets can be: columns may be named so."""
     if section in ("sources", "destinations"):
         return dict(_hidden(item, False))
     traits = item.get("traits")

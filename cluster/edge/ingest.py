@@ -152,7 +152,7 @@ async def inflated(request: web.Request, share: BodyShare) -> bytes:
 def ingest_grant(keys: KeyRing, key: str | None) -> Grant:
     """Give the grant of a key that may send events; raises Problem 401 or 403."""
     if not key:
-        message = "A write key is missing. Send it as the user name of Basic authorization or as `writeKey` in the body."
+        message = "A write key is missing. Send it as Basic user name, or as `writeKey` in the body."
         raise problems.unauthorized(message)
     grant = keys.find(key)
     if grant is None:
