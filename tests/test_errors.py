@@ -20,6 +20,7 @@ EXAMPLES: list[UsherError] = [
     errors.DefinitionError(FAULTS),
     errors.InputError("No such file: x.", next_step="Give one that exists."),
     errors.EventFileError("Line 3 is no JSON.", next_step="Mend it."),
+    errors.WireError(413, "body_too_large", "11 MiB were sent.", next_step="Send fewer."),
     errors.SnapshotError("Column ltv is missing.", reason="missing_column", next_step="Write it."),
     errors.Refused("Not now.", retry_after_ms=5),
     errors.Overloaded("The queue is full.", retry_after_ms=1_000, next_step="Wait."),
