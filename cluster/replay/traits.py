@@ -1,0 +1,62 @@
+"""The trait snapshots of a replay: from `--traits`, else from the definitions' own sources."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from actors.traits.reading import read_table
+from actors.traits.snapshot import build_snapshot, empty_snapshot
+from cluster.definitions.model import Definitions, ParentModel, TraitSource
+from cluster.errors import InputError
+
+_PARQUET_START: Final = b"PAR1"
+
+
+def load_snapshots(definitions: Definitions, given: Iterable[str], base_dir: Path) -> dict[str, Any]:
+    """Give a snapshot table (docs/architecture.md §5) for each parent model; raises InputError, SnapshotError."""
+    files = assign(definitions.parent_models, given)
+    return {
+        parent.id: _snapshot(parent, files.get(parent.id), definitions.settings.partitions, base_dir)
+        for parent in definitions.parent_models.values()
+    }
+
+
+def assign(parents: Mapping[str, ParentModel], given: Iterable[str]) -> dict[str, str]:
+    """Give parent id -> file of `T` (one parent model) and `PARENT=T`; raises InputError."""
+    files: dict[str, str] = {}
+    for text in given:
+        parent, path = _parent_and_path(parents, text)
+        if parent in files:
+            message = f"--traits names the parent model {parent!r} twice: {files[parent]} and {path}."
+            raise InputError(message, next_step="Give each parent model one file.")
+        files[parent] = path
+    return files
+
+
+def _parent_and_path(parents: Mapping[str, ParentModel], text: str) -> tuple[str, str]:
+    head, equals, path = text.partition("=")
+    if equals and head in parents:
+        return head, path
+    if len(parents) == 1:
+        return next(iter(parents)), text
+    message = f"--traits {text}: there are several parent models."
+    raise InputError(message, next_step=f"Write --traits PARENT=FILE; allowed parents: {', '.join(parents) or 'none'}.")
+
+
+def _snapshot(parent: ParentModel, file: str | None, partitions: int, base_dir: Path) -> Any:
+    source = parent.trait_source if file is None else TraitSource(_kind_of(file), file)
+    if source is None:
+        return empty_snapshot(parent).table
+    table, _ = read_table(source, parent, base_dir)
+    return build_snapshot(table, parent, partitions).table
+
+
+def _kind_of(file: str) -> str:
+    """Tell Parquet from Arrow by the content, as event files are told; what cannot be opened is left to the reader."""
+    path = Path(file)
+    if not path.is_file():
+        return "arrow" if path.suffix in (".arrow", ".arrows", ".ipc", ".feather") else "parquet"
+    with path.open("rb") as stream:
+        return "parquet" if stream.read(4) == _PARQUET_START else "arrow"
