@@ -94,5 +94,4 @@ def usher(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Itera
         if usher.process.poll() is None:
             usher.stop()
     finally:
-        usher.process.kill()
-        usher.process.wait()
+        usher.close()

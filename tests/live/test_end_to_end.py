@@ -180,5 +180,4 @@ def test_sigterm_drains_and_the_next_run_goes_on_where_it_was(
         assert_nothing_sent_twice_under_another_id(receiver)
         assert again.stop() == 0, again.lines
     finally:
-        again.process.kill()
-        again.process.wait()
+        again.close()

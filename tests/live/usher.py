@@ -115,6 +115,7 @@ class Usher:
             cwd=data_dir.parent, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         self.lines: list[str] = []
+        self._rest: threading.Thread | None = None
 
     def await_ready(self) -> dict[str, Any]:
         """Read until it is ready; gives what it said."""
@@ -123,7 +124,8 @@ class Usher:
                 self.ready = message
                 self.url: str = message["url"]
                 self.key: str = (self.data_dir / "admin.key").read_text().strip()
-                threading.Thread(target=lambda: list(self._messages()), daemon=True).start()
+                self._rest = threading.Thread(target=lambda: list(self._messages()), daemon=True)
+                self._rest.start()
                 return message
         raise AssertionError("\n".join(["Usher ended before it was ready:", *self.lines]))
 
@@ -142,6 +144,15 @@ class Usher:
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise
+
+    def close(self) -> None:
+        """End it if it still runs, and let go of its output."""
+        self.process.kill()
+        self.process.wait()
+        if self._rest is not None:
+            self._rest.join()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
 
     # --- HTTP --------------------------------------------------------------------------------------
 
