@@ -14,6 +14,8 @@ from cluster.limits import EVENT_BYTES_MAX, JSON_DEPTH_MAX, REQUEST_EVENTS_MAX
 
 #: The reason of an event that is none: not JSON, no object, too large, nested too deeply.
 INVALID = "invalid"
+#: Stands for what is no JSON: it is no object, so it is refused like one.
+NO_EVENT = b"null"
 #: An event of this depth has at least so many bytes; shorter ones need no look.
 _DEEP_BYTES = 2 * JSON_DEPTH_MAX
 _STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)

@@ -7,14 +7,14 @@ from collections.abc import Callable
 import msgspec
 
 from cluster.errors import WireError
+from cluster.wire.arrow_events import arrow_texts
 from cluster.wire.envelope import envelope_of
-from cluster.wire.events import ReadEvents, raw_elements, sift
+from cluster.wire.events import NO_EVENT, ReadEvents, raw_elements, sift
+from cluster.wire.msgpack_events import msgpack_texts
 from cluster.wire.repair import repair, valid_utf8
 
 _NATIVE = 0
 _LINES: msgspec.json.Decoder[msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw)
-#: Stands for a line that is no JSON: it is no object, so it is refused like one.
-_NO_JSON = b"null"
 
 
 def read_events(body: bytes, content_type: str = "", *, source: str | None = None) -> ReadEvents:
@@ -83,7 +83,7 @@ def _line(line: bytes) -> tuple[bytes, int]:
             return bytes(_LINES.decode(attempt)), count
         except (ValueError, RecursionError):
             continue
-    return _NO_JSON, 0
+    return NO_EVENT, 0
 
 
 def _sniffed(body: bytes) -> tuple[list[bytes], int]:
@@ -98,4 +98,8 @@ _READERS: dict[str, Callable[[bytes], tuple[list[bytes], int]]] = {
     "application/x-ndjson": _ndjson,
     "application/ndjson": _ndjson,
     "application/jsonl": _ndjson,
+    "application/msgpack": msgpack_texts,
+    "application/x-msgpack": msgpack_texts,
+    "application/vnd.msgpack": msgpack_texts,
+    "application/vnd.apache.arrow.stream": arrow_texts,
 }
