@@ -83,7 +83,7 @@ class Admission:
                 faults.add("no_key")
             else:
                 hits.append(self._hit(model, row, key, clock))
-        return self._apply(hits, row.get("source"), message_id, clock, faults)
+        return self._apply(hits, source_of(row), message_id, clock, faults)
 
     def _apply(
         self, hits: list[Hit], source: str | None, message_id: str | None, clock: int, faults: set[str]
@@ -147,8 +147,14 @@ def fits(model: Mapping[str, Any], row: Mapping[str, Any], sourceless_fits_all: 
         return False
     if "source" not in model:
         return True
-    source = row.get("source")
+    source = source_of(row)
     return sourceless_fits_all if source is None else source == model["source"]
+
+
+def source_of(row: Mapping[str, Any]) -> str | None:
+    """The source's id; empty, or no text, is none."""
+    source = row.get("source")
+    return source if isinstance(source, str) and source else None
 
 
 def id_text(value: Any, bytes_max: int) -> str | None:

@@ -94,7 +94,7 @@ def _parent(name: str, key: str, with_traits: bool) -> Node:
 
 
 def _settings() -> st.SearchStrategy[Node]:
-    dedup = st.fixed_dictionaries({"horizon": st.sampled_from(["1s", "2s"])})
+    dedup = st.fixed_dictionaries({}, optional={"horizon": st.sampled_from(["1s", "2s"]), "max_ids": st.just(2)})
     return st.fixed_dictionaries(
         {}, optional={"retention": st.sampled_from(["5s", "1m30s"]), "dedup": dedup}
     )

@@ -92,7 +92,7 @@ def _bodies(users: Sequence[str], odd: bool) -> st.SearchStrategy[Row]:
         st.sampled_from([_ABSENT, _ABSENT, *users[:1], "anon"]),
         st.sampled_from([*GROUPS, *GROUPS, _ABSENT]),
         st.sampled_from([*6 * [_ABSENT], "m1", "m1", "m2", "m3", *odd_ids]),
-        st.sampled_from([*5 * [_ABSENT], "web", "web", "app"]),
+        st.sampled_from([*5 * [_ABSENT], "web", "web", "app", "unknown", *([""] if odd else [])]),
         _properties(odd),
     )
 
