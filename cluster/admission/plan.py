@@ -48,8 +48,8 @@ class _Codes(dict[str, int]):
 class FitTable:
     """The models that fit, for every combination of type, event name and source that definitions tell apart.
 
-    Codes: `type_codes[type]` and `name_codes[name]` (both give 0 for one that no model names). The models of combination
-    `c` are `models[offsets[c]:offsets[c + 1]]`, ascending.
+    Codes: `type_codes[type]` and `name_codes[name]`; both give 0 for one that no model names. The models of
+    combination `c` are `models[offsets[c]:offsets[c + 1]]`, ascending.
     """
 
     type_codes: Mapping[str, int]

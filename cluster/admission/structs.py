@@ -113,7 +113,8 @@ class PathReader:
 @cache
 def _attributes(field: str) -> Callable[[list[Any]], list[Any]]:
     """Give the function that reads one field (`f0`, `f1`, ...) of many Structs: 14 ns each, half of `attrgetter`'s."""
-    assert field[0] == "f" and field[1:].isdecimal()
+    assert field.startswith("f"), field
+    assert field[1:].isdecimal(), field
     reader: Callable[[list[Any]], list[Any]] = eval(f"lambda events: [event.{field} for event in events]")
     return reader
 

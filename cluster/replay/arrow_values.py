@@ -25,17 +25,17 @@ def is_text(kind: pa.DataType) -> bool:
     """Tell whether a column holds text, plain or dictionary-encoded."""
     if kinds.is_dictionary(kind):
         return is_text(kind.value_type)
-    return kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_string_view(kind)
+    return bool(kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_string_view(kind))
 
 
 def is_number(kind: pa.DataType) -> bool:
     """Tell whether a column holds numbers (booleans are none)."""
-    return kinds.is_integer(kind) or kinds.is_floating(kind) or kinds.is_decimal(kind)
+    return bool(kinds.is_integer(kind) or kinds.is_floating(kind) or kinds.is_decimal(kind))
 
 
 def is_time(kind: pa.DataType) -> bool:
     """Tell whether a column holds instants or dates."""
-    return kinds.is_timestamp(kind) or kinds.is_date(kind)
+    return bool(kinds.is_timestamp(kind) or kinds.is_date(kind))
 
 
 def text_column(column: pa.Array) -> pa.StringArray:
@@ -136,7 +136,8 @@ def _texts_of_floats(column: pa.Array) -> pa.Array:
 
 def _times_of_integers(column: pa.Array) -> pa.Array:
     if kinds.is_uint64(column.type):
-        column = pc.if_else(pc.less_equal(column, pa.scalar(2**63 - 1, pa.uint64())), column, pa.scalar(None, pa.uint64()))
+        fits = pc.less_equal(column, pa.scalar(2**63 - 1, pa.uint64()))
+        column = pc.if_else(fits, column, pa.scalar(None, pa.uint64()))
     return epoch_times(column.cast(pa.int64()))
 
 

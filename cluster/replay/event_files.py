@@ -55,7 +55,7 @@ def slices(file: str) -> Iterator[Rows] | Iterator[Lines]:
         return _arrow_slices(file, stream=False)
     if start.startswith(_ARROW_STREAM):
         return _arrow_slices(file, stream=True)
-    if not start.removeprefix(_BOM).lstrip()[:1] in (b"{", b""):
+    if start.removeprefix(_BOM).lstrip()[:1] not in (b"{", b""):
         message = f"{file}: it is no event file; its first bytes are {start!r}."
         raise EventFileError(message, next_step="Allowed: Arrow IPC (file or stream), Parquet, NDJSON of events.")
     return _line_slices(file)

@@ -37,7 +37,7 @@ class ReplaySlice:
 def read_events(file: str, plan: EventPlan, *, until_ms: int | None = None) -> Iterator[ReplaySlice]:
     """Read a file of events to its end, or up to the first row whose clock is above `until_ms`.
 
-    Raises EventFileError, at once or while iterating, with file and row or line. An NDJSON line that is no JSON
+    Raises EventFileError while iterating, with file and row or line. An NDJSON line that is no JSON
     object stops the reading.
     """
     decoder = Decoder(plan, replay=True)

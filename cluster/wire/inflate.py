@@ -15,6 +15,7 @@ _PIECE_BYTES = 256 * 1024
 _ZSTD_INPUT_BYTES = 256
 #: A frame that asks for a larger window is refused: 8 MiB is what every decoder must support (RFC 8878).
 _ZSTD_WINDOW_BYTES = 8 * 1024 * 1024
+_CUT = "the end is missing"
 
 
 def inflate(body: bytes, encoding: str, bytes_max: int) -> bytes:
@@ -56,7 +57,7 @@ def _members(body: bytes, bytes_max: int, window_bits: int, name: str) -> bytes:
             piece = member.decompress(rest, _PIECE_BYTES)
             rest = member.unconsumed_tail
             if not piece and not rest and not member.eof:
-                raise _broken(name, "the end is missing")
+                raise _broken(name, _CUT)
             size += len(piece)
             pieces.append(piece)
             _check_size(size, bytes_max)
@@ -65,6 +66,7 @@ def _members(body: bytes, bytes_max: int, window_bits: int, name: str) -> bytes:
 
 
 def _zstd(body: bytes, bytes_max: int) -> bytes:
+    name = "zstd"
     pieces: list[bytes] = []
     size = 0
     rest = memoryview(body)
@@ -73,7 +75,7 @@ def _zstd(body: bytes, bytes_max: int) -> bytes:
         frame = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES).decompressobj()
         while not frame.eof:
             if not len(rest):
-                raise _broken("zstd", "the end is missing")
+                raise _broken(name, _CUT)
             step, rest = rest[:_ZSTD_INPUT_BYTES], rest[_ZSTD_INPUT_BYTES:]
             piece = frame.decompress(step)
             size += len(piece)

@@ -11,6 +11,8 @@ from cluster.errors import WireError
 from cluster.limits import BODY_BYTES_MAX, REQUEST_EVENTS_MAX
 from cluster.wire.events import NO_EVENT, check_count
 
+_CUT = "the end is missing"
+
 
 def msgpack_texts(body: bytes) -> tuple[list[bytes], int]:
     """Give each event as JSON text. Raises WireError where the body ends within an event or is no msgpack.
@@ -29,7 +31,7 @@ def msgpack_texts(body: bytes) -> tuple[list[bytes], int]:
             events.extend(found if isinstance(found, list) else [found])
             check_count(len(events))
     except msgpack.OutOfData as error:
-        raise _broken("the end is missing") from error
+        raise _broken(_CUT) from error
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
         raise _broken(str(error) or type(error).__name__) from error
     return [_text(event) for event in events], 0

@@ -31,8 +31,8 @@ _SHARED = ("context", "integrations")
 
 class _Batch(msgspec.Struct):
     batch: list[msgspec.Raw]
-    sentAt: Any = None  # noqa: N815
-    writeKey: Any = None  # noqa: N815
+    sentAt: Any = None
+    writeKey: Any = None
     context: msgspec.Raw = _NO_RAW
     integrations: msgspec.Raw = _NO_RAW
 
@@ -40,7 +40,7 @@ class _Batch(msgspec.Struct):
 class _Head(msgspec.Struct):
     """What is asked of an event on its way in."""
 
-    writeKey: Any = None  # noqa: N815
+    writeKey: Any = None
     channel: Any = None
 
 

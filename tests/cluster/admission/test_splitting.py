@@ -21,7 +21,8 @@ PLAN = plan_of(
 OWNERS = [n % 3 for n in range(8)]
 EVENTS = st.lists(st.fixed_dictionaries({
     "type": st.sampled_from(["track", "page"]), "event": st.sampled_from(["order", "x"]),
-    "user_id": st.sampled_from([None, "", 5, "a", "b", "c", "d"]), "anonymous_id": st.sampled_from([None, "p", "q", "r"]),
+    "user_id": st.sampled_from([None, "", 5, "a", "b", "c", "d"]),
+    "anonymous_id": st.sampled_from([None, "p", "q", "r"]),
     "properties": st.sampled_from([{"x": "1"}, {"x": "2"}, None]),
 }), max_size=12)
 

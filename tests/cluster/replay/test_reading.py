@@ -34,14 +34,16 @@ PLAN = plan_of(
         "amount": ("properties.amount", "number"), "amount_text": ("properties.amount", "string"),
         "channel": ("properties.channel", "string"), "first": ("properties.first", "boolean"),
         "size": ("properties.cart.size", "number"), "tags": ("properties.tags", "list"),
-        "at": ("timestamp", "timestamp"), "nowhere": ("traits.x", "string"), "deeper": ("properties.channel.x", "string"),
+        "at": ("timestamp", "timestamp"), "nowhere": ("traits.x", "string"),
+        "deeper": ("properties.channel.x", "string"),
     }),
     model("anyone", foreign_key=["user_id", "anonymous_id"], source="app"),
-    model("pages", type="page", event="Home", foreign_key="anonymous_id", columns={"c": ("properties.channel", "string")}),
+    model("pages", type="page", event="Home", foreign_key="anonymous_id",
+          columns={"c": ("properties.channel", "string")}),
 )
 PROPERTIES = pa.struct([
-    ("amount", pa.float64()), ("channel", pa.string()), ("first", pa.bool_()), ("cart", pa.struct([("size", pa.int32())])),
-    ("tags", pa.list_(pa.string())),
+    ("amount", pa.float64()), ("channel", pa.string()), ("first", pa.bool_()),
+    ("cart", pa.struct([("size", pa.int32())])), ("tags", pa.list_(pa.string())),
 ])
 
 
@@ -195,8 +197,8 @@ def test_a_value_below_the_clock_counts_as_the_clock(tmp_path: Path) -> None:
 def test_reading_ends_at_the_first_row_above_until(tmp_path: Path, until: int, rows: int) -> None:
     times = [None, 5000, 3000, None, 4000, 9000]
     text = "\n".join(json.dumps({"type": "track", "user_id": "u", "timestamp": at and at + 10**12}) for at in times)
-    for path in (ndjson(tmp_path / "e", text + "\n" + text),):
-        assert everything(path, plan_of(model("m")), until_ms=10**12 + until)[3] == rows + (6 if rows == 6 else 0)
+    path = ndjson(tmp_path / "e", text + "\n" + text)
+    assert everything(path, plan_of(model("m")), until_ms=10**12 + until)[3] == (12 if rows == 6 else rows)
 
 
 def test_slices_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +228,9 @@ def test_blank_lines_carriage_returns_and_a_byte_order_mark_are_passed_over(tmp_
     assert everything(ndjson(tmp_path / "a", text)) == everything(ndjson(tmp_path / "b"))
 
 
-@pytest.mark.parametrize("line", ['{"type": "track"', "5", "[1]", "null", "track", '{"a": 1} {"b": 2}', '{"a": 1},{"b": 2}'])
+@pytest.mark.parametrize(
+    "line", ['{"type": "track"', "5", "[1]", "null", "track", '{"a": 1} {"b": 2}', '{"a": 1},{"b": 2}']
+)
 def test_a_bad_line_stops_the_reading_by_its_number(tmp_path: Path, line: str) -> None:
     text = json.dumps(ROWS[0]) + "\n\n" + line + "\n" + json.dumps(ROWS[0])
     assert "line 3 is no JSON object" in refused(ndjson(tmp_path / "e.ndjson", text))

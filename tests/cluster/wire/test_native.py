@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import io
 import json
@@ -21,7 +22,9 @@ from cluster.wire.native import read_events
 
 ARROW = "application/vnd.apache.arrow.stream"
 NDJSON = "application/x-ndjson"
-EVENTS = [{"type": "track", "event": "order", "user_id": f"u{n}", "properties": {"n": n, "größe": "😀"}} for n in range(3)]
+EVENTS = [
+    {"type": "track", "event": "order", "user_id": f"u{n}", "properties": {"n": n, "größe": "😀"}} for n in range(3)
+]
 
 
 def arrow(table: pa.Table, **options: Any) -> bytes:
@@ -74,7 +77,9 @@ def test_one_bad_event_in_500_is_refused_alone(encoding: str, bad: object) -> No
     assert (found.envelope.num_rows, found.indices[250]) == (499, 251)
 
 
-@pytest.mark.parametrize("line", [b"{oops", b'{"a": 1', b'{"a": 1} {"b": 2}', b'{"a": 1},{"b": 2}', b"\xff", b"[" * 5_000])
+@pytest.mark.parametrize(
+    "line", [b"{oops", b'{"a": 1', b'{"a": 1} {"b": 2}', b'{"a": 1},{"b": 2}', b"\xff", b"[" * 5_000]
+)
 def test_a_line_that_is_no_json_is_refused_alone(line: bytes) -> None:
     found = read_events(b"\r\n".join([b'{"a": 1}', b"", line, b' {"b": NaN} ']), NDJSON)
     assert parsed(found) == [{"a": 1}, {"b": None}]
@@ -98,8 +103,8 @@ def test_nothing_is_no_event() -> None:
 @pytest.mark.parametrize(("body", "content_type", "status", "code"), [
     (b"[{]", "application/json", 400, "invalid_json"), (b"", "application/json", 400, "invalid_json"),
     (b'"text"', "application/json", 400, "invalid_json"), (b"[" * 50_000, "application/json", 400, "invalid_json"),
-    (b"\x93\x80", "application/msgpack", 400, "invalid_msgpack"), (b"\xc1", "application/msgpack", 400, "invalid_msgpack"),
-    (b"\x91" * 5_000, "application/msgpack", 400, "invalid_msgpack"), (b"\x81\x80\x01", "application/msgpack", 400, "invalid_msgpack"),
+    *[(body, "application/msgpack", 400, "invalid_msgpack")
+      for body in (b"\x93\x80", b"\xc1", b"\x91" * 5_000, b"\x81\x80\x01")],
     (b"", ARROW, 400, "invalid_arrow"), (b"junk" * 9, ARROW, 400, "invalid_arrow"),
     (b"type\ntrack", "text/csv", 415, "unsupported_media_type"),
     (b"[" + b"{}," * REQUEST_EVENTS_MAX + b"{}]", "application/json", 413, "too_many_events"),
@@ -175,7 +180,5 @@ def test_an_arrow_stream_cut_off_or_damaged_is_refused_or_read_but_never_crashes
     assert refused(body[: len(body) // 2], ARROW) == (400, "invalid_arrow")
     for place in range(0, len(body), 7):
         damaged = body[:place] + b"\xff" + body[place + 1:]
-        try:
-            read_events(damaged, ARROW)
-        except WireError as error:
-            assert error.status in (400, 413)
+        with contextlib.suppress(WireError):
+            assert read_events(damaged, ARROW).envelope.num_rows <= 9

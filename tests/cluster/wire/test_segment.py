@@ -137,7 +137,9 @@ def test_an_empty_batch_and_a_byte_order_mark_are_taken() -> None:
     assert events(b'\xef\xbb\xbf{"batch": []}') == []
 
 
-@pytest.mark.parametrize(("channel", "fmt", "expected"), [(None, None, 1), ("web", None, 2), ("web", 3, 3), (None, 2, 2)])
+@pytest.mark.parametrize(
+    ("channel", "fmt", "expected"), [(None, None, 1), ("web", None, 2), ("web", 3, 3), (None, 2, 2)]
+)
 def test_the_source_says_the_vendor_else_the_channel(channel: str | None, fmt: int | None, expected: int) -> None:
     event = {"messageId": "m", "properties": {"channel": "web"}} | ({"channel": channel} if channel else {})
     envelope = read({"batch": [event], "sentAt": "2026-11-23T10:00:00Z"}).events(source="web", fmt=fmt).envelope
