@@ -17,7 +17,9 @@ async def fetch_from(link: IngestLink, target: str, wait_s: float) -> bytes | No
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     try:
-        if not link.send(theirs):
+        sent = link.send(theirs)
+        theirs.close()  # else our own copy keeps the end of the answer from showing
+        if not sent:
             return None
         async with asyncio.timeout(wait_s):
             return await _get(ours, target)
@@ -25,7 +27,6 @@ async def fetch_from(link: IngestLink, target: str, wait_s: float) -> bytes | No
         _log.info("An ingest process gave no answer to %s: %s", target, error)
         return None
     finally:
-        theirs.close()
         ours.close()
 
 
