@@ -28,7 +28,8 @@ def test_in_order_a_cursor_stands_before_the_first_change_that_was_not_taken() -
 def test_net_two_changes_of_a_user_come_to_nothing_and_three_to_the_newest() -> None:
     pending = Pending(net=True)
     pending.open(0, 0)
-    pending.add(0, [change(0, 1, "a"), change(0, 2, "b"), change(0, 3, "a", "exited"), change(0, 4, "b", "exited")], 4, 0)
+    first = [change(0, 1, "a"), change(0, 2, "b"), change(0, 3, "a", "exited"), change(0, 4, "b", "exited")]
+    pending.add(0, first, 4, 0)
     pending.add(0, [change(0, 5, "a")], 5, 0)
 
     assert pending.cursors() == {}
