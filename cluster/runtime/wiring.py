@@ -130,7 +130,9 @@ class UsherEvaluator(Host):
     async def build(self, plan: Plan, index: int) -> Any:
         """Compile, recover from the log, take the newest definitions."""
         from actors.evaluator.actor import EvaluatorActor
+        from cluster.runtime.warming import warm_up
 
+        await warm_up()
         published = await RemoteController().newest_definitions()
         evaluator = EvaluatorActor(
             index, plan.data_dir, plan.epoch, plan.partitions_of(index), node_id=plan.node_id
