@@ -107,12 +107,20 @@ class JsonColumns:
     def _names(self, events: list[Any]) -> list[Any]:
         types = self._reader.values(("type",))
         names = self._reader.values(NAME_PATH)
-        if not any(named in types for named in NAMED_TYPES):
+        if _none_named(types):
             return events
-        return [name if kind in NAMED_TYPES else event
+        return [name if type(kind) is str and kind in NAMED_TYPES else event
                 for kind, name, event in zip(types, names, events, strict=True)]
 
     def _with_second(self, values: list[Any], second: Path) -> list[Any]:
         types = self._reader.values(("type",))
         return [other if value is None and kind == "identify" else value
                 for value, other, kind in zip(values, self._reader.values(second), types, strict=True)]
+
+
+def _none_named(types: list[Any]) -> bool:
+    """Tell that no event is a page or screen; False where a type cannot be looked up."""
+    try:
+        return NAMED_TYPES.isdisjoint(types)
+    except TypeError:
+        return False

@@ -67,7 +67,8 @@ class _Event:
         place = wire_path(self._format, path)
         if place is None:
             return None
-        if path == ("event",) and self._format is not Format.NATIVE and self._parsed.get("type") in NAMED_TYPES:
+        named = _text(self._parsed.get("type")) in NAMED_TYPES
+        if path == ("event",) and self._format is not Format.NATIVE and named:
             place = NAME_PATH
         value = walk(self._parsed, place)
         second = second_path(self._format, path)

@@ -51,16 +51,18 @@ def id_text(value: Any) -> str | None:
 
 def id_column(values: list[Any]) -> pa.StringArray:
     """Give ids as text, by `id_text`."""
-    if set(map(type, values)) <= {str, _NONE} and "" not in values:
-        return pa.array(values, pa.string())
+    if set(map(type, values)) <= {str, _NONE}:
+        texts = pa.array(values, pa.string())
+        if np.count_nonzero(text_sizes(texts)) == len(texts) - texts.null_count:
+            return texts
     return pa.array([id_text(value) for value in values], pa.string())
 
 
 def typed_column(values: list[Any], kind: ValueType) -> Typed:
     """Give values at the declared type."""
-    if values.count(None) == len(values):
-        return Typed(pa.nulls(len(values), ARROW_TYPES[kind]), None)
     kinds = set(map(type, values)) - {_NONE}
+    if not kinds:
+        return Typed(pa.nulls(len(values), ARROW_TYPES[kind]), None)
     if kinds <= _PLAIN_KINDS[kind]:
         converted = _converted(values, kind)
         if converted is not None:
@@ -113,9 +115,8 @@ def _coerced(values: list[Any], kind: ValueType) -> Typed:
 
 def time_column(values: list[Any]) -> Times:
     """Give values as times; what is no timestamp is unknown."""
-    if values.count(None) == len(values):
-        return Times.unknown(len(values))
-    return times_in(typed_column(values, "timestamp").values)
+    column = typed_column(values, "timestamp").values
+    return Times.unknown(len(values)) if column.null_count == len(values) else times_in(column)
 
 
 def times_in(column: pa.Int64Array) -> Times:

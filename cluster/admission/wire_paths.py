@@ -17,7 +17,7 @@ _ALWAYS = ("type", "event", "message_id", "timestamp", "received_at", "source")
 #: A page's or screen's name, which is its canonical `event`.
 NAME_PATH: Path = ("name",)
 #: The types whose name is at NAME_PATH.
-NAMED_TYPES = ("page", "screen")
+NAMED_TYPES = frozenset({"page", "screen"})
 ORIGINAL_TIMESTAMP_PATH: Path = ("originalTimestamp",)
 SENT_AT_PATH: Path = ("sentAt",)
 
