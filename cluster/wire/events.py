@@ -18,6 +18,7 @@ INVALID = "invalid"
 NO_EVENT = b"null"
 #: An event of this depth has at least so many bytes; shorter ones need no look.
 _DEEP_BYTES = 2 * JSON_DEPTH_MAX
+_BRACE = ord("{")
 _STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 _RAW_LIST: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -37,13 +38,19 @@ class ReadEvents:
 
 
 def sift(texts: list[bytes]) -> tuple[list[bytes], Sequence[int], list[tuple[int, str]]]:
-    """Part well-formed JSON texts into events with their indices, and rejected ones. Too many of them: WireError."""
+    """Part well-formed JSON texts into events with their indices, and rejected ones. Too many of them: WireError.
+
+    No text is empty, nor begins with a blank.
+    """
     check_count(len(texts))
-    if all([text[:1] == b"{" and len(text) < _DEEP_BYTES for text in texts]):
+    # Written out here, since a call for each event would cost more than the checks.
+    if all([
+        text[0] == _BRACE and len(text) <= EVENT_BYTES_MAX
+        and (len(text) < _DEEP_BYTES or text.count(b"{") + text.count(b"[") <= JSON_DEPTH_MAX)
+        for text in texts
+    ]):
         return texts, range(len(texts)), []
     indices = [index for index, text in enumerate(texts) if acceptable(text)]
-    if len(indices) == len(texts):
-        return texts, range(len(texts)), []
     kept = set(indices)
     rejected = [(index, INVALID) for index in range(len(texts)) if index not in kept]
     return [texts[index] for index in indices], indices, rejected
@@ -51,7 +58,7 @@ def sift(texts: list[bytes]) -> tuple[list[bytes], Sequence[int], list[tuple[int
 
 def acceptable(text: bytes) -> bool:
     """Tell whether a JSON text is an object within the limits of size and depth."""
-    if text[:1] != b"{" or len(text) > EVENT_BYTES_MAX:
+    if text[0] != _BRACE or len(text) > EVENT_BYTES_MAX:
         return False
     return text.count(b"{") + text.count(b"[") <= JSON_DEPTH_MAX or _depth(text) <= JSON_DEPTH_MAX
 
