@@ -17,7 +17,7 @@ Run = Callable[..., Found]
 T = START_MS
 
 
-def _shown(transitions: Sequence[Mapping[str, Any]]) -> Found:
+def _shown(transitions: Sequence[reference.Transition]) -> Found:
     return [(each["at"] - T, each["user_id"], each["kind"], each["cause"]) for each in reference.ordered(transitions)]
 
 
@@ -52,7 +52,7 @@ def run(request: pytest.FixtureRequest) -> Run:
 def _document(where: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     columns = {"tier": {"type": "string"}}
     traits = {"source": {"kind": "parquet", "path": "users.parquet"}, "columns": columns}
-    model = {"id": "m", "parent": "users", "event": "view", "foreign_key": ["user_id", "anonymous_id"]}
+    model: dict[str, Any] = {"id": "m", "parent": "users", "event": "view", "foreign_key": ["user_id", "anonymous_id"]}
     model |= {"columns": {"amount": {"path": "properties.amount", "type": "number"}}, "timestamp": "timestamp"}
     return {
         "version": 1,
@@ -70,7 +70,7 @@ def view(clock: int, ts: int | None = None, **fields: Any) -> dict[str, Any]:
     return {**row, "timestamp": T + (clock if ts is None else ts), **fields}
 
 
-ONCE = {"event": "m", "within": "10s"}
+ONCE: dict[str, Any] = {"event": "m", "within": "10s"}
 TWICE = {"event": "m", "within": "10s", "at_least": 2}
 NEVER = {"not": {"event": "m", "within": "10s"}}
 ENTERED = (0, "u", "entered", "event")
@@ -202,6 +202,9 @@ def test_exactly_enters_and_leaves_as_the_count_passes(run: Run) -> None:
 
 def test_missing_value_satisfies_only_negated_operators(run: Run) -> None:
     rows = [view(0, properties={"amount": "many"})]
-    for test, counts in [({"ne": 1}, True), ({"not_in": [1]}, True), ({"eq": 1}, False), ({"is_set": False}, True)]:
+    cases: list[tuple[dict[str, Any], bool]] = [
+        ({"ne": 1}, True), ({"not_in": [1]}, True), ({"eq": 1}, False), ({"is_set": False}, True),
+    ]  # fmt: skip
+    for test, counts in cases:
         where = {**ONCE, "where": {"property": "amount", **test}}
         assert bool(run(where, rows, until=0)) is counts

@@ -26,7 +26,7 @@ TEXTS = (
     | st.sampled_from(["true", "false", "True", "NaN", "Infinity", "1e999", "12.0", " 1", "0x10", ""])
 )
 SCALARS = st.none() | st.booleans() | NUMBERS | TEXTS
-JSON = SCALARS | st.lists(SCALARS | st.just({}) | st.just([]), max_size=4) | st.just({"a": 1})
+JSON: st.SearchStrategy[Any] = SCALARS | st.lists(SCALARS | st.just({}) | st.just([]), max_size=4) | st.just({"a": 1})
 
 
 @given(JSON, TYPES)

@@ -67,14 +67,15 @@ def _timed(drawn: list[tuple[_When, Row, int]]) -> list[Row]:
 
 
 def _timestamp(when: _When, clock: int) -> Row:
-    return {
+    times: dict[str, Row] = {
         "now": {"timestamp": clock},
         "late": {"timestamp": clock - when.age_ms},
         "text": {"timestamp": iso(clock - when.age_ms)},
         "future": {"timestamp": clock + when.age_ms},
         "absent": {},
         "odd": {"timestamp": "yesterday"},
-    }[when.age]
+    }
+    return times[when.age]
 
 
 def _bodies(users: Sequence[str], odd: bool) -> st.SearchStrategy[Row]:
@@ -83,8 +84,8 @@ def _bodies(users: Sequence[str], odd: bool) -> st.SearchStrategy[Row]:
         *4 * [("track", "view")], *3 * [("track", "order")],
         ("page", "view"), ("identify", None), ("track", "other"), ("screen", "view"),
     ]  # fmt: skip
-    odd_users = [12, 12.0, "", None, {"id": 1}, True, "x" * 1025] if odd else ["", None]
-    odd_ids = [7, "", "y" * 1025] if odd else [""]
+    odd_users: list[Any] = [12, 12.0, "", None, {"id": 1}, True, "x" * 1025] if odd else ["", None]
+    odd_ids: list[Any] = [7, "", "y" * 1025] if odd else [""]
     return st.builds(
         _body,
         st.sampled_from(kinds),
@@ -118,7 +119,9 @@ def _body(
 
 
 def _properties(odd: bool) -> st.SearchStrategy[Row]:
-    strange = [None, [], {}, {"a": 1}, "12", "12.0", 12.0, "true", True, 1e300, "NaN", "-0"] if odd else [None]
+    strange: list[Any] = [None]
+    if odd:
+        strange += [[], {}, {"a": 1}, "12", "12.0", 12.0, "true", True, 1e300, "NaN", "-0"]
     any_of = st.sampled_from(strange)
 
     def mostly(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
