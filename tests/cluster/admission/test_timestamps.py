@@ -14,34 +14,36 @@ from cluster.admission.iso_times import iso_times
 from cluster.admission.timestamps import TIME_LIMIT_MS, Format, Times, event_time, event_times
 from cluster.model.values import coerce_timestamp
 
-T, O, S, B = 1_000, 2_000, 5_000, 7_000  # timestamp, originalTimestamp, the event's sentAt, the batch's
+#: `timestamp`, `originalTimestamp`, the event's `sentAt`, the batch's.
+STAMP, ORIGINAL, SENT, BATCH = 1_000, 2_000, 5_000, 7_000
 
 
 @pytest.mark.parametrize(("fmt", "times", "expected"), [
-    (Format.NATIVE, (T, O, S, B), (T, False)),
-    (Format.NATIVE, (None, O, S, B), (None, False)),
-    (Format.SEGMENT, (T, None, None, B), (T - B, True)),
-    (Format.SEGMENT, (T, O, None, B), (O - B, True)),
-    (Format.SEGMENT, (T, None, S, B), (T - S, True)),
-    (Format.SEGMENT, (T, None, None, None), (T, False)),
-    (Format.SEGMENT, (None, None, S, B), (None, False)),
-    (Format.HIGHTOUCH, (T, None, None, B), (T - B, True)),
-    (Format.RUDDERSTACK, (T, O, S, B), (T, False)),
-    (Format.RUDDERSTACK, (None, O, S, B), (O - S, True)),
-    (Format.RUDDERSTACK, (None, O, None, None), (O, False)),
-    (Format.RUDDERSTACK, (None, None, S, B), (None, False)),
+    (Format.NATIVE, (STAMP, ORIGINAL, SENT, BATCH), (STAMP, False)),
+    (Format.NATIVE, (None, ORIGINAL, SENT, BATCH), (None, False)),
+    (Format.SEGMENT, (STAMP, None, None, BATCH), (STAMP - BATCH, True)),
+    (Format.SEGMENT, (STAMP, ORIGINAL, None, BATCH), (ORIGINAL - BATCH, True)),
+    (Format.SEGMENT, (STAMP, None, SENT, BATCH), (STAMP - SENT, True)),
+    (Format.SEGMENT, (STAMP, None, None, None), (STAMP, False)),
+    (Format.SEGMENT, (None, None, SENT, BATCH), (None, False)),
+    (Format.HIGHTOUCH, (STAMP, None, None, BATCH), (STAMP - BATCH, True)),
+    (Format.RUDDERSTACK, (STAMP, ORIGINAL, SENT, BATCH), (STAMP, False)),
+    (Format.RUDDERSTACK, (None, ORIGINAL, SENT, BATCH), (ORIGINAL - SENT, True)),
+    (Format.RUDDERSTACK, (None, ORIGINAL, None, None), (ORIGINAL, False)),
+    (Format.RUDDERSTACK, (None, None, SENT, BATCH), (None, False)),
 ])
 def test_the_skew_table(fmt: Format, times: tuple[int | None, ...], expected: tuple[int | None, bool]) -> None:
     assert event_time(fmt, *times) == expected  # type: ignore[arg-type]
 
 
 def test_a_sender_whose_clock_is_ahead_gets_the_same_offset() -> None:
-    assert event_time(Format.SEGMENT, T, None, None, B) == event_time(Format.SEGMENT, T + 10**9, None, None, B + 10**9)
+    right = event_time(Format.SEGMENT, STAMP, None, None, BATCH)
+    assert event_time(Format.SEGMENT, STAMP + 10**9, None, None, BATCH + 10**9) == right
 
 
 @pytest.mark.parametrize("fmt", Format)
 def test_columns_and_single_events_agree(fmt: Format) -> None:
-    extremes = (None, -(2**63), 0, T, 2**63 - 1)
+    extremes = (None, -(2**63), 0, STAMP, 2**63 - 1)
     rows = list(product(extremes, repeat=4))
     columns = [Times(np.array([row[at] or 0 for row in rows]).clip(-TIME_LIMIT_MS, TIME_LIMIT_MS),
                      np.array([row[at] is not None for row in rows])) for at in range(4)]
@@ -52,12 +54,12 @@ def test_columns_and_single_events_agree(fmt: Format) -> None:
 
 _DIGITS = st.sampled_from(["00", "01", "23", "24", "29", "30", "59", "60", "61", "7"])
 _TEXTS = st.builds(
-    lambda year, month, day, mark, hour, minute, second, rest: f"{year}-{month}-{day}{mark}{hour}:{minute}{second}{rest}",
+    "{}-{}-{}{}{}:{}{}{}".format,
     st.sampled_from(["2026", "2024", "1900", "1969", "0000", "0001", "9999", "12345"]),
     st.sampled_from(["01", "02", "11", "12", "13", "00", "1"]), st.sampled_from(["01", "28", "29", "30", "31", "32"]),
     st.sampled_from(["T", " ", "t", ""]), _DIGITS, _DIGITS, st.just("") | st.builds(lambda text: ":" + text, _DIGITS),
-    st.sampled_from(["", "Z", "z", "+00:00", "-00:00", "+05:30", "-23:59", "+24:00", "+0530", "+05", ".5Z", ".Z", ".123456",
-                     ".1234567Z", ".999999+01:00", ".123+0530", ",5Z", "Z ", "+05:60"]),
+    st.sampled_from(["", "Z", "z", "+00:00", "-00:00", "+05:30", "-23:59", "+24:00", "+0530", "+05", ".5Z", ".Z",
+                     ".123456", ".1234567Z", ".999999+01:00", ".123+0530", ",5Z", "Z ", "+05:60"]),
 )
 _GOOD = st.datetimes().map(lambda at: at.isoformat() + "Z")
 
