@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from actors.evaluator.instants import instant_counts, seed_instant
 from actors.evaluator.layout import (
     CAUSE_DEFINITION,
     CAUSES,
@@ -42,7 +43,7 @@ def difference(old: EvaluatorMachine | None, new: EvaluatorMachine) -> pa.Record
     `old` None: everybody enters. Removed audiences exit with their old version. Notes the transitions in
     `new`, so that later ones at the same instant go on counting. Cost: O(audiences x users).
     """
-    counts = old.instant_counts() if old is not None and old.clock_ms == new.clock_ms else {}
+    counts = instant_counts(old) if old is not None and old.clock_ms == new.clock_ms else {}
     parts = [part for part in _parts(old, new) if len(part.keys)]
     numbers = [_numbers(part, counts) for part in parts]
     for part, n in zip(parts, numbers, strict=True):
@@ -50,7 +51,7 @@ def difference(old: EvaluatorMachine | None, new: EvaluatorMachine) -> pa.Record
             for key, count in zip(part.keys.to_pylist(), n.tolist(), strict=True):
                 counts[part.parent, key, part.audience] = count
     if counts:
-        new.seed_instant(counts)
+        seed_instant(new, counts)
     else:
         _note(new, parts)
     tables = [_table(new, part, n) for part, n in zip(parts, numbers, strict=True)]

@@ -17,7 +17,7 @@ from actors.evaluator.difference import difference
 from actors.evaluator.filters import evaluate_test
 from actors.evaluator.inputs import HitColumns, read_hits, slices, string_buffers
 from actors.evaluator.kernels.blocks import advance
-from actors.evaluator.kernels.dedup import hash_messages, purge
+from actors.evaluator.kernels.dedup import hash_messages
 from actors.evaluator.kernels.events import apply_hits, words_needed
 from actors.evaluator.kernels.hashing import encode_keys, find_keys, find_user, gather_keys, hash_bytes
 from actors.evaluator.kernels.loading import apply_snapshot, finish_loading, retire_missing
@@ -26,8 +26,6 @@ from actors.evaluator.kernels.wheel import earliest
 from actors.evaluator.layout import (
     DUE,
     I32,
-    LAST_AT,
-    LAST_TR,
     NEED_ROOM,
     S_ALIVE,
     S_BLOCKS,
@@ -35,8 +33,6 @@ from actors.evaluator.layout import (
     S_DEDUP_COUNT,
     S_DEDUP_EVICTED,
     S_DEDUP_HORIZON_FROM,
-    S_INSTANT_AT,
-    S_INSTANT_LEN,
     S_NODES,
     S_OUT,
     S_TOUCHED,
@@ -45,7 +41,7 @@ from actors.evaluator.layout import (
     U64,
     StateArrays,
 )
-from actors.evaluator.program import Program
+from actors.evaluator.program import Program, TraitLeaf
 from actors.evaluator.results import BatchResult, Transitions, joined, table_of
 from actors.evaluator.state import (
     new_state,
@@ -59,8 +55,14 @@ from actors.evaluator.state import (
 from cluster.definitions.model import Published
 from cluster.model.partitions import partitions_of
 
-#: Pairs (user key, audience id) -> n: the transitions already made at the machine's present instant.
-InstantCounts = dict[tuple[str, str, str], int]
+#: How a snapshot holds a trait of each declared type (docs/architecture.md §5).
+_ARROW_TYPES = {
+    "number": pa.float64(),
+    "boolean": pa.bool_(),
+    "timestamp": pa.int64(),
+    "string": pa.string(),
+    "list": pa.list_(pa.string()),
+}
 
 
 class EvaluatorMachine:
@@ -197,7 +199,6 @@ class EvaluatorMachine:
             second,
         )
         self._make_room(columns, slots)
-        purge(self._table, self.clock_ms - self._horizon_ms, self._ids_max, 4 * count)
         outcomes = np.zeros(count, np.uint8)
         done = 0
         while done < count:
@@ -215,6 +216,7 @@ class EvaluatorMachine:
                 first,
                 second,
                 self._horizon_ms,
+                self._ids_max,
                 live,
                 outcomes,
             )
@@ -268,7 +270,7 @@ class EvaluatorMachine:
         """Give the truth of the parent's trait leaves for each row: [rows, leaf words]."""
         words = np.zeros((snapshot.num_rows, self.program.leaf_words), np.uint64)
         for leaf in self.program.trait_leaves[parent]:
-            truth = evaluate_test(_whole(snapshot.column(leaf.trait)), leaf.test)
+            truth = evaluate_test(_trait_column(snapshot, leaf), leaf.test)
             words[truth, leaf.leaf >> 6] |= np.uint64(1 << (leaf.leaf & 63))
         return words
 
@@ -284,8 +286,7 @@ class EvaluatorMachine:
         s = self._state
         count = int(s.scalars[S_OUT])
         most = len(self.program.audiences) + 1
-        if int(s.scalars[S_INSTANT_LEN]) + most > len(s.instant_audience):
-            self._state = s = with_instant_room(s, most)
+        self._state = s = with_instant_room(s, most)
         if count:
             self._parts.append(
                 Transitions(
@@ -428,42 +429,6 @@ class EvaluatorMachine:
         """Give the number of members of each evaluated audience; O(users) each."""
         return {audience: len(self.members(audience)) for audience in self.program.audiences}
 
-    def instant_counts(self) -> dict[tuple[str, str, str], int]:
-        """Give the latest `n` of each (parent, user key, audience id) with a transition at the present instant."""
-        s = self._state
-        if int(s.scalars[S_INSTANT_AT]) != self.clock_ms:
-            return {}
-        users = np.flatnonzero(s.users[: int(s.scalars[S_USERS]), LAST_AT] == self.clock_ms).astype(np.int32)
-        result: dict[tuple[str, str, str], int] = {}
-        for slot, key in zip(users.tolist(), self.user_keys(users).to_pylist(), strict=True):
-            parent = self.program.parents[int(s.user_parent[slot])]
-            place = int(s.users[slot, LAST_TR])
-            while place >= 0:
-                audience = self.program.audiences[int(s.instant_audience[place])]
-                result.setdefault((parent, key, audience), int(s.instant_n[place]))
-                place = int(s.instant_previous[place])
-        return result
-
-    def seed_instant(self, counts: dict[tuple[str, str, str], int]) -> None:
-        """Tell an otherwise filled machine which transitions were already made at its present instant."""
-        s = self._state = with_instant_room(self._state, len(counts) + len(self.program.audiences) + 1)
-        s.scalars[S_INSTANT_AT] = self.clock_ms
-        s.scalars[S_INSTANT_LEN] = 0
-        index = self.program.audience_index
-        for (parent, key, audience), n in counts.items():
-            slot = self.slot_of(parent, key) if parent in self.program.parents else -1
-            if slot < 0 or audience not in index:
-                continue
-            place = int(s.scalars[S_INSTANT_LEN])
-            s.instant_audience[place] = index[audience]
-            s.instant_n[place] = n
-            s.instant_previous[place] = (
-                s.users[slot, LAST_TR] if s.users[slot, LAST_AT] == self.clock_ms else -1
-            )
-            s.users[slot, LAST_AT] = self.clock_ms
-            s.users[slot, LAST_TR] = place
-            s.scalars[S_INSTANT_LEN] = place + 1
-
     def counters(self) -> dict[str, int]:
         """Give sizes for status and tests: users, blocks, timers, ids, bytes."""
         scalars = self._state.scalars
@@ -481,6 +446,15 @@ class EvaluatorMachine:
         """Give the effective horizon: shorter than configured where ids had to be evicted early."""
         reached = self.clock_ms - int(self._state.scalars[S_DEDUP_HORIZON_FROM])
         return min(self._horizon_ms, reached)
+
+
+def _trait_column(snapshot: pa.Table, leaf: TraitLeaf) -> pa.Array:
+    """Give a leaf's column; all missing where the snapshot is older than the column's declaration (or its type)."""
+    wanted = _ARROW_TYPES[leaf.test.type]
+    place = snapshot.schema.get_field_index(leaf.trait)
+    if place < 0 or snapshot.schema.field(place).type != wanted:
+        return pa.nulls(snapshot.num_rows, wanted)
+    return _whole(snapshot.column(place))
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

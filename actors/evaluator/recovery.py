@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from actors.evaluator.instants import InstantCounts, seed_instant
 from actors.evaluator.machine import EvaluatorMachine
 from cluster.admission.decoder import Decoder
 from cluster.admission.plan import EventPlan
@@ -112,9 +113,9 @@ def logged_snapshots(log: Log, partitions: Sequence[int], count: int) -> tuple[d
     return versions, tables
 
 
-def instant_counts(log: Log, machine: EvaluatorMachine) -> dict[tuple[str, str, str], int]:
+def stored_instant_counts(log: Log, machine: EvaluatorMachine) -> InstantCounts:
     """Give the latest `n` of each (parent, user, audience) with a stored transition at the machine's clock."""
-    counts: dict[tuple[str, str, str], int] = {}
+    counts: InstantCounts = {}
     last = log.last_transition_seq()
     step = 4096
     while last > 0:
@@ -143,5 +144,5 @@ def recover(
     versions, tables = logged_snapshots(log, partitions, published.definitions.settings.partitions)
     machine = EvaluatorMachine(published, seed=seed)
     machine.load(retained_hits(log, published, partitions, clock_ms), tables, clock_ms)
-    machine.seed_instant(instant_counts(log, machine))
+    seed_instant(machine, stored_instant_counts(log, machine))
     return machine, versions, tables

@@ -18,10 +18,10 @@ from actors.evaluator.layout import (
     S_DEDUP_HORIZON_FROM,
     S_DEDUP_LEN,
     S_INSTANT_AT,
+    S_INSTANT_LEN,
     S_KEY_TOP,
     S_NODE_FREE,
     S_NODES,
-    S_OUT,
     S_USERS,
     WHEEL_SLOTS,
     ProgramArrays,
@@ -168,9 +168,10 @@ def with_dedup_room(s: StateArrays, more: int) -> StateArrays:
 
 
 def with_instant_room(s: StateArrays, more: int) -> StateArrays:
-    """Double the instant buffers when one instant makes more transitions than they hold."""
-    if int(s.scalars[S_OUT]) + more <= len(s.out_user):
-        size = 2 * len(s.instant_audience) + more
+    """Make room in the instant buffers for further transitions at the present instant."""
+    needed = int(s.scalars[S_INSTANT_LEN]) + more
+    if needed > len(s.instant_audience):
+        size = max(needed, 2 * len(s.instant_audience))
         s = s._replace(
             instant_audience=_grown(s.instant_audience, size),
             instant_n=_grown(s.instant_n, size),

@@ -14,7 +14,7 @@ def transition_id(audience_id: str, audience_version: int, user_id: str, at_ms: 
     transitions give the same text.
     """
     text = f"{audience_id}\0{audience_version}\0{at_ms}\0{n}\0{user_id}"
-    return xxhash.xxh3_128_hexdigest(text.encode("utf-8", "surrogatepass"))
+    return str(xxhash.xxh3_128_hexdigest(text.encode("utf-8", "surrogatepass")))
 
 
 def transition_ids(

@@ -20,8 +20,8 @@ from actors.evaluator.kernels.membership import (
     touch,
 )
 from actors.evaluator.kernels.rings import ring_clear, ring_nth
-from actors.evaluator.kernels.wheel import arm, next_instant, release, take_slot
 from actors.evaluator.kernels.tables import ProgramTable, StateTable
+from actors.evaluator.kernels.wheel import arm, next_instant, release, take_slot
 from actors.evaluator.layout import (
     ALIVE,
     BLOCK_DUE,

@@ -83,7 +83,7 @@ def remember(s: StateTable, first: np.uint64, second: np.uint64, clock: int) -> 
     s.scalars[S_DEDUP_LEN] += 1
 
 
-@kernel
+@inner
 def _forget(s: StateTable, place: int) -> None:
     """Remove an entry, closing the gap (linear probing needs no tombstones that way)."""
     mask = s.dedup_first.size - 1
@@ -101,7 +101,7 @@ def _forget(s: StateTable, place: int) -> None:
     s.scalars[S_DEDUP_COUNT] -= 1
 
 
-@kernel
+@inner
 def purge(s: StateTable, until_clock: int, most_kept: int, most_work: int) -> None:
     """Forget ids accepted at or before `until_clock` (`most_work` at most), and the oldest beyond `most_kept`."""
     size = s.dedup_queue_clock.size

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from actors.evaluator.kernels.blocks import advance, arm_block, arm_presence, new_block
-from actors.evaluator.kernels.dedup import remember, seen
+from actors.evaluator.kernels.dedup import purge, remember, seen
 from actors.evaluator.kernels.jit import inner, kernel
 from actors.evaluator.kernels.membership import begin, has_room, mark_defaults, mark_leaf, settle, touch
 from actors.evaluator.kernels.rings import ring_insert, ring_nth
@@ -99,6 +99,7 @@ def apply_hits(
     first_hash: U64,
     second_hash: U64,
     horizon_ms: int,
+    ids_max: int,
     live: bool,
     outcomes: U8,
 ) -> int:
@@ -144,6 +145,8 @@ def apply_hits(
         if accepted:
             if first_hash[i] != _ZERO:
                 remember(s, first_hash[i], second_hash[i], clock)
+                # At each acceptance, not once a batch: what is a duplicate must not depend on how the log was cut.
+                purge(s, clock - horizon_ms, ids_max, 2)
             if live:
                 if (row[FLAGS] & ALIVE) == 0:
                     row[FLAGS] |= ALIVE

@@ -1,10 +1,11 @@
 """How the loops are compiled: GIL released, cached on disk, inner functions inlined into the loop that calls them.
 
-The arrays go in as tables of addresses (`tables.py`), not as tuples of arrays: numba counts references of every member each
-time a tuple is touched, 15 ns an array; with fifty arrays that made the first version of the hot loop 50 times slower.
+The arrays go in as tables of addresses (`tables.py`), not as tuples of arrays: numba counts references of every
+member each time a tuple is touched, 15 ns an array; with fifty arrays that made the first version of the hot loop
+50 times slower.
 
-numba's cache only looks at the file of the function itself, not at the functions it inlines: so the cache lies in a folder
-named after the content of all kernel files, and an edit anywhere compiles anew.
+numba's cache only looks at the file of the function itself, not at the functions it inlines: so the cache lies in
+a folder named after the content of all kernel files, and an edit anywhere compiles anew.
 """
 
 from __future__ import annotations

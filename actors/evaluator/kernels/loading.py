@@ -18,8 +18,8 @@ from actors.evaluator.kernels.membership import (
     touch,
 )
 from actors.evaluator.kernels.rings import ring_nth
-from actors.evaluator.kernels.wheel import arm
 from actors.evaluator.kernels.tables import ProgramTable, StateTable
+from actors.evaluator.kernels.wheel import arm
 from actors.evaluator.layout import (
     ALIVE,
     BLOCK_DUE,

@@ -1,8 +1,9 @@
 """Tables of addresses: how kernels see the program's and the state's arrays.
 
-`ProgramTable(arrays)` and `StateTable(arrays)` hold the address and shape of each array of `ProgramArrays` and `StateArrays`; inside a kernel
-`s.users` is that array, read by its address, without reference counts. A table must not outlive its arrays: it keeps them.
-Without numba (NUMBA_DISABLE_JIT, the plain twins) a table hands out the arrays themselves, so the same source runs in plain Python.
+`ProgramTable(arrays)` and `StateTable(arrays)` hold the address and shape of each array of `ProgramArrays` and
+`StateArrays`; inside a kernel `s.users` is that array, read by its address, without reference counts. A table must
+not outlive its arrays: it keeps them. Without numba (NUMBA_DISABLE_JIT, the plain twins) a table hands out the
+arrays themselves, so the same source runs in plain Python.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class StateTable(_Table):
     """The table of `StateArrays`; made anew whenever an array was replaced by a larger one."""
 
 
-class _TableType(types.Type):
+class _TableType(types.Type):  # type: ignore[misc]
     def __init__(self, name: str) -> None:
         super().__init__(name=name)
 
@@ -76,7 +77,7 @@ def _typeof_state(value: StateTable, context: object) -> _TableType:
 
 
 @register_model(_TableType)
-class _TableModel(models.PrimitiveModel):
+class _TableModel(models.PrimitiveModel):  # type: ignore[misc]
     """An address is one 64-bit integer."""
 
     def __init__(self, manager: Any, fe_type: Any) -> None:

@@ -103,7 +103,7 @@ class InProcessEvaluator:
                 await asyncio.wait_for(self._changed.wait(), wait_ms / 1000)
             except TimeoutError:
                 return {"next_seq": seq, "seqs": b"", "transitions": b""}
-        numbered = list(enumerate(self.rows, start=1))[seq : seq + limit]
+        numbered = list(enumerate(self.rows[seq : seq + limit], start=seq + 1))
         chosen = [(number, row) for number, row in numbered if audience in (None, row.audience)]
         seqs = np.array([number for number, _ in chosen], "<i8").tobytes()
         rows = [row for _, row in chosen]

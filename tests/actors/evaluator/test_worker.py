@@ -1,0 +1,328 @@
+"""The worker: one commit a group, recovery from the log alone, refusals that leave nothing behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pytest
+
+from actors.evaluator.membership_files import MembershipReader
+from actors.evaluator.stimuli import (
+    Append,
+    InitialMembers,
+    Lookup,
+    MembersPage,
+    Publish,
+    Status,
+    TakeTraits,
+    Tick,
+)
+from actors.evaluator.worker import EvaluatorWorker
+from cluster.admission.decoder import Decoder
+from cluster.admission.plan import EventPlan
+from cluster.clock import ManualClock
+from cluster.definitions.model import Published
+from cluster.errors import StorageFull
+from cluster.log.sqlite import EvaluatorLog
+from cluster.model.transitions import transition_id
+from cluster.wire.envelope import envelope_of, pack
+from tests.actors.evaluator.examples import HIDE_PROMO, event, published, snapshot
+
+START_MS = 1_795_392_000_000
+PARTITIONS = tuple(range(64))
+
+
+class Evaluator:
+    """A worker over a folder, opened again at will (as after a kill: nothing is closed in between)."""
+
+    def __init__(self, folder: Path, definitions: Published | None) -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder = folder
+        self.clock = ManualClock(START_MS)
+        self.published = definitions
+        self.epoch = 0
+        self.reopen()
+        if definitions is not None:
+            self.do(Publish(definitions))
+
+    def reopen(self) -> None:
+        self.epoch += 1
+        log = EvaluatorLog.open(self.folder / "evaluator-0.db", owner_epoch=self.epoch)
+        self.worker = EvaluatorWorker(
+            log, self.folder / "membership", PARTITIONS, seed=self.epoch, now_ms=self.clock.now_ms
+        )
+
+    def do(self, *stimuli: Any) -> list[dict[str, Any]]:
+        return self.worker.process(list(stimuli))
+
+    def batch(self, *events: dict[str, Any], version: int | None = None) -> Append:
+        envelope = envelope_of([msgspec.json.encode(e) for e in events], 0, source="web")
+        hits = b""
+        if self.published is not None:
+            decoded = Decoder(EventPlan(self.published.definitions)).decode(envelope)
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_stream(sink, decoded.hits.schema) as writer:
+                writer.write_batch(decoded.hits)
+            hits = sink.getvalue().to_pybytes()
+        current = self.published.version if self.published is not None else 0
+        return Append(current if version is None else version, len(events), pack(envelope), hits)
+
+    def publish(self, **changes: Any) -> dict[str, Any]:
+        self.published = published(self.published, **changes)
+        return self.do(Publish(self.published))[0]
+
+    def take_traits(self, version: int, **ltv: float | None) -> dict[str, Any]:
+        path = self.folder / f"users-{version}.arrow"
+        table = snapshot(**ltv)
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+        return self.do(TakeTraits("users", version, table, str(path)))[0]
+
+    def history(self) -> list[tuple[str, str, str, int, int, str]]:
+        blocks = self.worker.log.transitions_after(0, 1_000_000)
+        return [
+            (r["audience_id"], r["user_id"], r["kind"], r["at"] - START_MS, r["n"], r["cause"])
+            for block in blocks for r in block.rows().to_pylist()
+        ]
+
+    def ids(self) -> list[str]:
+        rows = [r for block in self.worker.log.transitions_after(0, 1_000_000) for r in block.rows().to_pylist()]
+        return [transition_id(r["audience_id"], r["audience_version"], r["user_id"], r["at"], r["n"]) for r in rows]
+
+    def members(self, user: str) -> dict[str, bool]:
+        names = ("hide_promo", "eligible", "quiet")
+        reply = self.do(Lookup("users", (user,), names, False))[0]
+        return dict(zip(names, reply["members"][0], strict=True))
+
+
+@pytest.fixture
+def evaluator(tmp_path: Path) -> Evaluator:
+    return Evaluator(tmp_path, published())
+
+
+def test_a_buyer_leaves_and_enters_at_once_and_the_files_show_it(evaluator: Evaluator) -> None:
+    evaluator.take_traits(1, ann=500.0)
+    evaluator.clock.advance(1_000)
+    evaluator.do(evaluator.batch(event("view", "ann")))
+    reader = MembershipReader(evaluator.folder / "membership")
+    assert reader.is_member("users", "ann", "eligible", evaluator.clock.now_ms()) is True
+    evaluator.clock.advance(1_000)
+    evaluator.do(evaluator.batch(event("order", "ann", channel="web")))
+    assert reader.is_member("users", "ann", "eligible", evaluator.clock.now_ms()) is False
+    assert reader.is_member("users", "ann", "hide_promo", evaluator.clock.now_ms()) is True
+    assert evaluator.history()[-2:] == [
+        ("eligible", "ann", "exited", 2_000, 0, "event"), ("hide_promo", "ann", "entered", 2_000, 0, "event"),
+    ] or evaluator.history()[-2:] == [
+        ("hide_promo", "ann", "entered", 2_000, 0, "event"), ("eligible", "ann", "exited", 2_000, 0, "event"),
+    ]
+
+
+def test_the_files_ask_from_the_exact_ms_of_the_due_time(evaluator: Evaluator) -> None:
+    evaluator.do(evaluator.batch(event("order", "ann", channel="web")))
+    reader = MembershipReader(evaluator.folder / "membership")
+    assert reader.is_member("users", "ann", "hide_promo", START_MS + 4_999) is True
+    assert reader.is_member("users", "ann", "hide_promo", START_MS + 5_000) is None
+    evaluator.clock.advance(5_000)
+    assert evaluator.members("ann")["hide_promo"] is False
+    assert reader.is_member("users", "ann", "hide_promo", START_MS + 5_000) is False
+    assert reader.is_member("users", "nobody", "hide_promo", START_MS + 5_000) is False
+    assert reader.is_member("users", "ann", "no_such_audience", START_MS) is None
+
+
+def test_a_reader_follows_growth_and_new_definitions(evaluator: Evaluator) -> None:
+    reader = MembershipReader(evaluator.folder / "membership")
+    users = [f"user_{i}" for i in range(3_000)]
+    evaluator.do(evaluator.batch(*(event("order", user, channel="web") for user in users)))
+    now = evaluator.clock.now_ms()
+    assert all(reader.is_member("users", user, "hide_promo", now) for user in users)
+    evaluator.publish(audiences=[{"id": "hide_promo", "parent": "users", "where": HIDE_PROMO}])
+    assert reader.is_member("users", users[0], "hide_promo", now) is True
+    assert reader.is_member("users", users[0], "quiet", now) is None
+    assert reader.version == 2
+
+
+def test_time_alone_makes_entries_and_exits_at_their_exact_ms(evaluator: Evaluator) -> None:
+    evaluator.take_traits(1, ann=500.0)
+    evaluator.do(evaluator.batch(event("view", "ann"), event("order", "ann", channel="web")))
+    evaluator.clock.advance(60_000)
+    evaluator.do(Tick())
+    timed = [row for row in evaluator.history() if row[5] == "time"]
+    assert sorted(timed) == sorted([
+        ("hide_promo", "ann", "exited", 5_000, 0, "time"), ("eligible", "ann", "entered", 5_000, 0, "time"),
+        ("eligible", "ann", "exited", 30_000, 0, "time"),
+    ])
+
+
+def test_a_tick_that_changes_nothing_is_no_entry(evaluator: Evaluator) -> None:
+    before = evaluator.worker.log.last_seq()
+    evaluator.clock.advance(10)
+    evaluator.do(Tick())
+    assert evaluator.worker.log.last_seq() == before
+
+
+def test_an_evaluator_killed_anywhere_comes_back_the_same(evaluator: Evaluator, tmp_path: Path) -> None:
+    twin = Evaluator(tmp_path / "twin", published())
+    for both in (evaluator, twin):
+        both.take_traits(1, ann=500.0, ben=100.0)
+    for step in range(12):
+        for both in (evaluator, twin):
+            both.clock.advance(1_700)
+            both.do(both.batch(
+                event("view", "ann", f"v{step}"), event("order", "ben", f"o{step // 2}", channel="web"),
+                event("order", "ann", f"p{step}", channel="web" if step % 4 == 0 else "ios"),
+            ))
+        evaluator.reopen()
+    assert evaluator.history() == twin.history()
+    assert evaluator.ids() == twin.ids()
+    assert len(set(evaluator.ids())) == len(evaluator.ids())
+    for user in ("ann", "ben", "nobody"):
+        assert evaluator.members(user) == twin.members(user)
+
+
+def test_numbering_at_one_instant_goes_on_after_a_restart(evaluator: Evaluator) -> None:
+    """Two entries at the same ms, one before and one after a kill, must not share an id."""
+    evaluator.do(evaluator.batch(event("order", "ann", "a", channel="web"), event("order", "ann", "b", channel="web")))
+    evaluator.do(evaluator.batch(event("view", "ann", "c")))
+    evaluator.reopen()
+    evaluator.publish(audiences=[{"id": "quiet", "parent": "users", "where": {"event": "view", "within": "1m"}}])
+    quiet = [row for row in evaluator.history() if row[0] == "quiet"]
+    assert [(row[2], row[4]) for row in quiet] == [("entered", 0), ("exited", 1), ("entered", 2)]
+    assert len(set(evaluator.ids())) == len(evaluator.ids())
+
+
+def test_duplicates_stay_duplicates_after_a_restart(evaluator: Evaluator) -> None:
+    evaluator.do(evaluator.batch(event("order", "ann", "m1", channel="web")))
+    evaluator.reopen()
+    assert evaluator.do(evaluator.batch(event("order", "ann", "m1", channel="web")))[0]["outcomes"] == b"\x01"
+
+
+def test_an_audience_published_later_is_backfilled(evaluator: Evaluator) -> None:
+    evaluator.do(evaluator.batch(event("view", "ann"), event("unmodelled", "ben", channel="web")))
+    evaluator.clock.advance(5_000)
+    before = len(evaluator.history())
+    evaluator.publish(
+        event_models=[
+            {"id": model, "parent": "users", "event": name, "foreign_key": "user_id", "timestamp": "timestamp"}
+            for model, name in (("other", "unmodelled"), ("view", "view"))
+        ],
+        audiences=[
+            {"id": "viewers", "parent": "users", "where": {"event": "view", "within": "10s"}},
+            {"id": "others", "parent": "users", "where": {"event": "other", "within": "10s"}},
+        ],
+    )
+    new = evaluator.history()[before:]
+    assert ("viewers", "ann", "entered", 5_000, 0, "definition") in new
+    assert ("others", "ben", "entered", 5_000, 0, "definition") in new, "events no model named are kept for this"
+    evaluator.clock.advance(5_000)
+    evaluator.do(Tick())
+    assert ("viewers", "ann", "exited", 10_000, 0, "time") in evaluator.history()
+
+
+def test_batches_of_the_same_group_are_in_the_backfill(evaluator: Evaluator) -> None:
+    batch = evaluator.batch(event("view", "ann"))
+    evaluator.published = published(
+        evaluator.published,
+        audiences=[{"id": "viewers", "parent": "users", "where": {"event": "view", "within": "10s"}}],
+    )
+    evaluator.do(batch, Publish(evaluator.published))
+    assert ("viewers", "ann", "entered", 0, 0, "definition") in evaluator.history()
+
+
+def test_a_batch_decoded_under_old_definitions_is_sent_back(evaluator: Evaluator) -> None:
+    old = evaluator.batch(event("order", "ann", channel="web"))
+    evaluator.publish(audiences=[])
+    seq = evaluator.worker.log.last_seq()
+    reply = evaluator.do(old)[0]
+    assert (reply["error"], reply["current_version"]) == ("stale", 2)
+    assert evaluator.worker.log.last_seq() == seq
+
+
+def test_a_commit_without_room_is_refused_and_leaves_nothing(
+    evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        message = "no room"
+        raise StorageFull(message, retry_after_ms=5_000)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluator.worker.log, "commit", full)
+        reply = evaluator.do(evaluator.batch(event("order", "ann", "m1", channel="web")))[0]
+    assert (reply["error"], reply["retry_after_ms"]) == ("storage_full", 5_000)
+    assert evaluator.members("ann")["hide_promo"] is False
+    assert evaluator.do(evaluator.batch(event("order", "ann", "m1", channel="web")))[0]["outcomes"] == b"\x00"
+    assert evaluator.members("ann")["hide_promo"] is True
+
+
+def test_trait_only_and_not_only_audiences_have_members_from_the_start(tmp_path: Path) -> None:
+    evaluator = Evaluator(tmp_path, None)
+    evaluator.publish(audiences=[
+        {"id": "rich", "parent": "users", "where": {"trait": "ltv", "gt": 300}},
+        {"id": "idle", "parent": "users", "where": {"not": {"event": "order", "within": "1m"}}},
+    ])
+    evaluator.take_traits(1, ann=500.0, ben=1.0)
+    assert sorted(evaluator.history()) == [
+        ("idle", "ann", "entered", 0, 0, "traits"), ("idle", "ben", "entered", 0, 0, "traits"),
+        ("rich", "ann", "entered", 0, 0, "traits"),
+    ]
+    evaluator.clock.advance(10)
+    evaluator.take_traits(2, ben=900.0)
+    assert sorted(evaluator.history()[3:]) == [
+        ("idle", "ann", "exited", 10, 0, "traits"), ("rich", "ann", "exited", 10, 0, "traits"),
+        ("rich", "ben", "entered", 10, 0, "traits"),
+    ]
+    assert evaluator.take_traits(2, cid=900.0)["clock_ms"] == START_MS + 10, "the same version again changes nothing"
+
+
+def test_detail_says_since_and_the_next_change(evaluator: Evaluator) -> None:
+    evaluator.take_traits(1, ann=500.0)
+    evaluator.clock.advance(1_000)
+    evaluator.do(evaluator.batch(event("view", "ann"), event("order", "ann", channel="web")))
+    evaluator.clock.advance(1_000)
+    reply = evaluator.do(Lookup("users", ("ann",), ("hide_promo", "eligible", "quiet"), True))[0]
+    assert reply["details"][0] == [
+        {"since": START_MS + 1_000, "changes_at": START_MS + 6_000, "version": 1},
+        {"since": None, "changes_at": START_MS + 6_000, "version": 1},
+        {"since": START_MS, "changes_at": None, "version": 1},
+    ]
+
+
+def test_members_come_in_pages_and_initial_members_by_their_last_entry(evaluator: Evaluator) -> None:
+    users = [f"user_{i}" for i in range(25)]
+    evaluator.do(evaluator.batch(*(event("order", user, channel="web") for user in users)))
+    pages, cursor = [], None
+    while True:
+        page = evaluator.do(MembersPage("hide_promo", cursor, 10))[0]
+        pages.append(page["members"])
+        cursor = page["cursor"]
+        if cursor is None:
+            break
+    assert [len(page) for page in pages] == [10, 10, 5]
+    assert sorted(user for page in pages for user in page) == sorted(users)
+    initial = evaluator.do(InitialMembers("hide_promo"))[0]
+    assert len(initial["seqs"]) == 25 * 8
+    assert initial["seq"] == evaluator.worker.log.last_transition_seq()
+
+
+def test_status_counts(evaluator: Evaluator) -> None:
+    evaluator.do(evaluator.batch(
+        event("order", "ann", "m1", channel="web"), event("order", "ann", "m1", channel="web"),
+        event("order", "ben", "m2", timestamp=START_MS - 3_600_000),
+    ))
+    status = evaluator.do(Status())[0]
+    assert status["events"] == {"accepted": 1, "duplicates": 1, "too_late": 1}
+    assert status["audiences"]["hide_promo"] == {"size": 1, "version": 1}
+    evaluator.reopen()
+    assert evaluator.do(Status())[0]["audiences"]["hide_promo"]["size"] == 1
+
+
+def test_state_of_lapsed_windows_is_freed(evaluator: Evaluator) -> None:
+    evaluator.do(evaluator.batch(*(event("order", f"u{i}", channel="web") for i in range(500))))
+    assert evaluator.worker.machine is not None
+    assert evaluator.worker.machine.counters()["blocks"] == 500
+    evaluator.clock.advance(3_600_001)
+    evaluator.do(Tick())
+    counters = evaluator.worker.machine.counters()
+    assert (counters["blocks"], counters["timers"], counters["alive"]) == (0, 0, 0)
