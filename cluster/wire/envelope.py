@@ -16,7 +16,8 @@ SCHEMA = pa.schema([
     pa.field("source", pa.string()),
     pa.field("sent_at_ms", pa.int64()),
 ])
-_ZSTD = pa.ipc.IpcWriteOptions(compression="zstd")
+#: One thread: only `raw` has a size worth compressing, and waking a pool costs more than a small batch does.
+_ZSTD = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
 _RAW_BYTES_MAX = 2**31 - 1
 
 
