@@ -25,6 +25,8 @@ LOOKUP_PAIRS_MAX: Final = 10_000
 BATCH_ROWS_MAX: Final = 8_192
 #: How long the edge waits to fill a batch, in ms: under the noise of a commit.
 BATCH_LINGER_MS: Final = 2
+#: The longest that it waits, when decoding takes long.
+BATCH_LINGER_MAX_MS: Final = 8
 #: Unfinished calls one edge process keeps per evaluator.
 CALLS_IN_FLIGHT_MAX: Final = 8
 #: Rows one edge process holds for one evaluator before it refuses (503, Retry-After).
