@@ -38,18 +38,13 @@ def evaluate_test(column: pa.Array, test: Test) -> Bools:
     """Give the test's truth for each row of a column of the declared type; null = missing. O(rows)."""
     if pa.types.is_dictionary(column.type) and test.op != "is_set":
         return _by_dictionary(column, test)
-    valid = _valid(column)
     if test.op == "is_set":
+        valid = _numpy(pc.is_valid(column))
         return valid if test.operand is True else ~valid
-    positive = NEGATED.get(test.op, test.op)
-    result: Bools = _positive(column, positive, test) & valid
+    result = _positive(column, NEGATED.get(test.op, test.op), test)
+    if column.null_count:
+        result &= _numpy(pc.is_valid(column))
     return ~result if test.op in NEGATED else result
-
-
-def _valid(column: pa.Array) -> Bools:
-    if column.null_count == 0:
-        return np.ones(len(column), np.bool_)
-    return _numpy(pc.is_valid(column))
 
 
 def _numpy(values: pa.Array) -> Bools:
@@ -93,7 +88,8 @@ def _boolean(column: pa.Array, op: str, test: Test) -> Bools:
 
 def _ordered(column: pa.Array, op: str, test: Test) -> Bools:
     kind = np.float64 if test.type == "number" else np.int64
-    values = np.asarray(column.fill_null(0).to_numpy(zero_copy_only=False)).astype(kind, copy=False)
+    filled = column.fill_null(0) if column.null_count else column
+    values = np.asarray(filled.to_numpy(zero_copy_only=False)).astype(kind, copy=False)
     operand: Any = test.operand
     if op == "in":
         found: Bools = np.isin(values, np.array(operand, kind))

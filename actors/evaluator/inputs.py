@@ -121,20 +121,18 @@ def _masks(
     words = max(1, -(-max((len(f) for f in filters), default=0) // 64))
     masks = np.zeros((len(models), words), np.uint64)
     places = {key: f"c{i}" for i, key in enumerate(plan_columns(program))}
-    for model in np.unique(models):
-        if not filters[model]:
+    # Brought into order of models once, each model's rows are a slice of every column: no copy a model.
+    order = np.argsort(models, kind="stable")
+    ordered = hits if bool((order[1:] > order[:-1]).all()) else hits.take(pa.array(order))
+    starts = np.searchsorted(models[order], np.arange(len(filters) + 1))
+    for model, start, stop in zip(range(len(filters)), starts[:-1].tolist(), starts[1:].tolist(), strict=True):
+        if stop == start or not filters[model]:
             continue
-        chosen = np.flatnonzero(models == model)
-        part = hits if len(chosen) == len(models) else None
-        columns = {}
-        for name, column in program.models[model].columns.items():
-            whole = hits.column(places[column.path, column.type])
-            columns[name] = whole if part is not None else whole.take(pa.array(chosen))
-        bits = match_bits(columns, len(chosen), filters[model], words)
-        if part is not None:
-            masks = bits
-        else:
-            masks[chosen] = bits
+        columns = {
+            name: ordered.column(places[column.path, column.type]).slice(start, stop - start)
+            for name, column in program.models[model].columns.items()
+        }
+        masks[order[start:stop]] = match_bits(columns, stop - start, filters[model], words)
     return masks
 
 
