@@ -18,7 +18,6 @@ SCHEMA = pa.schema([
 ])
 #: One thread: only `raw` has a size worth compressing, and waking a pool costs more than a small batch does.
 _ZSTD = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
-_RAW_BYTES_MAX = 2**31 - 1
 
 
 def envelope_of(
