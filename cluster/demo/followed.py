@@ -69,7 +69,7 @@ class Followed:
         if seen.user != self.story.user:
             return
         self.story.changes.append(seen)
-        delay = "" if seen.delay_ms is None else f", {seen.delay_ms:.0f} ms after the event"
+        delay = "" if seen.delay_ms is None else f" (+{seen.delay_ms:.0f} ms)"
         self._say(f"webhook: {seen.kind} {seen.audience}{delay}")
         self._news.set()
 
@@ -80,15 +80,15 @@ class Followed:
         self._expect(await self._ask("API:"), {SHOW: True, HIDE: False}, "after looking at a product")
         await self._hear("entered", SHOW)
         await self._pause(browse_s)
-        story.before = await self._ask("API before the purchase:")
+        story.before = await self._ask("API before:")
         self._expect(story.before, {SHOW: True, HIDE: False}, "before the purchase")
         await self._do(ordered(0, story.user, 49.90, channel="web"), "BUYS for 49.90 on the web")
-        story.after = await self._ask("API after the purchase:")
+        story.after = await self._ask("API after:")
         self._expect(story.after, {SHOW: False, HIDE: True}, "after the purchase")
         await self._hear("exited", SHOW)
         await self._hear("entered", HIDE)
         story.finished = True
-        self._say("gone from promo_eligible; back by time alone in five minutes" if story.right else "did NOT go right")
+        self._say("banner off; back by time alone in five minutes" if story.right else "did NOT go right")
         return story
 
     async def _do(self, act: Act, words: str) -> None:

@@ -41,14 +41,24 @@ class UsherProcess:
 
     async def ready(self, on_step: Callable[[str], None]) -> AsyncClient:
         """Wait until it serves and has the traits; gives a client with its admin key. Raises NotReady."""
-        async with asyncio.timeout(_START_WAIT_S):
-            url = await self._url(on_step)
-            client = AsyncClient(url, (self.data_dir / "admin.key").read_text().strip())
-            on_step("loading traits")
+        try:
+            async with asyncio.timeout(_START_WAIT_S):
+                client = AsyncClient(await self._url(on_step), (self.data_dir / "admin.key").read_text().strip())
+                on_step("loading traits")
+                await self._traits(client)
+        except TimeoutError as error:
+            message = f"Usher did not become ready within {_START_WAIT_S:.0f} s; it was at: {self._newest_step()}."
+            raise NotReady(message, retry_after_ms=RETRY_AFTER_MS) from error
+        return client
+
+    async def _traits(self, client: AsyncClient) -> None:
+        try:
             while not _has_traits(await _status(client)):
                 self._check_alive()
                 await asyncio.sleep(_POLL_S)
-        return client
+        except BaseException:
+            await client.close()
+            raise
 
     async def _url(self, on_step: Callable[[str], None]) -> str:
         described = self.data_dir / "usher.json"

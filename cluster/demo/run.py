@@ -108,9 +108,8 @@ class _Demo:
         self._client: AsyncClient = ready.result()
         self._sender = Sender(self._client.url, write_key, self._board, self._clock)
         try:
-            self._screen.started(self._client.url, time.monotonic() - began)
-            if self._options.keep:
-                self._screen.line(f"stays until Ctrl-C; in another terminal: usher status --data-dir {usher.data_dir}")
+            hint = f"Ctrl-C ends it · meanwhile: usher status --data-dir {usher.data_dir}" if self._options.keep else ""
+            self._screen.started(self._client.url, time.monotonic() - began, hint)
             await self._shop()
         finally:
             await self._sender.close()

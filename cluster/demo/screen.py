@@ -17,6 +17,10 @@ from cluster.demo.board import Board, Seen, percentile
 from cluster.demo.followed import HIDE, SHOW, Story
 
 _ROWS_SHOWN: Final = 14
+_HEAD_ROWS: Final = 5
+_STORY_ROWS: Final = 11
+#: Columns from which the changes and the followed shopper stand side by side.
+_WIDE_FROM: Final = 116
 #: Changes that the plain view prints a second; the others are counted.
 _LINES_PER_S: Final = 3
 _COUNTS_EVERY_S: Final = 5.0
@@ -30,8 +34,8 @@ class Screen(Protocol):
         """Usher is on its way."""
         ...
 
-    def started(self, url: str, startup_s: float) -> None:
-        """Usher serves."""
+    def started(self, url: str, startup_s: float, hint: str) -> None:
+        """Usher serves; `hint` may say what to do meanwhile."""
         ...
 
     def change(self, seen: Seen) -> None:
@@ -71,9 +75,11 @@ class PlainScreen:
         """Say the step."""
         self._print(f"starting Usher: {step}")
 
-    def started(self, url: str, startup_s: float) -> None:
+    def started(self, url: str, startup_s: float, hint: str) -> None:
         """Say where Usher is."""
         self._print(f"Usher serves at {url} (after {startup_s:.1f} s). Shoppers come in.")
+        if hint:
+            self._print(hint)
 
     def change(self, seen: Seen) -> None:
         """Print a few changes a second."""
@@ -110,6 +116,7 @@ class LiveScreen:
         self._board = board
         self._story = story
         self._url = ""
+        self._hint = ""
         self._status = console.status("Starting Usher …")
         self._status.start()
         self._live: Live | None = None
@@ -118,9 +125,10 @@ class LiveScreen:
         """Show the step beside the spinner."""
         self._status.update(f"Starting Usher on this machine: {step} …")
 
-    def started(self, url: str, startup_s: float) -> None:
+    def started(self, url: str, startup_s: float, hint: str) -> None:
         """Open the view."""
         self._status.stop()
+        self._hint = hint
         self._url = f"{url} · ready after {startup_s:.1f} s"
         self._live = Live(self._view(0.0, 0.0), console=self._console, refresh_per_second=8, screen=False)
         self._live.start()
@@ -145,9 +153,15 @@ class LiveScreen:
 
     def _view(self, elapsed_s: float, events_per_s: float) -> Layout:
         layout = Layout()
-        body = Layout(size=_ROWS_SHOWN + 2)
-        body.split_row(Layout(self._changes(), ratio=3), Layout(self._followed(), ratio=2))
-        layout.split_column(Layout(self._head(elapsed_s, events_per_s), size=7), body)
+        head = Layout(self._head(elapsed_s, events_per_s), size=_HEAD_ROWS + 2)
+        if self._console.width >= _WIDE_FROM:
+            body = Layout(size=_ROWS_SHOWN + 2)
+            body.split_row(Layout(self._changes(_ROWS_SHOWN), ratio=3), Layout(self._followed(), ratio=2))
+            layout.split_column(head, body)
+            return layout
+        room = max(3, self._console.height - _HEAD_ROWS - _STORY_ROWS - 6)
+        followed = Layout(self._followed(), size=_STORY_ROWS + 2)
+        layout.split_column(head, followed, Layout(self._changes(room), size=room + 2))
         return layout
 
     def _head(self, elapsed_s: float, events_per_s: float) -> Panel:
@@ -158,28 +172,35 @@ class LiveScreen:
             tally = board.tallies[audience]
             numbers = (tally.entered - tally.exited, tally.entered, tally.exited)
             tallies.add_row(Text(audience), *(Text(f"{number:,}", justify="right") for number in numbers))
-        line = Text(f"{elapsed_s:4.0f} s   {counts_text(board, events_per_s)}")
-        delays = Text(delays_text(board), style="bold cyan")
+        counts = f"{elapsed_s:.0f} s · {counts_text(board, events_per_s)}"
+        line = Text(counts, overflow="ellipsis", no_wrap=True)
+        delays = Text(delays_text(board), style="bold cyan", overflow="ellipsis", no_wrap=True)
         content = Group(line, delays, tallies)
-        return Panel(content, title=f"Usher · {self._url}", title_align="left", border_style="green")
+        return Panel(
+            content, title=f"Usher · {self._url}", title_align="left", border_style="green",
+            subtitle=self._hint or None, subtitle_align="left",
+        )  # fmt: skip
 
-    def _changes(self) -> Panel:
-        rows = [change_text(seen) for seen in list(self._board.latest)[:_ROWS_SHOWN]]
-        return Panel(Group(*rows), title="who enters, who leaves (by webhook)", title_align="left")
+    def _changes(self, count: int) -> Panel:
+        rows = [change_text(seen) for seen in list(self._board.latest)[:count]]
+        title = "who enters, who leaves · by what · when its webhook came"
+        return Panel(Group(*rows), title=title, title_align="left")
 
     def _followed(self) -> Panel:
-        lines = [Text(line, style="bold" if line.isupper() or "BUYS" in line else "") for line in self._story.lines]
-        return Panel(Group(*lines[-_ROWS_SHOWN:]), title=f"following {self._story.user}", title_align="left")
+        lines = [
+            Text(line, style="bold yellow" if "BUYS" in line else "", overflow="ellipsis", no_wrap=True)
+            for line in self._story.lines
+        ]
+        return Panel(Group(*lines[-_STORY_ROWS:]), title=f"following {self._story.user}", title_align="left")
 
 
 def change_text(seen: Seen) -> Text:
     """Give a change on one line: time, user, entered or exited, audience, cause, delay."""
     at = datetime.fromtimestamp(seen.at_ms / 1000, UTC).strftime("%H:%M:%S.") + f"{seen.at_ms % 1000:03d}"
-    after = {"event": "after the event", "time": "after its due time"}.get(seen.cause, "")
-    delay = "" if seen.delay_ms is None else f"  {seen.delay_ms:4.0f} ms {after}"
+    delay = "" if seen.delay_ms is None else f"+{seen.delay_ms:.0f} ms"
     return Text.assemble(
-        (f"{at}  ", "dim"), f"{seen.user}  ", (f"{seen.kind:<8}", _STYLES.get(seen.kind, "")), f"{seen.audience:<15}",
-        (f"by {seen.cause:<10}", "dim"), (delay, "cyan"),
+        (f"{at} ", "dim"), f"{seen.user} ", (f"{seen.kind:<8}", _STYLES.get(seen.kind, "")), f"{seen.audience:<15}",
+        (f"by {seen.cause:<7}", "dim"), (f"{delay:>8}", "cyan"), overflow="ellipsis", no_wrap=True,
     )  # fmt: skip
 
 
@@ -204,4 +225,4 @@ def delays_text(board: Board) -> str:
         return "no webhook yet"
     text = f"event POST → webhook: p50 {p50:.0f} ms, p99 {p99:.0f} ms"
     late = percentile(board.time_delays_ms, 0.99)
-    return text if late is None else f"{text} · exits by time: p99 {late:.0f} ms after their exact due time"
+    return text if late is None else f"{text} · due time → webhook: p99 {late:.0f} ms"

@@ -13,7 +13,7 @@ from cluster.demo.screen import delays_text
 
 _NEXT = (
     ("usher demo --keep", "leave it running, and look around with status, lookup, members, log"),
-    ("usher validate examples/definitions.yaml", "the definitions you just saw; change them"),
+    ("examples/definitions.yaml", "the definitions you just saw, and how to run them yourself"),
     ("usher up -f definitions.yaml", "your own; then point your Segment SDK's host at it"),
     ("python examples/python_client.py", "the same from Python"),
 )
