@@ -22,7 +22,7 @@ from cluster.edge import problems
 from cluster.edge.dealing import Part, Tally, deal
 from cluster.edge.problems import Problem
 from cluster.edge.state import EdgeState, StateWatcher
-from cluster.errors import Overloaded
+from cluster.errors import NotReady, Overloaded
 from cluster.limits import (
     BATCH_LINGER_MAX_MS,
     BATCH_LINGER_MS,
@@ -85,8 +85,7 @@ class EventBatcher:
         self._waiting_rows = 0
         self._timer: asyncio.Handle | None = None
         self._under_way: set[asyncio.Task[None]] = set()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._closed = False
         #: What decoding and dealing a batch costs lately.
         self._cost_s = 0.0
         #: Rows of requests not yet answered.
@@ -95,7 +94,8 @@ class EventBatcher:
     async def submit(self, envelope: pa.RecordBatch) -> RowOutcomes:
         """Say what became of each row, once all that are accepted are durable.
 
-        Raises Overloaded where too many rows wait, Problem 503 where an evaluator refuses or is away.
+        Raises Overloaded where too many rows wait, NotReady when stopping, Problem 503 where an evaluator refuses or
+        is away.
         """
         rows = envelope.num_rows
         if not rows:
@@ -112,12 +112,16 @@ class EventBatcher:
             self.rows_held -= rows
 
     async def drain(self) -> None:
-        """Wait until every submitted row is answered for."""
+        """Refuse new rows, and wait until every submitted one is answered for."""
+        self._closed = True
         while self._waiting or self._under_way:
             self._flush()
             await asyncio.gather(*self._under_way, return_exceptions=True)
 
     def _check_room(self, rows: int) -> None:
+        if self._closed:
+            message = "This edge is stopping."
+            raise NotReady(message, retry_after_ms=RETRY_AFTER_MS, next_step="Send the events again.")
         if self._waiting_rows and self._waiting_rows + rows > EDGE_ROWS_WAITING_MAX:
             message = f"{self._waiting_rows:,} events already wait to be decoded."
             raise Overloaded(message, retry_after_ms=RETRY_AFTER_MS, next_step="Send them again later.")

@@ -18,7 +18,10 @@ from cluster.errors import (
     Fault,
     InputError,
     InternalError,
+    NotReady,
+    Overloaded,
     Refused,
+    StorageFull,
     UsherError,
     WireError,
 )
@@ -30,6 +33,10 @@ _encode = msgspec.json.Encoder().encode
 
 #: Codes of refusals as values (cluster/runtime/protocols.py) that a later try may cure.
 _RETRYABLE: Final = frozenset({"overloaded", "not_ready", "storage_full", "unreachable", "stale"})
+
+_REFUSALS: Final[dict[type[Refused], str]] = {
+    Overloaded: "overloaded", NotReady: "not_ready", StorageFull: "storage_full",
+}  # fmt: skip
 
 
 class Problem(Exception):
@@ -140,7 +147,8 @@ def of_error(error: Exception, error_id: str) -> Problem:
     if isinstance(error, DefinitionError):
         return of_faults(list(error.faults))
     if isinstance(error, Refused):
-        return unavailable(str(error), "overloaded", error.retry_after_ms)
+        code = next((code for kind, code in _REFUSALS.items() if isinstance(error, kind)), "not_ready")
+        return unavailable(str(error), code, error.retry_after_ms)
     if isinstance(error, InputError):
         return bad_request(str(error))
     if isinstance(error, UsherError) and not isinstance(error, InternalError):

@@ -35,6 +35,8 @@ _log = logging.getLogger("usher.edge")
 
 #: How often idle connections are looked for.
 _SWEEP_S: Final = 15.0
+#: How long the rest of a refused body is read and dropped, so that its sender reads the answer before a reset.
+_LINGER_S: Final = 2.0
 _READY_CACHED_S: Final = 1.0
 _METRICS_WAIT_S: Final = 2.0
 
@@ -184,7 +186,7 @@ class EdgeServer:
         # Bodies are unzipped by cluster.wire.inflate: a corrupt one must be a 400, and a bomb must end early.
         self._runner = web.AppRunner(
             application, access_log=None, handle_signals=False, auto_decompress=False, tcp_keepalive=True,
-            keepalive_timeout=KEEPALIVE_MS / 1000, max_line_size=HTTP_LINE_BYTES_MAX,
+            keepalive_timeout=KEEPALIVE_MS / 1000, lingering_time=_LINGER_S, max_line_size=HTTP_LINE_BYTES_MAX,
             max_field_size=HTTP_LINE_BYTES_MAX, shutdown_timeout=EDGE_DRAIN_MS / 1000,
         )  # fmt: skip
         await self._runner.setup()

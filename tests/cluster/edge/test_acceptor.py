@@ -19,13 +19,15 @@ from cluster.errors import InputError, PortInUse
 from tests.cluster.edge.serving import WRITE_KEY, EvaluatorHandle, FakeReader, Site, site, track
 
 INGEST = [
-    b"POST /v1/track HTTP/1.1\r\n", b"POST /v1/batch HTTP/1.1", b"POST /api/v1/events HTTP/1.1", b"OPTIONS /v1/t HTTP/1.1",
+    b"POST /v1/track HTTP/1.1\r\n", b"POST /v1/batch HTTP/1.1", b"POST /api/v1/events HTTP/1.1",
+    b"OPTIONS /v1/t HTTP/1.1",
     b"POST /api/v1/events?x=1 HTTP/1.1", b"POST /b HTTP/1.1", b"POST /beacon/v1/batch?writeKey=K HTTP/1.1",
     b"GET /v1/projects/K/settings HTTP/1.1",
 ]  # fmt: skip
 FRONT = [
-    b"GET /api/v1/audiences/a/memberships/u HTTP/1.1", b"GET /api/v1/event_models HTTP/1.1", b"POST /api/v1/apply HTTP/1.1",
-    b"GET /healthz HTTP/1.1", b"GET / HTTP/1.1", b"PUT /api/v1/events_of HTTP/1.1", b"\x16\x03\x01\x02\x00\x01\x00\x01", b"HEAD /b HTTP/1.1",
+    b"GET /api/v1/audiences/a/memberships/u HTTP/1.1", b"GET /api/v1/event_models HTTP/1.1",
+    b"POST /api/v1/apply HTTP/1.1", b"GET /healthz HTTP/1.1", b"GET / HTTP/1.1", b"PUT /api/v1/events_of HTTP/1.1",
+    b"\x16\x03\x01\x02\x00\x01\x00\x01", b"HEAD /b HTTP/1.1",
 ]  # fmt: skip
 
 
@@ -140,7 +142,8 @@ def test_a_request_line_in_pieces_is_waited_for(tmp_path: Path) -> None:
         async with site(handover_paths=(path,)) as here:
             ingest = await ingest_server(here, path)
             reader, writer = await asyncio.open_connection("127.0.0.1", here.server.port)
-            for piece in (b"PO", b"ST /", b"v1/m HTTP/1.1\r\nHost: u\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"):
+            rest = b"v1/m HTTP/1.1\r\nHost: u\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            for piece in (b"PO", b"ST /", rest):
                 writer.write(piece)
                 await asyncio.sleep(0.02)
             assert b'{"success":true}' in await reader.read()

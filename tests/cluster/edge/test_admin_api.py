@@ -150,7 +150,7 @@ def test_faults_of_a_document_come_all_at_once_with_their_paths() -> None:
 @pytest.mark.parametrize(
     ("body", "content_type", "status"),
     [
-        ("version: 1\naudiences:\n- id: y\n  parent: users\n  where: {event: page, within: 1h}\n", "application/yaml", 200),
+        ("version: 1\naudiences: [{id: y, parent: users, where: {event: page, within: 1h}}]", "application/yaml", 200),
         ('{"version": 1}', "application/json; charset=utf-8", 200),
         ('{"version": 1}', "", 200),
         ("version: [", "application/yaml", 400),

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cluster.edge import bodies, server
 from cluster.limits import BODY_BYTES_MAX, EDGE_ROWS_WAITING_MAX, KEY_BYTES_MAX
 from tests.cluster.edge.serving import DOCUMENT, WRITE_KEY, Site, at_site, track
 
@@ -122,9 +123,12 @@ def test_an_unreadable_request_is_a_problem_as_a_whole(body: bytes, encoding: st
     at_site(check)
 
 
-def test_a_body_over_the_limit_is_refused_before_it_is_read() -> None:
+def test_a_body_over_the_limit_is_refused_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_LINGER_S", 0.05)
+
     async def check(site: Site) -> None:
-        status, problem, _ = await site.call("POST", "/api/v1/events", "ingest", data=io.BytesIO(b" " * (BODY_BYTES_MAX + 1)))
+        body = io.BytesIO(b" " * (BODY_BYTES_MAX + 1))
+        status, problem, _ = await site.call("POST", "/api/v1/events", "ingest", data=body)
         assert (status, problem["code"]) == (413, "too_large")
 
     at_site(check)
@@ -284,6 +288,41 @@ def test_an_empty_array_is_accepted_without_a_call() -> None:
     async def check(site: Site) -> None:
         assert (await site.send([]))[1] == {"accepted": 0, "duplicates": 0, "rejected": []}
         assert site.evaluators[0].calls == []
+
+    at_site(check)
+
+
+def test_a_body_that_does_not_come_is_408(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "BODY_WAIT_MS", 20)
+    monkeypatch.setattr(server, "_LINGER_S", 0.05)
+
+    async def check(site: Site) -> None:
+        async def slow() -> Any:
+            yield b"["
+            await asyncio.sleep(0.1)
+            yield b"]"
+
+        assert (await site.call("POST", "/api/v1/events", "ingest", data=slow()))[0] == 408
+
+    at_site(check)
+
+
+def test_bodies_together_are_bounded_and_the_budget_is_given_back() -> None:
+    async def check(site: Site) -> None:
+        site.server._ingest._budget = bodies.BodyBudget(200)
+        status, problem, headers = await site.send([track(properties={"x": "y" * 300})])
+        assert (status, problem["code"], headers["Retry-After"]) == (503, "overloaded", "1")
+        for _ in range(5):
+            assert (await site.send([track()]))[0] == 200
+
+    at_site(check)
+
+
+def test_while_draining_new_events_are_refused() -> None:
+    async def check(site: Site) -> None:
+        await site.server.batcher.drain()
+        status, problem, headers = await site.send([track()])
+        assert (status, problem["code"], headers["Retry-After"]) == (503, "not_ready", "1")
 
     at_site(check)
 

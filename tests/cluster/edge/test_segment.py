@@ -1,4 +1,4 @@
-"""The SDKs' paths: captured requests byte for byte, the answers that SDKs can live with, browsers, the real Python SDK."""
+"""The SDKs' paths: captured requests byte for byte, answers SDKs can live with, browsers, the real Python SDK."""
 
 from __future__ import annotations
 
