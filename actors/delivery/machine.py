@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Literal
 
 from actors.delivery.batching import Pending, cut
 from actors.delivery.changes import Change, Cursors
@@ -62,6 +62,11 @@ _CURSOR_EVERY_MS: Final = 1_000
 def batch_id(sync: str, incarnation: int, order: int) -> str:
     """Give a batch's `webhook-id`: the same after every crash, another for every batch of every sync ever."""
     return _message_id(f"{sync}\0{incarnation}\0{order}")
+
+
+def part_id(whole_id: str, part: Literal["rest", "dead"]) -> str:
+    """Give the id of a part of a batch: other contents never travel under the same id."""
+    return _message_id(f"{whole_id}\0{part}")
 
 
 class SyncMachine:
@@ -389,7 +394,7 @@ class SyncMachine:
         out: list[Instruction],
     ) -> None:
         old_id = batch.id
-        new_id = _message_id(f"{old_id}\0rest")
+        new_id = part_id(old_id, "rest")
         self._outbox.rename(batch, new_id)
         self._outbox.keep_only(batch, kept)
         batch.phase = "sealing"

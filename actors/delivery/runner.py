@@ -21,11 +21,11 @@ from actors.delivery.instructions import (
     Settle,
     Split,
 )
-from actors.delivery.machine import NEVER, SyncMachine
+from actors.delivery.machine import NEVER, SyncMachine, part_id
 from actors.delivery.plans import SyncPlan, to_records
 from actors.delivery.rate_limit import TokenBucket
 from actors.delivery.reader import Reader
-from actors.delivery.rows import LogRow, StoredRow
+from actors.delivery.rows import DeadLetter, LogRow, StoredRow
 from actors.delivery.stimuli import Answered, Configured, Draining, Persisted, Revived, Stimulus, Tick
 from actors.delivery.store import DeliveryStore
 from actors.delivery.transport import HttpTransport
@@ -203,13 +203,7 @@ class SyncRunner:
         request, answer, latency_ms = self._answers.pop(settle.batch_id)
         self.delivered += settle.delivered
         self.failed += len(settle.dead)
-        dead = None
-        if settle.dead:
-            records = tuple(row.records[index] for index in settle.dead)
-            dead = dead_letter(
-                replace(row, records=records, attempts=settle.attempt), request, answer, settle.reason,
-                self._clock.now_ms(), self.plan.kind.secrets(self.plan.settings),
-            )  # fmt: skip
+        dead = self._dead_letter(row, settle.dead, settle.attempt, request, answer, settle.reason)
         log = self._log_rows(row.id, settle.attempt, settle.delivered, len(settle.dead), answer, latency_ms,
                              settle.reason)  # fmt: skip
         self._watch(self._store.settle(self.plan.sync.id, row.order, settle.delivered, dead, log))
@@ -226,6 +220,22 @@ class SyncRunner:
                 self.plan.sync.id, row.id, defer.attempt, defer.first_attempt_ms, defer.next_attempt_ms, log
             )
         )
+
+    def _dead_letter(
+        self, row: StoredRow, dead: tuple[int, ...], attempt: int, request: Request, answer: Answer, reason: str
+    ) -> DeadLetter | None:
+        """Give the dead letter of some of a batch's records; a part of a batch gets bytes and an id of its own."""
+        if not dead:
+            return None
+        plan = self.plan
+        lost = replace(row, attempts=attempt)
+        if len(dead) < len(row.records):
+            records = tuple(row.records[index] for index in dead)
+            id_ = part_id(row.id, "dead")
+            body = plan.kind.encode(plan.settings, Batch(id_, plan.sync.id, records))
+            lost = replace(lost, id=id_, records=records, body=body)
+        secrets = plan.kind.secrets(plan.settings)
+        return dead_letter(lost, request, answer, reason, self._clock.now_ms(), secrets)
 
     def _log_rows(
         self, batch_id: str, attempt: int, delivered: int, dead: int, answer: Answer, latency_ms: float,
@@ -247,23 +257,32 @@ class SyncRunner:
             self._sealer = asyncio.get_running_loop().create_task(self._store_all())
 
     async def _store_all(self) -> None:
-        """Store what waits. In order, because a cursor must not pass a batch that is not stored yet."""
+        """Store what waits. In order, because a cursor must not pass a batch that is not stored yet.
+
+        The store keeps the order in which it was asked, so what waits together shares a commit.
+        """
         try:
             while self._to_store:
-                instruction = self._to_store.pop(0)
-                match instruction:
-                    case Seal():
-                        await self._seal(instruction)
-                    case Split():
-                        await self._split(instruction)
-                    case MoveCursors():
-                        await self._store.move_cursors(self.plan.sync.id, instruction.cursors)
-                    case Hold():
-                        await self._store.set_held(self.plan.sync.id, instruction.held)
+                waiting, self._to_store = self._to_store, []
+                stored: list[tuple[Awaitable[None], Sequence[Persisted]]] = []
+                for instruction in waiting:
+                    match instruction:
+                        case Seal():
+                            stored.append(await self._seal(instruction))
+                        case Split():
+                            stored.append(self._split(instruction))
+                        case MoveCursors():
+                            self._watch(self._store.move_cursors(self.plan.sync.id, instruction.cursors))
+                        case Hold():
+                            self._watch(self._store.set_held(self.plan.sync.id, instruction.held))
+                for durable, told in stored:
+                    await durable
+                    for persisted in told:
+                        self.feed(persisted)
         except Exception as error:
             self._break(error)
 
-    async def _seal(self, seal: Seal) -> None:
+    async def _seal(self, seal: Seal) -> tuple[Awaitable[None], Sequence[Persisted]]:
         plan = self.plan
         rows: list[StoredRow] = []
         log: list[LogRow] = []
@@ -277,13 +296,11 @@ class SyncRunner:
                 body = plan.kind.encode(plan.settings, Batch(new.id, plan.sync.id, records))
                 rows.append(StoredRow(new.order, new.id, records, body))
         next_order = seal.batches[-1].order + 1
-        await self._store.seal(plan.sync.id, rows, seal.cursors, next_order, log)
         self.failed += sum(row.count for row in log)
         self._rows.update({row.id: row for row in rows})
-        for persisted in told:
-            self.feed(persisted)
+        return self._store.seal(plan.sync.id, rows, seal.cursors, next_order, log), told
 
-    async def _split(self, split: Split) -> None:
+    def _split(self, split: Split) -> tuple[Awaitable[None], Sequence[Persisted]]:
         plan = self.plan
         row = self._rows.pop(split.batch_id)
         request, answer, latency_ms = self._answers.pop(split.batch_id)
@@ -292,24 +309,18 @@ class SyncRunner:
         rest = StoredRow(
             row.order, split.new_id, records, body, split.attempt, split.first_attempt_ms, split.next_attempt_ms
         )
-        dead = None
-        if split.dead:
-            lost = tuple(row.records[index] for index in split.dead)
-            dead = dead_letter(
-                replace(row, records=lost, attempts=split.attempt), request, answer, split.reason,
-                self._clock.now_ms(), plan.kind.secrets(plan.settings),
-            )  # fmt: skip
+        dead = self._dead_letter(row, split.dead, split.attempt, request, answer, split.reason)
         log = self._log_rows(row.id, split.attempt, split.delivered, len(split.dead), answer, latency_ms,
                              split.reason)  # fmt: skip
         log.append(
             LogRow(self._clock.now_ms(), rest.id, len(records), "retry", _status(answer), split.attempt,
                    latency_ms, split.reason)
         )  # fmt: skip
-        await self._store.settle(plan.sync.id, row.order, split.delivered, dead, log, rest)
         self.delivered += split.delivered
         self.failed += len(split.dead)
         self._rows[rest.id] = rest
-        self.feed(Persisted(rest.id))
+        durable = self._store.settle(plan.sync.id, row.order, split.delivered, dead, log, rest)
+        return durable, [Persisted(rest.id)]
 
     def _dropped(self, batch_id: str, count: int) -> LogRow:
         fields = ", ".join(

@@ -1,8 +1,10 @@
 """`delivery.db`: what delivery must not forget. SQLite, WAL, synchronous=FULL, off the event loop.
 
-One thread does everything, in the order asked. What is asked while a commit is under way shares the next one. A
-write returns a future that is done when the write is durable. When the disk refuses, the same writes are tried again
-until they succeed: nothing passes them, so delivery stands still rather than forget, and `failure` says why.
+One thread does everything, in the order asked. A write returns a future that is done when the write is durable. What
+is asked while a commit is under way shares the next one, and writes that nobody waits for (outcomes, cursors past
+nothing) wait LAZY_MS for company: a new batch, which somebody waits for, must seldom find a commit under way.
+When the disk refuses, the same writes are tried again until they succeed: nothing passes them, so delivery stands
+still rather than forget, and `failure` says why.
 """
 
 from __future__ import annotations
@@ -63,6 +65,8 @@ CREATE INDEX IF NOT EXISTS sync_log_of_sync ON sync_log (sync, number);
 _TABLES: Final = ("syncs", "cursors", "spools", "batches", "dead_letters", "sync_log")
 #: Trimming looks at a sync's log once in so many rows.
 _TRIM_EVERY: Final = 500
+#: How long a write that nobody waits for may wait for a commit. A crash meanwhile costs a resend under the same id.
+LAZY_MS: Final = 20
 #: Pause before writes that the disk refused are tried again.
 _REFUSED_PAUSE_S: Final = 0.5
 
@@ -79,6 +83,9 @@ class DeliveryStore:
         self._connection: sqlite3.Connection
         self._waiting: list[tuple[_Write, asyncio.Future[None]]] = []
         self._committer: asyncio.Task[None] | None = None
+        self._lazy: asyncio.TimerHandle | None = None
+        #: Somebody waits for one of the waiting writes.
+        self._urgent = False
         self._log_rows = 0
         #: Why the disk refuses writes, empty while it takes them.
         self.failure = ""
@@ -98,6 +105,7 @@ class DeliveryStore:
 
     async def close(self) -> None:
         """Commit what waits, then close the file."""
+        self._commit_now()
         while self._committer is not None and not self._committer.done():
             await asyncio.shield(self._committer)
         await self._in_thread(lambda connection: connection.close())
@@ -105,10 +113,11 @@ class DeliveryStore:
 
     async def abandon(self) -> None:
         """Close the file and forget what waits, as the end of the process would."""
+        self._waiting.clear()
+        self._commit_now()
         if self._committer is not None:
             self._committer.cancel()
             await asyncio.gather(self._committer, return_exceptions=True)
-        self._waiting.clear()
         await self._in_thread(lambda connection: connection.close())
         self._thread.shutdown()
 
@@ -168,7 +177,7 @@ class DeliveryStore:
     def set_held(self, sync: str, held: bool) -> Awaitable[None]:
         """Remember whether changes are being held."""
         return self._write(
-            lambda connection: _run(connection, "UPDATE syncs SET held=? WHERE sync=?", int(held), sync)
+            lambda connection: _run(connection, "UPDATE syncs SET held=? WHERE sync=?", int(held), sync), lazy=True
         )
 
     async def cursor(self, sync: str, evaluator: int) -> tuple[int, int] | None:
@@ -204,7 +213,7 @@ class DeliveryStore:
 
     def move_cursors(self, sync: str, cursors: Cursors) -> Awaitable[None]:
         """Let cursors pass what needs no sending."""
-        return self._write(lambda connection: _move(connection, sync, cursors))
+        return self._write(lambda connection: _move(connection, sync, cursors), lazy=True)
 
     # --- batches -----------------------------------------------------------------------------------
 
@@ -258,7 +267,7 @@ class DeliveryStore:
             )
             self._append_log(connection, sync, [log])
 
-        return self._write(write)
+        return self._write(write, lazy=True)
 
     def settle(
         self, sync: str, order: int, delivered: int, dead: DeadLetter | None, log: Sequence[LogRow],
@@ -282,7 +291,7 @@ class DeliveryStore:
             )
             self._append_log(connection, sync, log)
 
-        return self._write(write)
+        return self._write(write, lazy=rest is None)
 
     # --- dead letters and the log ------------------------------------------------------------------
 
@@ -361,18 +370,31 @@ class DeliveryStore:
             self._thread, lambda: work(self._connection)
         )
 
-    def _write(self, write: _Write) -> asyncio.Future[None]:
+    def _write(self, write: _Write, *, lazy: bool = False) -> asyncio.Future[None]:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
         self._waiting.append((write, done))
-        if self._committer is None or self._committer.done():
-            self._committer = loop.create_task(self._commit_waiting(), name="delivery-commit")
+        if not lazy:
+            self._commit_now()
+        elif self._lazy is None:
+            self._lazy = loop.call_later(LAZY_MS / 1000, self._commit_now)
         return done
+
+    def _commit_now(self) -> None:
+        """Commit everything that waits, lazy or not: the order of writes is the order asked."""
+        if self._lazy is not None:
+            self._lazy.cancel()
+            self._lazy = None
+        self._urgent = bool(self._waiting)
+        if self._urgent and (self._committer is None or self._committer.done()):
+            task = self._commit_waiting()
+            self._committer = asyncio.get_running_loop().create_task(task, name="delivery-commit")
 
     async def _commit_waiting(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._waiting:
+        while self._urgent:
             group, self._waiting = self._waiting, []
+            self._urgent = False
             try:
                 await self._commit_until_taken(loop, [write for write, _ in group])
             except Exception as error:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp import web
 
 from actors.delivery.actor import DeliveryActor
 from cluster.definitions.model import Column
+from destinations.outcomes import Delivered, Outcome, Permanent, Retry
+from destinations.requests import Answer, Request
+from destinations.webhook.definition import WebhookDestination
 from tests.actors.delivery.world import (
     InProcessController,
     InProcessEvaluator,
@@ -287,6 +292,10 @@ async def has_logged(actor: DeliveryActor, rows: int) -> bool:
     return len((await actor.sync_log("promo", False, 0, 100)).get("rows", [])) >= rows
 
 
+async def delivered_is(actor: DeliveryActor, count: int) -> bool:
+    return (await sync_of(actor)).get("delivered") == count
+
+
 async def has_syncs(actor: DeliveryActor, count: int) -> bool:
     return len((await actor.status())["syncs"]) == count
 
@@ -321,6 +330,48 @@ def test_a_sync_waits_for_the_publication_of_its_audience(tmp_path: Path) -> Non
             controller.publish(definitions(endpoint.url))
             await endpoint.until(lambda: len(endpoint.kinds) == 1)
             await actor.drain()
+
+    asyncio.run(run())
+
+
+class Picky(WebhookDestination):
+    """Takes the first record of a request and asks for the others again; never wants `bad`."""
+
+    def judge(self, request: Request, answer: Answer) -> tuple[Outcome, ...]:
+        users = [change["user_id"] for change in json.loads(request.body)["changes"]]
+        return tuple(
+            Permanent("bad user") if user == "bad" else Delivered() if index == 0 else Retry("busy")
+            for index, user in enumerate(users)
+        )
+
+
+def test_mixed_outcomes_leave_a_smaller_batch_with_an_id_of_its_own_also_over_a_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.delivery.retries.RETRY_BASE_MS", 10)
+
+    async def run() -> None:
+        evaluator = InProcessEvaluator()
+        for user in ("a", "bad", "b", "c"):
+            evaluator.flip(user)
+        async with receiver() as endpoint:
+            controller = InProcessController(definitions(endpoint.url))
+            first = await started(tmp_path, controller, evaluator, kinds={"webhook": Picky()})
+            await eventually(lambda: has_logged(first, 3))
+            await first.abandon()
+            before = len(endpoint.received)
+            second = await started(tmp_path, controller, evaluator, kinds={"webhook": Picky()})
+            await eventually(lambda: delivered_is(second, 3))
+            assert await second.retry("promo") == {"retried": 1}
+            await endpoint.until(lambda: endpoint.received[-1].changes[0]["user_id"] == "bad")
+            await second.drain()
+
+        assert [change["user_id"] for change in endpoint.received[0].changes] == ["a", "bad", "b", "c"]
+        rest = {message.id for message in endpoint.received if [c["user_id"] for c in message.changes] == ["b", "c"]}
+        assert len(rest) == 1
+        assert rest.isdisjoint({endpoint.received[0].id})
+        assert len(endpoint.received[-1].changes) == 1
+        assert before >= 1
 
     asyncio.run(run())
 

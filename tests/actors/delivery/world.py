@@ -30,6 +30,8 @@ from cluster.definitions.model import (
 )
 from cluster.definitions.model import Test as ModelTest
 from cluster.runtime.protocols import ClusterState, EvaluatorInfo, Reply
+from destinations.contract import Kinds
+from destinations.registry import KINDS
 from destinations.webhook.settings import WebhookSettings
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -257,10 +259,14 @@ async def no_traits(parent: str, keys: list[str], columns: list[str]) -> dict[st
 
 
 async def started(
-    data_dir: Path, controller: InProcessController, evaluator: InProcessEvaluator, traits: Any = no_traits
+    data_dir: Path,
+    controller: InProcessController,
+    evaluator: InProcessEvaluator,
+    traits: Any = no_traits,
+    kinds: Kinds = KINDS,
 ) -> DeliveryActor:
     actor = DeliveryActor(
-        data_dir, controller, lambda info: evaluator, SystemClock(), traits=traits, seed=1  # type: ignore[arg-type]
-    )
+        data_dir, controller, lambda info: evaluator, SystemClock(), traits=traits, kinds=kinds, seed=1
+    )  # type: ignore[arg-type]
     await actor.start()
     return actor
