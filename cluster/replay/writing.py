@@ -6,13 +6,13 @@ memory does not follow the file's size.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any, Final, TypeAlias
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -43,8 +43,6 @@ OUTPUT_SCHEMA: Final = pa.schema(
         ("cause", pa.string()),
     ]
 )
-
-_encode = msgspec.json.Encoder().encode
 
 
 def check_target(path: Path) -> None:
@@ -166,7 +164,7 @@ def _write_lines(stream: IO[bytes], batch: Batch) -> None:
         return
     pieces: list[Any] = []
     for index, field in enumerate(OUTPUT_SCHEMA):
-        pieces += [f"{',' if index else '{'}{_encode(field.name).decode()}:", _json_values(batch.column(index))]
+        pieces += [f"{',' if index else '{'}{json.dumps(field.name)}:", _json_values(batch.column(index))]
     lines = pc.binary_join_element_wise(*[*pieces, "}\n"], "")
     _, offsets, data = lines.cast(pa.large_string()).buffers()
     ends = np.frombuffer(offsets, np.int64)
@@ -174,11 +172,11 @@ def _write_lines(stream: IO[bytes], batch: Batch) -> None:
 
 
 def _json_values(column: Any) -> Any:
-    """Give each value as JSON text; each distinct text is encoded once."""
+    """Give each value as JSON text in ASCII (readers also split lines at U+2028); each distinct text is made once."""
     if not pa.types.is_string(column.type):
         return column.cast(pa.string())
     distinct = column.dictionary_encode()
-    encoded = pa.array([_encode(value).decode() for value in distinct.dictionary.to_pylist()], pa.string())
+    encoded = pa.array([json.dumps(value) for value in distinct.dictionary.to_pylist()], pa.string())
     return encoded.take(distinct.indices)
 
 
