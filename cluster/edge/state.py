@@ -16,6 +16,8 @@ from cluster.runtime.protocols import ClusterState, Controller, EvaluatorInfo, K
 
 _log = logging.getLogger("usher.edge")
 
+#: How much longer than asked an answer may take on its way.
+_GRACE_S: Final = 0.5
 #: A revision below every real one.
 NO_REVISION: Final = -1
 
@@ -114,7 +116,12 @@ class StateWatcher:
             left_ms = int((deadline - asyncio.get_running_loop().time()) * 1000)
             if left_ms <= 0:
                 return False
-            self._take(await self._controller.state_after(self.current.revision, left_ms))
+            try:
+                # A controller that restarts may keep the question longer than it was told to.
+                async with asyncio.timeout(left_ms / 1000 + _GRACE_S):
+                    self._take(await self._controller.state_after(self.current.revision, left_ms))
+            except TimeoutError:
+                return False
         return True
 
     async def sync(self) -> None:
