@@ -65,7 +65,7 @@ class IngestApi:
             Route("GET", "/sourceConfig/", self.rudder_settings, "What RudderStack's browser SDK asks first",
                   errors="sdk"),
             Route("POST", "/api/v1/events", self.events, "Native events: answered once the accepted ones are durable",
-                  tag=tag, body="canonical events: JSON array, NDJSON, msgpack or Arrow IPC stream; gzip, deflate, zstd",
+                  tag=tag, body="canonical events: JSON array, NDJSON, msgpack, Arrow IPC stream; gzip, zstd",
                   answer='{"accepted": 1, "duplicates": 0, "rejected": [{"index": 1, "reason": "no_key"}]}'),
         ]  # fmt: skip
 
