@@ -103,6 +103,8 @@ class Tally:
 
     def by_request(self, row_counts: list[int]) -> list[RowOutcomes | Exception]:
         """Give each request's outcomes, its rows numbered from 0, or the error of a part that has rows of it."""
+        if not self.reasons and not self._failures and not any(map(any, self._outcomes)):
+            return [RowOutcomes(count, 0, []) for count in row_counts]  # the usual case: every row has a hit, all taken
         rows = np.concatenate([*self._hit_rows, np.empty(0, np.int64)])
         order = np.argsort(rows, kind="stable")
         rows, codes = rows[order], np.frombuffer(b"".join(self._outcomes), np.uint8)[order]

@@ -72,24 +72,20 @@ class IngestApi:
     def _segment(self, kind: str) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
             authorization = request.headers.get("Authorization")
-            self._check_early(authorization)
+            early = basic_user(authorization)
+            grant = self._grant(early) if early else None  # an unknown key is refused before the body is read
             with self._budget.share() as share:
                 body = await inflated(request, share)
                 read = read_request(body, kind, new_message_id)
                 key = write_key_of(
                     authorization, read.body_key, read.first_event_key, request.query.get("writeKey")
                 )
-                grant = self._grant(key or bearer_token(authorization or ""))
+                if grant is None or key != early:
+                    grant = self._grant(key or bearer_token(authorization or ""))
                 await self._take(read.events(source=grant.source))
             return web.Response(body=_SUCCESS, content_type="application/json")
 
         return handle
-
-    def _check_early(self, authorization: str | None) -> None:
-        """Refuse an unknown key in the header before the body is read."""
-        key = basic_user(authorization)
-        if key is not None:
-            self._grant(key)
 
     def _grant(self, key: str | None) -> Grant:
         return ingest_grant(self._state().keys, key)
