@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import Final
 
 import cluster
 from cluster.clock import SystemClock
@@ -23,8 +24,8 @@ from cluster.definitions.evaluable import unsupported
 from cluster.definitions.model import Definitions
 from cluster.definitions.parsing import load_paths
 from cluster.edge.acceptor import listen
-from cluster.errors import DefinitionError, Fault, InputError, NotReady
-from cluster.limits import DRAIN_DEADLINE_MS, PARTITIONS_DEFAULT, PUBLISH_WAIT_MS, RETRY_AFTER_MS
+from cluster.errors import DefinitionError, Fault, InputError, NotReady, PortInUse
+from cluster.limits import DRAIN_DEADLINE_MS, ORPHANS_END_MS, PARTITIONS_DEFAULT, PUBLISH_WAIT_MS, RETRY_AFTER_MS
 from cluster.log.durable_files import replace_durably
 from cluster.runtime.controller_machine import deal_partitions
 from cluster.runtime.controller_store import ControllerStore
@@ -65,6 +66,9 @@ class ReadyInfo:
     ready_after_ms: int
 
 
+#: Pause before a port that a killed run still holds is tried again.
+_PORT_AGAIN_S: Final = 0.1
+
 OnReady = Callable[[ReadyInfo], None]
 OnProgress = Callable[[str], None]
 
@@ -77,8 +81,11 @@ def run(options: UpOptions, on_ready: OnReady, on_progress: OnProgress = lambda 
     """
     began = time.monotonic()
     definitions = _read_definitions(options.definitions)
-    port = free_port(options.host, options.port)
-    with DataDir(options.data_dir.resolve()).open() as owned:
+    files = DataDir(options.data_dir.resolve())
+    # Left behind by a launcher that was killed: its processes end by themselves 2 to 3 s later and free the port.
+    was_killed = files.usher_json.exists()
+    port = free_port(options.host, options.port, ORPHANS_END_MS if was_killed else 0)
+    with files.open() as owned:
         evaluators, owner_of_partition = _placement(owned.names, options, definitions)
         on_progress("starting Ray" if options.address is None else f"connecting to Ray at {options.address}")
         session = start_ray(owned.names.path, options.address, os.cpu_count() or 1)
@@ -218,10 +225,20 @@ def _signals_to(stop: threading.Event) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def free_port(host: str, port: int) -> int:
-    """Give `port`, or a free one for 0; raises PortInUse, or InputError for a host that is not this machine's."""
-    with listen(host, port) as listener:
-        return int(listener.getsockname()[1])
+def free_port(host: str, port: int, wait_ms: int = 0) -> int:
+    """Give `port`, or a free one for 0; raises InputError for a host that is not this machine's.
+
+    Raises PortInUse where it is still taken after `wait_ms`.
+    """
+    until = time.monotonic() + wait_ms / 1000
+    while True:
+        try:
+            with listen(host, port) as listener:
+                return int(listener.getsockname()[1])
+        except PortInUse:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(_PORT_AGAIN_S)
 
 
 def _read_definitions(paths: tuple[Path, ...]) -> Definitions | None:

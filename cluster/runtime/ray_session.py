@@ -113,6 +113,8 @@ def _prepare_environment(data_dir: Path) -> None:
         raise InternalError(message, next_step="Import cluster.runtime.launch alone before calling run.")
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # Ray runs workers at nice 15, as batch jobs; ours answer people, and must not wait behind other programs.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     # A call under way to a killed process fails this much (and up to 1 s) after the kill; Ray's default adds 1 s.
     os.environ.setdefault("RAY_timeout_ms_task_wait_for_death_info", "100")
     os.environ["PYTHONPATH"] = _python_path()

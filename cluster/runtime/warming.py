@@ -43,17 +43,16 @@ async def warm_up() -> None:
         clock = ManualClock(_START_MS)
         first = publish(None, parse_document(_document("a"), "warm-up", KINDS))
         second = publish(first, parse_document(_document("b"), "warm-up", KINDS))
-        await _run(folder, clock, None, [first, second])
+        await _run(folder, clock, [first, second])
         # What a restart does: recovery reads the log of the run before.
-        await _run(folder, clock, second, [])
+        await _run(folder, clock, [second])
 
 
-async def _run(folder: Path, clock: ManualClock, newest: Published | None, publications: list[Published]) -> None:
+async def _run(folder: Path, clock: ManualClock, publications: list[Published]) -> None:
     with DataDir(folder).open() as owned:
         evaluator = EvaluatorActor(0, str(folder), owned.epoch, (0,), clock=clock)
-        await evaluator.start(newest)
-        for published in publications or [newest]:
-            assert published is not None, "a run has definitions"
+        await evaluator.start(None)
+        for published in publications:
             _check(await evaluator.publish(published))
             await _feed(evaluator, published, folder, clock)
         _check(await evaluator.drain())

@@ -1,4 +1,7 @@
-"""One running Usher for all tests of a file: starting Ray takes 5 to 10 s."""
+"""One running Usher for all live tests, in the order of their files: starting one takes 10 s and more.
+
+`test_restart.py` comes last and stops it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from tests.live.usher import SECRET, WRITE_KEY, Receiver, Usher
 HIDE_PROMO_MS = 2_000
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def receiver() -> Iterator[Receiver]:
     receiver = Receiver()
     receiver.start()
@@ -83,7 +86,7 @@ def write_definitions(folder: Path, webhook_url: str) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def usher(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iterator[Usher]:
     folder = tmp_path_factory.mktemp("live")
     definitions = write_definitions(folder, receiver.url)

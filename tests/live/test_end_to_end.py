@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 from segment.analytics.client import Client as SegmentClient
 
-from tests.live.usher import WRITE_KEY, Receiver, Usher, eventually
+from tests.live.usher import (
+    WRITE_KEY,
+    Receiver,
+    Usher,
+    assert_nothing_sent_twice_under_another_id,
+    came_and_went,
+    eventually,
+    kinds,
+)
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(170)]
-
-
-def kinds(receiver: Receiver, user: str, audience: str) -> list[str]:
-    changes = [change for change in receiver.changes(user) if change["audience_id"] == audience]
-    return [change["kind"] for change in sorted(changes, key=lambda change: (change["at"], change["n"]))]
-
-
-def came_and_went(receiver: Receiver, user: str) -> None:
-    eventually(
-        f"{user} came and went", lambda: kinds(receiver, user, "hide_promo") == ["entered", "exited"]
-    )
-
-
-def assert_nothing_sent_twice_under_another_id(receiver: Receiver) -> None:
-    twice = {key: ids for key, ids in receiver.webhook_ids_of_transitions().items() if len(ids) > 1}
-    assert twice == {}
-    assert receiver.faults == []
 
 
 @contextmanager
@@ -158,26 +148,3 @@ def test_the_segment_sdk_sends_to_usher(usher: Usher, receiver: Receiver) -> Non
     assert errors == []
     for number in (0, 119):
         came_and_went(receiver, f"sdk-{number}")
-
-
-def test_sigterm_drains_and_the_next_run_goes_on_where_it_was(
-    usher: Usher, receiver: Receiver, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    assert usher.track("late", "order_completed", "m-late", channel="web") == 200
-    began = time.monotonic()
-    assert usher.stop() == 0, usher.lines
-    assert time.monotonic() - began < 30
-    assert not (usher.data_dir / "usher.json").exists()
-
-    again = Usher(usher.data_dir)
-    try:
-        ready = again.await_ready()
-        assert ready["admin_key"] is None
-        assert ready["version"] == 1
-        assert again.is_member("rich_buyers", "rich-0") is True
-        came_and_went(receiver, "late")
-        assert kinds(receiver, "rich-0", "rich_buyers") == ["entered"]
-        assert_nothing_sent_twice_under_another_id(receiver)
-        assert again.stop() == 0, again.lines
-    finally:
-        again.close()

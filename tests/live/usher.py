@@ -223,3 +223,20 @@ def _decoded(content: bytes) -> Any:
         return json.loads(content)
     except ValueError:
         return content.decode(errors="replace")
+
+
+def kinds(receiver: Receiver, user: str, audience: str) -> list[str]:
+    changes = [change for change in receiver.changes(user) if change["audience_id"] == audience]
+    return [change["kind"] for change in sorted(changes, key=lambda change: (change["at"], change["n"]))]
+
+
+def came_and_went(receiver: Receiver, user: str) -> None:
+    eventually(
+        f"{user} came and went", lambda: kinds(receiver, user, "hide_promo") == ["entered", "exited"]
+    )
+
+
+def assert_nothing_sent_twice_under_another_id(receiver: Receiver) -> None:
+    twice = {key: ids for key, ids in receiver.webhook_ids_of_transitions().items() if len(ids) > 1}
+    assert twice == {}
+    assert receiver.faults == []
