@@ -179,14 +179,14 @@ def test_a_disk_that_is_full_is_waited_for_and_nothing_passes_it(
         await store._in_thread(lambda c: c.execute(f"PRAGMA max_page_count={pages}").fetchone())
         sealing = asyncio.ensure_future(store.seal(SYNC, [row(0, "a", b"x" * 200_000)], {0: 1}, 1, []))
         moving = asyncio.ensure_future(store.move_cursors(SYNC, {0: 2}))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not store.failure:
                 await asyncio.sleep(0.001)
         assert "full" in store.failure
         assert not sealing.done()
         assert not moving.done()
         await store._in_thread(lambda c: c.execute("PRAGMA max_page_count=100000").fetchone())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await sealing
             await moving
         assert store.failure == ""

@@ -157,7 +157,7 @@ def definitions(
 ) -> Definitions:
     """One audience to one webhook; `sync` changes the sync's fields, `settings` the webhook's keys."""
     webhook = WebhookSettings.model_validate(
-        {"url": url, "secret": SECRET, "allow_private": True, "timeout": "2s", **settings}
+        {"url": url, "secret": SECRET, "allow_private": True, "timeout": "10s", **settings}
     )
     where = TraitTest("ltv", ModelTest("gt", 0.0, "number"))
     fields = {"identifiers": {"user_id": "user_id"}, **(sync or {})}
@@ -204,8 +204,8 @@ class Receiver:
         return await self.answer(request, received)
 
     async def until(self, fits: Callable[[], bool]) -> None:
-        """Wait until something holds of what was received; five seconds is for ever."""
-        async with asyncio.timeout(5):
+        """Wait until something holds of what was received; half a minute is for ever."""
+        async with asyncio.timeout(30):
             while not fits():
                 self._news.clear()
                 await self._news.wait()
