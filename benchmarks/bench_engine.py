@@ -1,7 +1,8 @@
 """`engine`: events/s of the evaluator core on one core against plain Python, same workload, same transitions.
 
-Hand-made sketch of the engine's cost an event (8 models, about 13 leaves a model): key to slot 0.13 µs, filters 0.1 µs, user row and block two cache
-misses 0.2 µs, about 8 ring updates 0.1 µs, two transitions 0.1 µs, two timers 0.2 µs.
+Hand-made sketch of the engine's cost an event (8 models, about 13 leaves a model): key to slot 0.13 µs, filters
+0.1 µs, user row and block two cache misses 0.2 µs, about 8 ring updates 0.1 µs, two transitions 0.1 µs, two timers
+0.2 µs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Seeded workloads of known shape, the same for every runner that is compared.
 
-`engine_workload`: users, events and audiences as the `engine` figure asks: each audience a count >= 1..3 in 60-300 s, often with a
-property filter, half with a trait, a third with a NOT event; about two transitions an event.
+`engine_workload`: users, events and audiences as the `engine` figure asks: each audience a count >= 1..3 in 60-300
+s, often with a property filter, half with a trait, a third with a NOT event; about two transitions an event.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""The plain-Python yardstick: the same evaluation with dicts, deques and one heap, written for speed and nothing else.
+"""The plain-Python yardstick: the same evaluation with dicts, deques and one heap, written for speed and nothing
+else.
 
-What it does per event: look up the leaves of the event's model, run each property filter once, append to a deque per (user, leaf), re-evaluate the audiences that read a
-flipped leaf, and push exits on one heap. It handles events in order of time only (the workload has no late ones), so it may drop what the engine must not.
+What it does per event: look up the leaves of the event's model, run each property filter once, append to a deque
+per (user, leaf), re-evaluate the audiences that read a flipped leaf, and push exits on one heap. It handles events
+in order of time only (the workload has no late ones), so it may drop what the engine must not.
 """
 
 from __future__ import annotations

@@ -67,8 +67,10 @@ class Evaluator(Protocol):
         ...
 
     async def lookup(self, parent: str, users: list[str], audiences: list[str], detail: bool) -> Reply:
-        """Membership now: `{"as_of": ms, "members": [[bool per audience] per user], "details"?: same shape of
-        {"since": ms|None, "changes_at": ms|None, "version": int}}`.
+        """Membership now.
+
+        `{"as_of": ms, "members": [[bool per audience] per user], "details"?: same shape of {"since": ms|None,
+        "changes_at": ms|None, "version": int}}`.
         """
         ...
 
@@ -77,8 +79,10 @@ class Evaluator(Protocol):
         ...
 
     async def apply_traits(self, parent: str, version: int, refs: list[Any], path: str) -> Reply:
-        """Take a snapshot: `refs` holds one object reference to its Arrow table (wrapped in a list so that Ray
-        passes it by reference), `path` the immutable copy for recovery. Idempotent per (parent, version).
+        """Take a snapshot. Idempotent per (parent, version).
+
+        `refs` holds one object reference to its Arrow table (in a list, so that Ray passes it by reference),
+        `path` names the immutable copy for recovery.
         """
         ...
 
@@ -87,8 +91,8 @@ class Evaluator(Protocol):
     ) -> Reply:
         """Committed transitions with a seq above `seq` (of one audience, or all), waiting up to `wait_ms` for some.
 
-        `{"next_seq": int, "seqs": bytes (int64 LE, one per row), "transitions": bytes (Arrow IPC stream)}`. `next_seq` is how far was
-        read: the cursor to ask with next, also when no row matched.
+        `{"next_seq": int, "seqs": bytes (int64 LE, one per row), "transitions": bytes (Arrow IPC stream)}`.
+        `next_seq` is how far was read: the cursor to ask with next, also when no row matched.
         """
         ...
 
@@ -97,14 +101,17 @@ class Evaluator(Protocol):
         ...
 
     async def initial_members(self, audience: str) -> Reply:
-        """For a new sync: `{"seq": int, "seqs": bytes, "transitions": bytes}`, the last `entered` of each present
-        member, as of transition number `seq`.
+        """For a new sync: the last `entered` of each present member, as of transition number `seq`.
+
+        `{"seq": int, "seqs": bytes, "transitions": bytes}` (shapes as `transitions_after`).
         """
         ...
 
     async def status(self) -> Reply:
-        """Counts for `usher status`: `{"name","pid","node","clock_ms","state","partitions","events": {"accepted",
-        "duplicates","too_late"},"audiences": {id: {"size","version"}},"users","log_bytes","seq","lag_ms", ...}`.
+        """Counts for `usher status`.
+
+        `{"name", "pid", "node", "clock_ms", "state", "partitions", "events": {"accepted", "duplicates",
+        "too_late"}, "audiences": {id: {"size", "version"}}, "users", "log_bytes", "seq", "lag_ms", ...}`.
         """
         ...
 
