@@ -354,11 +354,14 @@ class SyncMachine:
         again_ms = self._again_ms(batch, outcomes, now_ms)
         kept: list[int] = []
         dead: list[int] = []
-        for index, outcome in enumerate(outcomes):
+        kept_users: set[str] = set()
+        for index, (user, outcome) in enumerate(zip(batch.users, outcomes, strict=True)):
             if isinstance(outcome, Permanent) or (isinstance(outcome, Retry) and again_ms is None):
                 dead.append(index)
-            elif not isinstance(outcome, Delivered):
+            elif not isinstance(outcome, Delivered) or user in kept_users:
+                # What was taken out of a user's order goes again behind the earlier change: the last one counts.
                 kept.append(index)
+                kept_users.add(user)
         delivered = len(outcomes) - len(kept) - len(dead)
         if not kept:
             out.append(Settle(batch.id, batch.attempts, delivered, tuple(dead), reason))

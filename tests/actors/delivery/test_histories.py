@@ -51,7 +51,8 @@ class World:
         self.ids: dict[str, tuple[Change, ...]] = {}
         #: Every request as it arrived: (id, changes).
         self.arrived: list[tuple[str, tuple[Change, ...]]] = []
-        self.failures = 0
+        #: False once the destination itself took some of a request and left what was before it.
+        self.order_kept = True
         self.restart()
 
     # --- the process -------------------------------------------------------------------------------
@@ -147,6 +148,7 @@ class World:
         batch_id = list(self.in_flight)[which % len(self.in_flight)]
         changes = self.in_flight.pop(batch_id)
         if part:
+            self.order_kept = False
             taken = changes[::2]
             self.arrived.append((batch_id, taken))
             outcomes: list[Outcome] = [
@@ -205,7 +207,8 @@ class World:
                     seen.add((change.user_id, change.seq))
                     first.setdefault(change.user_id, []).append(change.seq)
         assert inside == self.members(), "the last arrival of each user is the membership"
-        assert all(order == sorted(order) for order in first.values()), "a user's changes arrive in order"
+        if self.order_kept:
+            assert all(order == sorted(order) for order in first.values()), "a user's changes arrive in order"
         if every_change:
             wanted = {(change.user_id, change.seq) for log in self.logs.values() for change in log}
             assert seen == wanted, "every change arrives"
@@ -235,13 +238,13 @@ def lived(world: World, steps: list[tuple[Any, ...]]) -> World:
     return world
 
 
-@settings(max_examples=150)
+@settings(max_examples=200)
 @given(st.lists(STEPS, max_size=80), st.integers(1, 3))
 def test_every_change_arrives_once_in_order_whatever_crashes(steps: list[tuple[Any, ...]], batch_records: int) -> None:
     lived(World("changes", batch_records), steps).check(every_change=True)
 
 
-@settings(max_examples=150)
+@settings(max_examples=200)
 @given(st.lists(st.one_of(STEPS, PAUSES), max_size=80), st.sampled_from(["state", "changes"]), st.integers(1, 3))
 def test_the_destination_ends_with_the_membership_whatever_crashes_and_pauses(
     steps: list[tuple[Any, ...]], deliver: Literal["state", "changes"], batch_records: int

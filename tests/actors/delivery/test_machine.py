@@ -246,6 +246,16 @@ def test_mixed_outcomes_go_on_as_a_smaller_batch_in_the_same_place() -> None:
     assert sent(driver.answer(split.new_id, Delivered())) == [IDS[1]]
 
 
+def test_what_was_taken_before_a_users_earlier_change_goes_again_behind_it() -> None:
+    driver = Driver(replace(CONFIG, batch_records=3))
+    driver.persist(driver.read("+a", "-a", "+b"))
+
+    (split,) = driver.answer(IDS[0], Retry("busy"), Delivered(), Delivered())
+
+    assert isinstance(split, Split)
+    assert (split.kept, split.delivered) == ((0, 1), 1)
+
+
 def test_on_exit_nothing_sends_entries_alone_and_moves_the_cursor_past_exits() -> None:
     driver = Driver(replace(CONFIG, on_exit="nothing", batch_records=4))
     (seal,) = driver.read("+a", "-a", "+a", "-a")
