@@ -153,6 +153,8 @@ PUBLISH_RETRY_MS: Final = 200
 CONTROLLER_STATUS_TIMEOUT_MS: Final = 2_000
 #: How long a call to another actor waits for its answer before the actor counts as unreachable.
 CALL_TIMEOUT_MS: Final = 30_000
+#: How long a look-up waits for an evaluator: people wait for it.
+LOOKUP_TIMEOUT_MS: Final = 5_000
 #: How long the next run waits for the processes of a killed one to free its port; they take 2 to 3 s.
 ORPHANS_END_MS: Final = 10_000
 #: Pause before a process whose part could not start tries again.

@@ -17,6 +17,7 @@ import logging
 import os
 import secrets
 import shutil
+import socket
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ NAMESPACE = "usher"
 OBJECT_STORE_BYTES = 512 * 1024 * 1024
 #: A unix socket's path must be shorter than 108 bytes; Ray adds about 75 to its folder.
 FOLDER_BYTES_MAX = 32
+_KNOCK_S = 5.0
 #: Where `import cluster` works from, for workers that start elsewhere.
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
@@ -94,13 +96,19 @@ def _to_log(data: dict[str, Any], ignore_prefix: bool) -> None:
 def _connect(ray: Any, address: str, common: dict[str, Any]) -> None:
     environment = {"env_vars": {"PYTHONPATH": _python_path()}}
     try:
+        _knock(address)
         ray.init(address=address, runtime_env=environment, **common)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         message = f"--address {address}: no Ray cluster can be reached there: {error}."
-        raise InputError(
-            message,
-            next_step="Start one with `ray start --head`, or leave --address out for an embedded one.",
-        ) from error
+        step = "Start one with `ray start --head`, or leave --address out for an embedded one."
+        raise InputError(message, next_step=step) from error
+
+
+def _knock(address: str) -> None:
+    """Connect and hang up: where nobody listens, Ray itself would try for a minute. Raises OSError, ValueError."""
+    if address != "auto":
+        host, _, port = address.rpartition(":")
+        socket.create_connection((host, int(port)), timeout=_KNOCK_S).close()
 
 
 def _prepare_environment(data_dir: Path) -> None:

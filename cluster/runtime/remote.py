@@ -15,7 +15,7 @@ from ray.exceptions import RayActorError, RaySystemError
 
 from cluster.definitions.model import Published
 from cluster.errors import NotReady
-from cluster.limits import CALL_TIMEOUT_MS, RETRY_AFTER_MS
+from cluster.limits import CALL_TIMEOUT_MS, LOOKUP_TIMEOUT_MS, RETRY_AFTER_MS
 from cluster.runtime.protocols import ClusterState, Reply, Role
 from cluster.runtime.ray_session import NAMESPACE
 
@@ -81,7 +81,9 @@ class RemoteEvaluator(RemotePart):
 
     async def lookup(self, parent: str, users: list[str], audiences: list[str], detail: bool) -> Reply:
         """See the protocol."""
-        reply: Reply = await self.call("lookup", parent, users, audiences, detail)
+        reply: Reply = await self.call(
+            "lookup", parent, users, audiences, detail, timeout_ms=LOOKUP_TIMEOUT_MS
+        )
         return reply
 
     async def publish(self, published: Published) -> Reply:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 import sys
 from pathlib import Path
@@ -73,3 +74,14 @@ def test_the_session_folder_is_private_short_and_emptied_of_a_killed_run(tmp_pat
     finally:
         for path in (folder, ray_session._session_folder(tmp_path)):
             path.rmdir()
+
+
+def test_an_address_where_nobody_listens_is_refused_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        ray_session._knock(f"127.0.0.1:{port}")
+    with pytest.raises(ConnectionRefusedError):
+        ray_session._knock(f"127.0.0.1:{port}")
+    with pytest.raises(ValueError, match="int"):
+        ray_session._knock("no-port-here")
+    ray_session._knock("auto")
