@@ -122,7 +122,7 @@ def same_transitions(
 
 
 def run(*, quick: bool = False, runs: int = 3) -> dict[str, Any]:
-    """Measure; `quick` is a tenth of the events, for tests. The engine runs `runs` times, the yardstick once between."""
+    """Measure; `quick`: fewer events, for tests. The engine runs `runs` times, the yardstick once."""
     workload = engine_workload(users=10_000, events=100_000) if quick else engine_workload()
     published, snapshot = published_of(workload), snapshot_of(workload)
     batches = hit_batches(workload)

@@ -1,5 +1,4 @@
-"""The plain-Python yardstick: the same evaluation with dicts, deques and one heap, written for speed and nothing
-else.
+"""The plain-Python yardstick: the same evaluation with dicts, deques and one heap, written for speed alone.
 
 What it does per event: look up the leaves of the event's model, run each property filter once, append to a deque
 per (user, leaf), re-evaluate the audiences that read a flipped leaf, and push exits on one heap. It handles events

@@ -76,6 +76,8 @@ class EvaluatorActor:
         #: reads of the log, beside the thread that evaluates
         self._readers = ThreadPoolExecutor(2, thread_name_prefix=f"{self.name}-reads")
         self._waiting: deque[tuple[Stimulus, asyncio.Future[Reply]]] = deque()
+        #: When the oldest input that is not answered yet came, by the duration clock; None: nothing waits.
+        self._oldest_ms: float | None = None
         self._wake = asyncio.Event()
         self._committed = asyncio.Condition()
         self._recent: deque[TransitionBlock] = deque(maxlen=RECENT_BLOCKS_MAX)
@@ -116,6 +118,8 @@ class EvaluatorActor:
             return _refusal("overloaded", f"{len(self._waiting)} inputs wait already")
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting.append((stimulus, future))
+        if self._oldest_ms is None:
+            self._oldest_ms = self._clock.monotonic_ms()
         self._wake.set()
         return await future
 
@@ -135,6 +139,7 @@ class EvaluatorActor:
             except Exception as error:
                 await self._fail(error, group)
                 return
+            self._oldest_ms = self._clock.monotonic_ms() if self._waiting else None
             for (_, future), reply in zip(group, replies, strict=False):
                 if not future.done():
                     future.set_result(reply)
@@ -256,9 +261,11 @@ class EvaluatorActor:
 
     async def status(self) -> Reply:
         """See the protocol."""
+        waiting, oldest_ms = len(self._waiting), self._oldest_ms
+        lag_ms = 0 if oldest_ms is None else round(self._clock.monotonic_ms() - oldest_ms)
         reply = await self._ask(Status())
-        return {**reply, "name": self.name, "pid": os.getpid(), "node": self._node_id, "lag_ms": 0,
-                "waiting": len(self._waiting)}
+        here = {"name": self.name, "pid": os.getpid(), "node": self._node_id}
+        return {**reply, **here, "lag_ms": lag_ms, "waiting": waiting}
 
     async def drain(self) -> Reply:
         """Refuse new batches, finish what waits, close the log."""

@@ -27,11 +27,11 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class TakeTraits:
-    """A trait snapshot: the whole table, and where its immutable copy lies for recovery."""
+    """A trait snapshot: the whole table (None: read the copy), and where its immutable copy lies for recovery."""
 
     parent: str
     version: int
-    table: pa.Table
+    table: pa.Table | None
     path: str
 
 

@@ -224,19 +224,17 @@ class EvaluatorWorker:
         if self.machine is None or snapshot.parent not in self.machine.program.parents:
             return {"error": "not_ready", "message": "no such parent model yet", "retry_after_ms": 200}
         count = self.machine.program.published.definitions.settings.partitions
-        table = own_rows(read_snapshot_file(snapshot.path), self._partitions, count)
+        whole = snapshot.table if snapshot.table is not None else read_snapshot_file(snapshot.path)
+        table = own_rows(whole, self._partitions, count)
         described = pack_traits(snapshot.parent, snapshot.version, snapshot.path)
         self._log("traits", clock, described, subject=snapshot.parent)
         transitions = self.machine.apply_traits(snapshot.parent, table, clock)
         self._keep(self.machine.transitions_table(transitions))
         self._snapshots[snapshot.parent] = table
         self._snapshot_versions[snapshot.parent] = snapshot.version
-        self._writer_must_grow()
-        return {"clock_ms": clock}
-
-    def _writer_must_grow(self) -> None:
-        """A snapshot changes most users at once: publishing the whole is cheaper than row by row."""
+        # A snapshot touches most users at once: publishing the whole is cheaper than row by row.
         self._renewed = True
+        return {"clock_ms": clock}
 
     def _publish(self, stimulus: Publish) -> Reply:
         published = stimulus.published
