@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
+import numpy as np
 
 from actors.evaluator.machine import EvaluatorMachine
+from actors.evaluator.results import Transitions
 
 
 class Sizes:
-    """Members per audience."""
+    """Members per audience, by the indexes of the machine that was counted last."""
 
     def __init__(self) -> None:
-        self._sizes: dict[str, int] = {}
+        self._names: dict[str, int] = {}
+        self._sizes = np.zeros(0, np.int64)
 
     def count(self, machine: EvaluatorMachine) -> None:
         """Count anew from the machine's membership; O(audiences x users)."""
-        self._sizes = machine.audience_sizes()
+        self._names = machine.program.audience_index
+        self._sizes = np.array(list(machine.audience_sizes().values()), np.int64)
 
-    def rename(self, machine: EvaluatorMachine) -> None:
-        """Drop audiences that are no longer evaluated and start new ones; their transitions are yet to come."""
-        self._sizes = {audience: self._sizes.get(audience, 0) for audience in machine.program.audiences}
-
-    def add(self, transitions: pa.RecordBatch) -> None:
-        """Add entries and exits."""
-        grouped = pa.table(
-            {"audience_id": transitions.column("audience_id"), "kind": transitions.column("kind")}
-        ).group_by(["audience_id", "kind"])
-        for row in grouped.aggregate([([], "count_all")]).to_pylist():
-            audience = row["audience_id"]
-            if audience in self._sizes:
-                self._sizes[audience] += row["count_all"] if row["kind"] == "entered" else -row["count_all"]
+    def add(self, transitions: Transitions) -> None:
+        """Add entries and exits that the machine has made; O(transitions)."""
+        if len(transitions):
+            change = transitions.entered.astype(np.int64) * 2 - 1
+            np.add.at(self._sizes, transitions.audience, change)
 
     def of(self, audience: str) -> int:
         """Give an audience's size."""
-        return self._sizes.get(audience, 0)
-
-
+        return int(self._sizes[self._names[audience]])

@@ -26,7 +26,7 @@ from actors.evaluator.recovery import (
     recover,
     retained_hits,
 )
-from actors.evaluator.results import joined_tables
+from actors.evaluator.results import Transitions, joined_tables
 from actors.evaluator.sizes import Sizes
 from actors.evaluator.stimuli import (
     Append,
@@ -122,7 +122,6 @@ class EvaluatorWorker:
         table = joined_tables(self._tables)
         if table is None:
             return []
-        self.sizes.add(table)
         return [TransitionBlock.of(self.log.last_transition_seq() + 1, table)]
 
     def _show(self) -> None:
@@ -197,11 +196,16 @@ class EvaluatorWorker:
         with pa.ipc.open_stream(batch.hits) as reader:
             hits = reader.read_next_batch()
         result = self.machine.handle_batch(hits, clock)
-        self._keep(self.machine.transitions_table(result.transitions))
+        self._emit(self.machine, result.transitions)
         self.counts["accepted"] += int((result.outcomes == 0).sum())
         self.counts["duplicates"] += int((result.outcomes == 1).sum())
         self.counts["too_late"] += int((result.outcomes == 2).sum())
         return {"clock_ms": clock, "outcomes": result.outcomes.tobytes()}
+
+    def _emit(self, machine: EvaluatorMachine, transitions: Transitions) -> None:
+        if len(transitions):
+            self.sizes.add(transitions)
+            self._keep(machine.transitions_table(transitions))
 
     def _keep(self, table: pa.RecordBatch) -> None:
         if table.num_rows:
@@ -215,7 +219,7 @@ class EvaluatorWorker:
         transitions = self.machine.tick(clock)
         if len(transitions):
             self._log("tick", clock, b"")
-            self._keep(self.machine.transitions_table(transitions))
+            self._emit(self.machine, transitions)
 
     def _take_traits(self, snapshot: TakeTraits) -> Reply:
         clock = self._clock()
@@ -229,7 +233,7 @@ class EvaluatorWorker:
         described = pack_traits(snapshot.parent, snapshot.version, snapshot.path)
         self._log("traits", clock, described, subject=snapshot.parent)
         transitions = self.machine.apply_traits(snapshot.parent, table, clock)
-        self._keep(self.machine.transitions_table(transitions))
+        self._emit(self.machine, transitions)
         self._snapshots[snapshot.parent] = table
         self._snapshot_versions[snapshot.parent] = snapshot.version
         # A snapshot touches most users at once: publishing the whole is cheaper than row by row.
@@ -256,7 +260,7 @@ class EvaluatorWorker:
         for table in tables:
             self._keep(table)
         self._renewed = True
-        self.sizes.rename(fresh)
+        self.sizes.count(fresh)
         return {"clock_ms": clock, "seq": self.log.last_seq() + len(self._entries)}
 
     def _commit_so_far(self) -> None:

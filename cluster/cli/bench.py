@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,16 +12,23 @@ from cluster.cli.output import JsonOption, fail
 
 def bench(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME", help="Which ones; all without a name.")
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="engine, read, latency, ingest; all without a name."),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Short runs: whether it works, not how fast.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write results.json and plots here (needs the extra `bench`).")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run benchmarks, with their correctness checks, and show what they reached.
 
-    Examples:  usher bench engine    ·    usher bench read latency --json
+    Exits 1 when a check fails. A figure below its target is shown, and is no failure.
+
+    Examples:  usher bench engine    ·    usher bench read latency --quick    ·    usher bench --out bench-out
     """
     try:
         from benchmarks.main import run
     except ModuleNotFoundError as error:
         fail(f"The benchmarks are not installed here ({error}).", "Run this in a checkout of the project.")
-    raise typer.Exit(run(names or [], as_json))
+    raise typer.Exit(run(names or [], as_json, quick=quick, out=out))
