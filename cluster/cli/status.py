@@ -68,16 +68,16 @@ def _actors(report: Status) -> Any:
         (
             actor["name"],
             state_text(str(actor.get("state", ""))),
-            actor.get("pid"),
+            str(actor.get("pid") or "–"),
             str(actor.get("node") or "–")[:12],
             actor.get("lag_ms"),
             actor.get("users"),
             _bytes(actor.get("log_bytes")),
-            actor.get("message", ""),
         )
         for actor in report.document.get("actors", [])
     ]
-    return table(("actor", "state", "pid", "node", "lag ms", "users", "log", ""), rows)
+    shown = table(("actor", "state", "pid", "node", "lag ms", "users", "log"), rows)
+    return _with_reasons(shown, [(actor["name"], actor.get("message")) for actor in report.document.get("actors", [])])
 
 
 def _traits(traits: list[dict[str, Any]]) -> Any:
@@ -88,11 +88,17 @@ def _traits(traits: list[dict[str, Any]]) -> Any:
             row.get("rows"),
             None if row.get("loaded_at_ms") is None else time_text(row["loaded_at_ms"]),
             row.get("source"),
-            row.get("error") or "",
         )
         for row in traits
     ]
-    return table(("traits of", "state", "rows", "loaded", "source", ""), rows)
+    shown = table(("traits of", "state", "rows", "loaded", "source"), rows)
+    errors = [(str(row.get("parent")), row.get("error")) for row in traits]
+    return _with_reasons(shown, [(name, error and error.get("message", "")) for name, error in errors])
+
+
+def _with_reasons(shown: Any, reasons: list[tuple[str, Any]]) -> Group:
+    """Put what is wrong below a table, where it has the width to be read."""
+    return Group(shown, *(Text(f"{name}: {reason}", style="red") for name, reason in reasons if reason))
 
 
 def _audiences(report: Status) -> Any:
@@ -105,12 +111,9 @@ def _audiences(report: Status) -> Any:
 def _syncs(report: Status) -> Any:
     if not report.syncs:
         return Text("No syncs.", style="dim")
-    reasons = {row.get("id"): row.get("reason", "") for row in report.document.get("syncs", [])}
-    rows = [
-        (row.id, state_text(row.state), row.backlog, row.delivered, row.failed, reasons.get(row.id, ""))
-        for row in report.syncs
-    ]
-    return table(("sync", "state", "backlog", "delivered", "failed", ""), rows)
+    rows = [(row.id, state_text(row.state), row.backlog, row.delivered, row.failed) for row in report.syncs]
+    shown = table(("sync", "state", "backlog", "delivered", "failed"), rows)
+    return _with_reasons(shown, [(row.get("id"), row.get("reason")) for row in report.document.get("syncs", [])])
 
 
 def state_text(state: str) -> Text:
