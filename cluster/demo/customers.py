@@ -43,4 +43,5 @@ def write_traits(customers: Customers, path: Path) -> None:
     tiers = [_TIERS[int(place)] for place in np.searchsorted(_TIER_FROM_LTV, customers.ltv)]
     emails = [f"{user}@example.com" for user in customers.ids]
     columns = {"user_id": customers.ids, "ltv": customers.ltv, "loyalty_tier": tiers, "email": emails}
-    pq.write_table(pa.table({name: pa.array(values) for name, values in columns.items()}), path)
+    table = pa.table({name: pa.array(values) for name, values in columns.items()})
+    pq.write_table(table, path, compression="zstd", use_dictionary=["loyalty_tier"])

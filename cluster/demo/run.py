@@ -26,6 +26,9 @@ from cluster.demo.shoppers import Act, Shoppers
 from cluster.demo.summary import print_summary
 
 DEFINITIONS: Final = Path(__file__).parent / "data" / "definitions.yaml"
+#: The traits of `make_customers(SHIPPED_COUNT)`.
+SHIPPED_TRAITS: Final = DEFINITIONS.with_name("users.parquet")
+SHIPPED_COUNT: Final = 10_000
 
 _SEED: Final = 7
 _STEP_S: Final = 0.05
@@ -41,7 +44,7 @@ class DemoOptions:
 
     keep: bool = False
     seconds: int = 25
-    users: int = 10_000
+    users: int = SHIPPED_COUNT
     port: int = 0
 
 
@@ -69,8 +72,10 @@ class _Demo:
             return await self._run_in(Path(name))
 
     async def _run_in(self, folder: Path) -> int:
-        traits = folder / "users.parquet"
-        write_traits(self._customers, traits)
+        traits = SHIPPED_TRAITS
+        if self._options.users != SHIPPED_COUNT:
+            traits = folder / "users.parquet"
+            write_traits(self._customers, traits)
         write_key, secret = secrets.token_urlsafe(24), secrets.token_urlsafe(32)
         followed = Followed(self._user, self._send, self._lookup, self._tell)
         self._followed = followed

@@ -21,7 +21,7 @@ from cluster.definitions.parsing import load_paths
 from cluster.demo.board import Board, Seen, percentile
 from cluster.demo.customers import WORTHY_LTV, make_customers, write_traits
 from cluster.demo.followed import HIDE, SHOW, Followed, Memberships
-from cluster.demo.run import DEFINITIONS
+from cluster.demo.run import DEFINITIONS, SHIPPED_COUNT, SHIPPED_TRAITS
 from cluster.demo.screen import LiveScreen, PlainScreen, delays_text
 from cluster.demo.shop import Receiver, track_body
 from cluster.demo.shoppers import ORDERED, Act, Shoppers, ordered
@@ -67,6 +67,11 @@ def test_customers_are_the_same_in_every_run_and_about_half_are_worthy(tmp_path:
     assert table.column("user_id").to_pylist()[:2] == ["shopper_00001", "shopper_00002"]
     worthy = [row["user_id"] for row in table.to_pylist() if row["ltv"] > WORTHY_LTV]
     assert worthy == customers.worthy
+
+
+def test_the_shipped_traits_are_those_of_the_customers(tmp_path: Path) -> None:
+    write_traits(make_customers(SHIPPED_COUNT), tmp_path / "users.parquet")
+    assert pq.read_table(SHIPPED_TRAITS).equals(pq.read_table(tmp_path / "users.parquet"))
 
 
 def test_acts_come_in_order_at_a_steady_rate_and_some_are_late_orders() -> None:
