@@ -23,7 +23,7 @@ def main() -> None:
         applied = usher.audiences.publish("big_spenders", name="Big spenders", parent="users", where=BIG_SPENDERS)
         print("version", applied.version, "is in force")
 
-        user = "shopper_00001"
+        user = "shopper_00002"  # of the demo: lifetime value 6946.98, platinum
         print("before:", usher.is_member("big_spenders", user))
         sent = usher.events.send(
             [
