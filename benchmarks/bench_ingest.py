@@ -1,0 +1,120 @@
+"""`ingest`: events/s over HTTP, durable and evaluated, in batches of 500; NDJSON and Segment's format.
+
+The generator's bodies are prebuilt; each send only gets its number, so that every message id is new. What was sent is
+what must have been accepted, and who must be a member follows from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from benchmarks.cases import Step
+from benchmarks.load import Load, Sent, closed_loop, generators
+from benchmarks.results import CaseResult, Check, Figure, equal
+from benchmarks.shop import (
+    EVENTS_A_REQUEST,
+    EventBlock,
+    batch_request,
+    customers,
+    event_blocks,
+    expected_members,
+    ndjson_request,
+    shop_document,
+)
+from benchmarks.system import System, running
+from benchmarks.verify import all_answered, wrong_memberships
+
+RATE_TARGET = 100_000
+BLOCKS = 40
+#: Enough requests on their way that the system never waits for the generator.
+CONNECTIONS = 16
+FORMS = ("ndjson", "segment batch")
+#: Numbers of requests start apart by form, so that no message id repeats.
+_NUMBERS_APART = 1_000_000_000
+
+
+def measure(quick: bool, step: Step) -> CaseResult:
+    """Measure both forms, one after the other, on one Usher."""
+    return asyncio.run(_measure(quick, step))
+
+
+async def _measure(quick: bool, step: Step) -> CaseResult:
+    traits = customers(10_000 if quick else 100_000)
+    blocks = event_blocks(BLOCKS, traits.num_rows)
+    seconds, rounds = (2.0, 1) if quick else (5.0, 3)
+    with generators(1) as pool:
+        async with running(traits, shop_document, step) as system:
+            requests = _requests(system, blocks)
+            await _send(pool, system, requests["segment batch"], 1.0, 9 * _NUMBERS_APART, warm_up := Counter())
+            sent: dict[str, list[Sent]] = {form: [] for form in FORMS}
+            counts: Counter[int] = Counter(warm_up)
+            for turn in range(rounds):
+                for place, form in enumerate(FORMS):
+                    step(f"{form}, round {turn + 1} of {rounds}")
+                    first = (turn * len(FORMS) + place) * _NUMBERS_APART
+                    sent[form].append(await _send(pool, system, requests[form], seconds, first, counts))
+            step("checking who is a member")
+            checks = await _checks(system, traits, blocks, counts, sent)
+            notes = {**await _notes(system), "filesystem": system.filesystem}
+    return CaseResult("ingest", _figures(sent), [*checks, system.ended_well()], notes=notes)
+
+
+def _requests(system: System, blocks: list[EventBlock]) -> dict[str, tuple[bytes, ...]]:
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return {
+        "ndjson": tuple(ndjson_request(system.authority, block, now) for block in blocks),
+        "segment batch": tuple(batch_request(system.authority, block) for block in blocks),
+    }
+
+
+async def _send(
+    pool: ProcessPoolExecutor, system: System, requests: tuple[bytes, ...], seconds: float, first: int,
+    counts: Counter[int],
+) -> Sent:  # fmt: skip
+    """Send at full speed for `seconds`, and count how often each block was sent."""
+    load = Load(system.host, system.port, requests, CONNECTIONS, numbers=True, first_number=first)
+    sent = await asyncio.get_running_loop().run_in_executor(pool, closed_loop, load, seconds)
+    counts.update({block: len(range(block, sent.sends, len(requests))) for block in range(len(requests))})
+    return sent
+
+
+async def _checks(
+    system: System, traits: pa.Table, blocks: list[EventBlock], counts: Counter[int], sent: dict[str, list[Sent]]
+) -> list[Check]:
+    status = await system.client.status()
+    events = status.events
+    expected = expected_members(traits, blocks, [counts[block] for block in range(len(blocks))])
+    wrong = await wrong_memberships(system.client, expected, np.arange(0, traits.num_rows, 10))
+    return [
+        all_answered([one for runs in sent.values() for one in runs]),
+        equal("status counts as accepted what was sent", events.accepted, counts.total() * EVENTS_A_REQUEST),
+        equal("nothing was a duplicate, too late or rejected",
+              (events.duplicates, events.too_late, events.rejected), (0, 0, 0)),
+        equal("a tenth of the customers are in the audiences that their events say", wrong, []),
+    ]  # fmt: skip
+
+
+async def _notes(system: System) -> dict[str, Any]:
+    status = await system.client.status()
+    return {
+        "events": status.events.accepted,
+        "members": {audience.id: audience.size for audience in status.audiences},
+        "events_a_request": EVENTS_A_REQUEST,
+    }
+
+
+def _figures(sent: dict[str, list[Sent]]) -> list[Figure]:
+    figures = []
+    for form, runs in sent.items():
+        rates = [one.sends * EVENTS_A_REQUEST / one.seconds for one in runs]
+        figures.append(Figure(f"{form}, median", round(float(np.median(rates))), "events/s", RATE_TARGET))
+        spread = round(max(rates) / min(rates), 2)
+        figures.append(Figure(f"{form}, fastest to slowest round", spread, "times", better="lower"))
+    return figures

@@ -1,0 +1,62 @@
+"""The machine that a figure was measured on, in words."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+
+def describe() -> dict[str, str | int | float]:
+    """Give processor, usable cores, memory, Python and kernel; what a system does not tell is left out."""
+    found: dict[str, str | int | float] = {
+        "cpu": cpu_model(_read("/proc/cpuinfo")) or platform.processor() or platform.machine(),
+        "cores": usable_cores(),
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "kernel": f"{platform.system()} {platform.release()}",
+        "load": round(os.getloadavg()[0], 2),
+    }
+    if memory := memory_gib(_read("/proc/meminfo")):
+        found["memory_gib"] = memory
+    return found
+
+
+def usable_cores() -> int:
+    """Give the cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cpu_model(cpuinfo: str) -> str:
+    """Find the processor's name in /proc/cpuinfo; empty where it says none (ARM, other systems)."""
+    for line in cpuinfo.splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            return " ".join(value.split())
+    return ""
+
+
+def memory_gib(meminfo: str) -> float | None:
+    """Find the size of memory in /proc/meminfo."""
+    for line in meminfo.splitlines():
+        if line.startswith("MemTotal:"):
+            return round(int(line.split()[1]) / 2**20, 1)
+    return None
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text("utf-8", "replace")
+    except OSError:
+        return ""  # no such file on this system: the figure is left out
+
+
+def filesystem_of(path: Path, mounts: str | None = None) -> str:
+    """Give the type of the file system under a path (an fsync on tmpfs costs nothing); empty where unknown."""
+    best, found = -1, ""
+    for line in (_read("/proc/self/mounts") if mounts is None else mounts).splitlines():
+        _, place, kind, *_ = line.split(" ")
+        if len(place) > best and path.resolve().is_relative_to(place):
+            best, found = len(place), kind
+    return found

@@ -1,0 +1,173 @@
+"""`usher bench [NAME...]`: runs each case in a process of its own, shows what was reached, writes plots."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.text import Text
+
+from benchmarks.cases import CASES, Step
+from benchmarks.machine import describe
+from benchmarks.results import CaseResult, Check, Figure
+from cluster.cli.output import print_json, say, stderr, stdout, table
+from cluster.errors import InputError
+
+#: How a child's last words are cut in the table.
+_DETAIL_CHARS_MAX = 300
+
+
+def run(names: Sequence[str], as_json: bool = False, *, quick: bool = False, out: Path | None = None) -> int:
+    """Run the named cases (none: all), print them, write `results.json` and plots to `out`.
+
+    Gives 0, or 1 where a check failed or a case could not run; a missed target is a finding and no failure. Raises
+    InputError for an unknown name, and for `out` without matplotlib: before anything is measured.
+    """
+    chosen = checked(names)
+    if out is not None:
+        from benchmarks.plots import require_matplotlib
+
+        require_matplotlib()
+    command = command_line(chosen, quick=quick)
+    report: dict[str, Any] = {"command": command, "machine": describe(), "quick": quick, "cases": []}
+    results = []
+    for name in chosen:
+        result = _run_watched(name, quick=quick)
+        results.append(result)
+        report["cases"].append(to_document(result))
+        if not as_json:
+            show(result)
+    if as_json:
+        print_json(report)
+    else:
+        _show_foot(report)
+    if out is not None:
+        _write(out, report, results)
+    return 0 if all(result.passed for result in results) else 1
+
+
+def checked(names: Sequence[str]) -> list[str]:
+    """Give the cases to run in the order asked, each once; raises InputError for a name that is none."""
+    unknown = [name for name in names if name not in CASES]
+    if unknown:
+        message = f"There is no benchmark {', '.join(map(repr, unknown))}; allowed: {', '.join(CASES)}."
+        raise InputError(message)
+    return list(dict.fromkeys(names)) or list(CASES)
+
+
+def command_line(names: Sequence[str], *, quick: bool) -> str:
+    """Give the command that measures the same again."""
+    return " ".join(["usher", "bench", *names, *(["--quick"] if quick else [])])
+
+
+def to_document(result: CaseResult) -> dict[str, Any]:
+    """Give a result as JSON values, with what follows from it (`met`, `passed`)."""
+    document: dict[str, Any] = msgspec.to_builtins(result)
+    for row, figure in zip(document["figures"], result.figures, strict=True):
+        row["met"] = figure.met
+    return {**document, "passed": result.passed}
+
+
+# --- a case in its process ---------------------------------------------------------------------------
+
+
+def _run_watched(name: str, *, quick: bool) -> CaseResult:
+    """Run a case and show its steps meanwhile: a spinner on a terminal, lines elsewhere."""
+    if not sys.stderr.isatty():
+        return run_child(name, lambda text: say(f"{name}: {text} …"), quick=quick)
+    with stderr().status(f"{name} …") as spinner:
+        return run_child(name, lambda text: spinner.update(f"{name}: {text} …"), quick=quick)
+
+
+def run_child(name: str, step: Step, *, quick: bool) -> CaseResult:
+    """Run a case in a fresh process; one that ends without a result becomes a failed check."""
+    arguments = [sys.executable, "-m", "benchmarks.cases", name, *(["--quick"] if quick else [])]
+    child = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    result, why = None, ""
+    try:
+        for line in child.stdout:
+            message = _message(line)
+            if "step" in message:
+                step(message["step"])
+            elif "result" in message:
+                result = msgspec.convert(message["result"], CaseResult)
+            else:
+                why = str(message.get("error", line.strip()))
+        code = child.wait()
+    except KeyboardInterrupt:
+        # The terminal sent it to the child too; it stops what it started.
+        child.wait()
+        raise
+    if result is None or code != 0:
+        detail = (why or "it ended without a result")[:_DETAIL_CHARS_MAX]
+        return CaseResult(name, [], [Check("the case ran to its end", False, f"exit code {code}: {detail}")])
+    return result
+
+
+def _message(line: str) -> dict[str, Any]:
+    try:
+        message = msgspec.json.decode(line)
+    except msgspec.DecodeError:
+        return {}  # something a library printed
+    return message if isinstance(message, dict) else {}
+
+
+# --- showing -------------------------------------------------------------------------------------------
+
+
+def show(result: CaseResult) -> None:
+    """Print a case's figures and checks."""
+    quick = ", quick: figures are not to be quoted" if result.quick else ""
+    title = f"{result.case}  ({result.seconds:.0f} s{quick})"
+    rows = [figure_row(figure) for figure in result.figures]
+    console = stdout()
+    if rows:
+        console.print(table(["figure", "value", "unit", "target", "met"], rows, title=title))
+    else:
+        console.print(Text(title, style="bold"))
+    for check in result.checks:
+        style = "green" if check.passed else "bold red"
+        detail = f": {check.detail}" if check.detail else ""
+        console.print(Text(f"  {'✓' if check.passed else '✗'} {check.name}{detail}", style=style))
+    console.print()
+
+
+def figure_row(figure: Figure) -> list[object]:
+    """Give a figure as a row of the table."""
+    met = {None: Text(""), True: Text("yes", style="green"), False: Text("no", style="bold red")}[figure.met]
+    sign = "≥" if figure.better == "higher" else "≤"
+    target = "" if figure.target is None else f"{sign} {figure.target:,g}"
+    return [figure.name, "–" if figure.value is None else _number(figure.value), figure.unit, target, met]
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1_000 or value == int(value) else f"{value:,.2f}"
+
+
+def _show_foot(report: dict[str, Any]) -> None:
+    machine = report["machine"]
+    memory = f", {machine['memory_gib']} GiB" if "memory_gib" in machine else ""
+    console = stdout()
+    console.print(Text(
+        f"{machine['cpu']}, {machine['cores']} core(s){memory}; {machine['python']}; {machine['kernel']}; "
+        f"load {machine['load']}"
+    ))  # fmt: skip
+    console.print(Text(f"again: {report['command']}", style="dim"))
+
+
+def _write(out: Path, report: dict[str, Any], results: Sequence[CaseResult]) -> None:
+    from benchmarks.plots import draw
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "results.json").write_bytes(msgspec.json.format(msgspec.json.encode(report)))
+        drawn = [path for result in results for path in draw(result, out)]
+    except OSError as error:
+        message = f"Nothing can be written to {out}: {error.strerror}."
+        raise InputError(message, next_step="Give another --out.") from error
+    say(f"Written: {', '.join(str(path) for path in [out / 'results.json', *drawn])}")

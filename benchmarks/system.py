@@ -1,0 +1,71 @@
+"""A real Usher for a case: `usher up` as a child on a temporary data dir, drained and removed at the end."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.cases import Step
+from benchmarks.machine import filesystem_of
+from benchmarks.results import Check
+from cluster.client_async import AsyncClient
+from cluster.demo.process import UsherProcess
+
+
+@dataclass(slots=True)
+class System:
+    """A running Usher. `drained` is known after it was stopped: whether it ended by itself with exit code 0."""
+
+    client: AsyncClient
+    host: str
+    port: int
+    key: str
+    filesystem: str
+    drained: bool = False
+
+    @property
+    def authority(self) -> str:
+        """Give the value of a Host header."""
+        return f"{self.host}:{self.port}"
+
+    def ended_well(self) -> Check:
+        """Check that everything acknowledged was evaluated and stored at the end."""
+        return Check("Usher drained and ended with exit code 0", self.drained)
+
+
+@asynccontextmanager
+async def running(
+    traits: pa.Table, document_for: Callable[[str], dict[str, Any]], step: Step
+) -> AsyncIterator[System]:
+    """Start an Usher whose definitions `document_for(path of the traits)` gives; stop it whatever happens."""
+    with tempfile.TemporaryDirectory(prefix="usher-bench-") as name:
+        folder = Path(name)
+        pq.write_table(traits, folder / "users.parquet")
+        definitions = folder / "definitions.json"
+        definitions.write_text(json.dumps(document_for(str(folder / "users.parquet"))))
+        step("starting Usher")
+        usher = UsherProcess(folder, definitions, 0, {})
+        system: System | None = None
+        try:
+            client = await usher.ready(lambda text: step(f"starting Usher: {text}"))
+            where = urlsplit(client.url)
+            key = (usher.data_dir / "admin.key").read_text().strip()
+            system = System(client, where.hostname or "", where.port or 0, key, filesystem_of(folder))
+            yield system
+        finally:
+            step("stopping Usher")
+            if system is not None:
+                await system.client.close()
+            drained = await usher.stop()
+            if system is not None:
+                system.drained = drained
+
