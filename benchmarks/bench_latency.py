@@ -92,7 +92,8 @@ async def _measure(quick: bool, step: Step) -> CaseResult:
     ]  # fmt: skip
     figures, curves = figures_of(sent, arrivals, int(RATE * WARM_UP_S))
     notes = {
-        "events": count, "webhooks": len(deliveries), "changes_a_webhook": round(2 * count / max(1, len(deliveries)), 1),
+        "events": count, "webhooks": len(deliveries),
+        "changes_a_webhook": round(2 * count / max(1, len(deliveries)), 1),
         "generator_late_p99_ms": round(sent.sent_late_ms, 2), "filesystem": system.filesystem,
     }  # fmt: skip
     return CaseResult("latency", figures, checks, curves, notes)

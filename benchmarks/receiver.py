@@ -115,13 +115,9 @@ def _serve(pipe: Connection, seen: Any) -> None:
 
     async def work() -> list[Delivery]:
         deliveries: list[Delivery] = []
-        loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: _Hook(deliveries, seen), "127.0.0.1", 0)
-        told = asyncio.Event()
-        loop.add_reader(pipe.fileno(), told.set)
+        server = await asyncio.get_running_loop().create_server(lambda: _Hook(deliveries, seen), "127.0.0.1", 0)
         pipe.send(server.sockets[0].getsockname()[1])
-        await told.wait()
-        loop.remove_reader(pipe.fileno())
+        await asyncio.to_thread(pipe.recv)
         server.close()
         return deliveries
 
