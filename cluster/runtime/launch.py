@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,12 +21,13 @@ from types import FrameType
 from typing import Final
 
 import cluster
+from actors.evaluator.kernels.cache import is_compiled
 from cluster.clock import SystemClock
 from cluster.definitions.evaluable import unsupported
 from cluster.definitions.model import Definitions
 from cluster.definitions.parsing import load_paths
 from cluster.edge.acceptor import listen
-from cluster.errors import DefinitionError, Fault, InputError, NotReady, PortInUse
+from cluster.errors import DefinitionError, Fault, InputError, InternalError, NotReady, PortInUse
 from cluster.limits import DRAIN_DEADLINE_MS, ORPHANS_END_MS, PARTITIONS_DEFAULT, PUBLISH_WAIT_MS, RETRY_AFTER_MS
 from cluster.log.durable_files import replace_durably
 from cluster.runtime.controller_machine import deal_partitions
@@ -87,6 +90,7 @@ def run(options: UpOptions, on_ready: OnReady, on_progress: OnProgress = lambda 
     port = free_port(options.host, options.port, ORPHANS_END_MS if was_killed else 0)
     with files.open() as owned:
         evaluators, owner_of_partition = _placement(owned.names, options, definitions)
+        compile_once(on_progress)
         on_progress("starting Ray" if options.address is None else f"connecting to Ray at {options.address}")
         session = start_ray(owned.names.path, options.address, os.cpu_count() or 1)
         try:
@@ -106,6 +110,22 @@ def run(options: UpOptions, on_ready: OnReady, on_progress: OnProgress = lambda 
         finally:
             owned.names.usher_json.unlink(missing_ok=True)
             stop_ray(session)
+
+
+def compile_once(on_progress: OnProgress) -> None:
+    """Compile the kernels in a process of their own where that was never done on this machine.
+
+    Before Ray starts: on two cores the compiler starved Ray's own start beyond its patience (60 s).
+    """
+    if is_compiled():
+        return
+    on_progress("compiling the evaluation loop (once on a machine, about half a minute)")
+    finished = subprocess.run(
+        [sys.executable, "-m", "cluster.runtime.warming"], capture_output=True, text=True, check=False
+    )
+    if finished.returncode:
+        message = f"The evaluation loop cannot be compiled on this machine: {finished.stderr.strip()[-2000:]}"
+        raise InternalError(message, next_step="Please report this, with the versions of numba and llvmlite.")
 
 
 class _Run:

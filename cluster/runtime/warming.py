@@ -7,6 +7,7 @@ change of a kernel.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +16,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from actors.evaluator.actor import EvaluatorActor
+from actors.evaluator.kernels.cache import note_compiled
 from cluster.admission.decoder import Decoder
 from cluster.admission.plan import EventPlan
 from cluster.clock import ManualClock
@@ -93,6 +95,12 @@ async def _append(evaluator: EvaluatorActor, published: Published, now_ms: int) 
         _check(await evaluator.append(part.request(published.version)))
 
 
+def main() -> None:
+    """Compile everything into the cache: `python -m cluster.runtime.warming`."""
+    asyncio.run(warm_up())
+    note_compiled()
+
+
 def _check(reply: Reply) -> None:
     if "error" in reply:
         message = f"The evaluator refused its warm-up: {reply.get('message') or reply['error']}"
@@ -137,3 +145,7 @@ def _document(channel: str) -> dict[str, Any]:
             {"id": "mixed", "parent": "users", "where": {"all": mixed}},
         ],
     }
+
+
+if __name__ == "__main__":
+    main()
