@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from benchmarks.cases import Step
 from benchmarks.machine import filesystem_of
 from benchmarks.results import Check
-from cluster.client_async import AsyncClient
+from cluster.client.asynchronous import AsyncClient
 from cluster.demo.process import UsherProcess
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.load import Sent
 from benchmarks.results import Check
 from benchmarks.shop import user_name
-from cluster.client_async import AsyncClient
+from cluster.client.asynchronous import AsyncClient
 from cluster.limits import LOOKUP_PAIRS_MAX
 
 #: Wrong answers shown; one is enough to fail.

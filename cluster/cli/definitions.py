@@ -28,7 +28,7 @@ from cluster.cli.output import (
 from cluster.errors import DefinitionError, Fault
 
 if TYPE_CHECKING:
-    from cluster.client_models import Applied
+    from cluster.client.models import Applied
     from cluster.definitions.model import Definitions
 
 Files = Annotated[
@@ -108,8 +108,8 @@ def apply(
 @contextmanager
 def _faults_in_files(files: list[Path]) -> Iterator[None]:
     """Show the server's faults where they are in the files."""
-    from cluster.client_documents import located
-    from cluster.client_errors import InvalidDefinitions
+    from cluster.client.documents import located
+    from cluster.client.errors import InvalidDefinitions
 
     try:
         yield

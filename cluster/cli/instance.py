@@ -14,7 +14,7 @@ import typer
 from cluster.errors import DataDirError, InputError
 
 if TYPE_CHECKING:
-    from cluster.client_sync import Client
+    from cluster.client.blocking import Client
 
 DATA_DIR_DEFAULT = Path(".usher")
 
@@ -96,7 +96,7 @@ def connect(url: str | None, api_key: str | None, data_dir: Path, timeout_s: flo
     url = url or (instance.url if instance else "")
     if api_key is None and instance is not None and url.rstrip("/") == instance.url.rstrip("/"):
         api_key = _admin_key(data_dir)
-    from cluster.client_sync import Client  # late: a wrong call is told so without waiting for it
+    from cluster.client.blocking import Client  # late: a wrong call is told so without waiting for it
 
     return Client(url, api_key or "", timeout_s=timeout_s)
 

@@ -14,7 +14,7 @@ from cluster.cli.output import JsonOption, print_json, stdout, table
 from cluster.limits import LOOKUP_PAIRS_MAX
 
 if TYPE_CHECKING:
-    from cluster.client_models import Membership
+    from cluster.client.models import Membership
 
 AudienceArgument = Annotated[str, typer.Argument(metavar="AUDIENCE", help="The audience's id.")]
 

@@ -13,7 +13,7 @@ from cluster.cli.lookup import time_text
 from cluster.cli.output import JsonOption, print_json, stdout, table
 
 if TYPE_CHECKING:
-    from cluster.client_models import Status
+    from cluster.client.models import Status
 
 _GOOD = ("ready", "running", "live", "ok", "idle")
 _STEADY = ("draft", "paused", "archived", "preparing", "starting", "recovering", "draining", "loading")

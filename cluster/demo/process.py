@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from cluster.client_async import AsyncClient
-from cluster.client_errors import TooBusy
+from cluster.client.asynchronous import AsyncClient
+from cluster.client.errors import TooBusy
 from cluster.errors import NotReady
 from cluster.limits import DRAIN_DEADLINE_MS, RETRY_AFTER_MS
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-from cluster.client_async import AsyncClient
+from cluster.client.asynchronous import AsyncClient
 from cluster.clock import SystemClock
 from cluster.demo.board import Board, Seen
 from cluster.demo.customers import make_customers, write_traits

@@ -1,7 +1,7 @@
 """Where compiled kernels are kept, and whether they are there. Imports no numba: `usher up` asks before it starts.
 
-numba's cache only looks at the file of the function itself, not at the functions it inlines: so the folder is named after
-the content of all kernel files, and an edit anywhere compiles anew.
+numba's cache only looks at the file of the function itself, not at the functions it inlines: so the folder is named
+after the content of all kernel files, and an edit anywhere compiles anew.
 """
 
 from __future__ import annotations

@@ -225,7 +225,7 @@ def test_the_command_line_starts_without_the_heavy_parts() -> None:
     """Ray, numba and pyarrow take seconds to import; `--help` and `lookup` need none of them."""
     heavy = ["ray", "numba", "numpy", "pyarrow", "pydantic", "aiohttp", "yaml"]
     code = (
-        "import sys, cluster.cli.main, cluster.client_sync\n"
+        "import sys, cluster.cli.main, cluster.client.blocking\n"
         f"print([name for name in {heavy} if name in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

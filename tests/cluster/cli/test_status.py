@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from cluster.cli.status import _whole, state_text
-from cluster.client_calls import status
-from cluster.client_models import Status
+from cluster.client.calls import status
+from cluster.client.models import Status
 
 REPORT = {
     "url": "http://127.0.0.1:8080",

@@ -22,7 +22,7 @@ from cluster.client import (
     Unauthorized,
     UsherApiError,
 )
-from cluster.client_models import Membership
+from cluster.client.models import Membership
 from cluster.errors import DefinitionError, InputError
 from tests.cluster.client.hosting import Awaited, hosted
 from tests.cluster.edge.serving import Site, track

@@ -10,8 +10,8 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
-from cluster.client_errors import error_of, unreadable
-from cluster.client_models import (
+from cluster.client.errors import error_of, unreadable
+from cluster.client.models import (
     ApiKey,
     Applied,
     Document,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from cluster.client_errors import (
+from cluster.client.errors import (
     BadRequest,
     Forbidden,
     InvalidDefinitions,
@@ -24,8 +24,8 @@ from cluster.client_errors import (
 )
 
 if TYPE_CHECKING:
-    from cluster.client_async import AsyncClient as AsyncClient
-    from cluster.client_sync import Client as Client
+    from cluster.client.asynchronous import AsyncClient as AsyncClient
+    from cluster.client.blocking import Client as Client
 
 __all__ = [
     "AsyncClient",
@@ -41,7 +41,7 @@ __all__ = [
     "UsherApiError",
 ]
 
-_HOMES = {"Client": "cluster.client_sync", "AsyncClient": "cluster.client_async"}
+_HOMES = {"Client": "cluster.client.blocking", "AsyncClient": "cluster.client.asynchronous"}
 
 
 def __getattr__(name: str) -> object:

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, NoReturn, Self, TypeAlias
 
-from cluster.conditions_columns import AGGREGATE_OPERATORS, Column, duration_text, time_text
-from cluster.conditions_trees import Tree
+from cluster.conditions.columns import AGGREGATE_OPERATORS, Column, duration_text, time_text
+from cluster.conditions.trees import Tree
 from cluster.errors import InputError
 
 __all__ = [

@@ -11,11 +11,11 @@ from typing import Any, Self, TypeVar
 import aiohttp
 from yarl import URL
 
-from cluster import client_calls as calls
-from cluster.client_calls import SECTIONS, URL_DEFAULT, Call, Mode, Role
-from cluster.client_documents import Documents, whole_document
-from cluster.client_errors import unavailable
-from cluster.client_models import ApiKey, Applied, Document, Membership, Retried, Sent, Status, SyncLog
+from cluster.client import calls as calls
+from cluster.client.calls import SECTIONS, URL_DEFAULT, Call, Mode, Role
+from cluster.client.documents import Documents, whole_document
+from cluster.client.errors import unavailable
+from cluster.client.models import ApiKey, Applied, Document, Membership, Retried, Sent, Status, SyncLog
 from cluster.conditions import Condition
 from cluster.limits import MEMBERS_PAGE_MAX, SYNC_ROWS_DEFAULT
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from cluster.client_errors import InvalidDefinitions
+from cluster.client.errors import InvalidDefinitions
 from cluster.errors import DefinitionError, Fault, InputError
 
 #: One document as JSON, or files and folders.
