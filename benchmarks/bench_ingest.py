@@ -38,6 +38,7 @@ CONNECTIONS = 16
 FORMS = ("ndjson", "segment batch")
 #: Numbers of requests start apart by form, so that no message id repeats.
 _NUMBERS_APART = 1_000_000_000
+WARM_UP_NUMBER = 900 * _NUMBERS_APART
 
 
 def measure(quick: bool, step: Step) -> CaseResult:
@@ -52,9 +53,10 @@ async def _measure(quick: bool, step: Step) -> CaseResult:
     with generators(1) as pool:
         async with running(traits, shop_document, step) as system:
             requests = _requests(system, blocks)
-            await _send(pool, system, requests["segment batch"], 1.0, 9 * _NUMBERS_APART, warm_up := Counter())
+            counts: Counter[int] = Counter()
+            step("warming up")
+            await _send(pool, system, requests["segment batch"], 1.0, WARM_UP_NUMBER, counts)
             sent: dict[str, list[Sent]] = {form: [] for form in FORMS}
-            counts: Counter[int] = Counter(warm_up)
             for turn in range(rounds):
                 for place, form in enumerate(FORMS):
                     step(f"{form}, round {turn + 1} of {rounds}")

@@ -34,7 +34,7 @@ from cluster.limits import (
     STALE_WAIT_MS,
 )
 from cluster.runtime.protocols import Evaluator, Reply
-from cluster.wire.envelope import concat
+from cluster.wire.envelope import RawEvents, envelope_of_all
 
 _log = logging.getLogger("usher.edge")
 
@@ -70,7 +70,7 @@ class EvaluatorLane:
 class _Waiting:
     """One request's events, until somebody knows what became of them."""
 
-    envelope: pa.RecordBatch
+    events: RawEvents
     done: asyncio.Future[RowOutcomes]
 
 
@@ -91,17 +91,17 @@ class EventBatcher:
         #: Rows of requests not yet answered.
         self.rows_held = 0
 
-    async def submit(self, envelope: pa.RecordBatch) -> RowOutcomes:
+    async def submit(self, events: RawEvents) -> RowOutcomes:
         """Say what became of each row, once all that are accepted are durable.
 
         Raises Overloaded where too many rows wait, NotReady when stopping, Problem 503 where an evaluator refuses or
         is away.
         """
-        rows = envelope.num_rows
+        rows = len(events)
         if not rows:
             return RowOutcomes(0, 0, [])
         self._check_room(rows)
-        waiting = _Waiting(envelope, asyncio.get_running_loop().create_future())
+        waiting = _Waiting(events, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self._waiting_rows += rows
         self.rows_held += rows
@@ -148,8 +148,8 @@ class EventBatcher:
         while self._waiting:
             batch: list[_Waiting] = []
             rows = 0
-            while self._waiting and (not batch or rows + self._waiting[0].envelope.num_rows <= BATCH_ROWS_MAX):
-                rows += self._waiting[0].envelope.num_rows
+            while self._waiting and (not batch or rows + len(self._waiting[0].events) <= BATCH_ROWS_MAX):
+                rows += len(self._waiting[0].events)
                 batch.append(self._waiting.popleft())
             self._waiting_rows -= rows
             task = asyncio.get_running_loop().create_task(self._work(batch))
@@ -163,7 +163,7 @@ class EventBatcher:
 
     async def _work(self, batch: list[_Waiting]) -> None:
         try:
-            tally = await self._send(concat([waiting.envelope for waiting in batch]))
+            tally = await self._send(envelope_of_all([waiting.events for waiting in batch]))
         except Exception as error:
             if len(batch) > 1 and not isinstance(error, Problem):
                 # One request's events made decoding fail: each is tried alone, so that only that one fails.
@@ -172,7 +172,7 @@ class EventBatcher:
             for waiting in batch:
                 _settle(waiting, error)
             return
-        results = tally.by_request([waiting.envelope.num_rows for waiting in batch])
+        results = tally.by_request([len(waiting.events) for waiting in batch])
         for waiting, result in zip(batch, results, strict=True):
             _settle(waiting, result)
 

@@ -58,14 +58,22 @@ async def read_body(request: web.Request, share: BodyShare, limit_bytes: int = B
         raise too_large(limit_bytes)
     parts: list[bytes] = []
     size = 0
+
+    def take(part: bytes) -> None:
+        nonlocal size
+        size += len(part)
+        if size > limit_bytes:
+            raise too_large(limit_bytes)
+        share.grow(len(part))
+        parts.append(part)
+
     try:
-        async with asyncio.timeout(BODY_WAIT_MS / 1000):
-            async for part in request.content.iter_any():
-                size += len(part)
-                if size > limit_bytes:
-                    raise too_large(limit_bytes)
-                share.grow(len(part))
-                parts.append(part)
+        if request.content.is_eof():
+            take(request.content.read_nowait())  # it came with its head, as small ones do: nothing to wait for
+        else:
+            async with asyncio.timeout(BODY_WAIT_MS / 1000):
+                async for part in request.content.iter_any():
+                    take(part)
     except TimeoutError as error:
         raise problems.Problem(408, "timeout", f"The body did not arrive within {BODY_WAIT_MS // 1000} s.") from error
     except web.RequestPayloadError as error:

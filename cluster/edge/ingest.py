@@ -102,7 +102,7 @@ class IngestApi:
 
     async def _take(self, read: ReadEvents) -> RowOutcomes:
         """Hand events on; returns when the accepted ones are durable."""
-        outcomes = await self._batcher.submit(read.envelope)
+        outcomes = await self._batcher.submit(read.raw)
         count = self._metrics.count_events
         count("accepted", outcomes.accepted)
         count("duplicate", outcomes.duplicates)

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from cluster.errors import WireError
 from cluster.limits import EVENT_BYTES_MAX, JSON_DEPTH_MAX, REQUEST_EVENTS_MAX
+from cluster.wire.envelope import RawEvents, envelope_of_all
 
 #: The reason of an event that is none: not JSON, no object, too large, nested too deeply.
 INVALID = "invalid"
@@ -25,16 +26,21 @@ _RAW_LIST: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[m
 
 @dataclass(frozen=True, slots=True)
 class ReadEvents:
-    """A request's events: `envelope` holds the readable ones, row `r` of it was number `indices[r]` of the request.
+    """A request's events: `raw` holds the readable ones, number `r` of it was number `indices[r]` of the request.
 
     `indices` is a range where nothing was refused. `rejected` are the others, (index, reason), ascending.
     `nulled` counts bare NaN and Infinity that were read as null.
     """
 
-    envelope: pa.RecordBatch
+    raw: RawEvents
     indices: Sequence[int]
     rejected: list[tuple[int, str]]
     nulled: int = 0
+
+    @property
+    def envelope(self) -> pa.RecordBatch:
+        """Give the readable events as an envelope of their own."""
+        return envelope_of_all([self.raw])
 
 
 def sift(texts: list[bytes]) -> tuple[list[bytes], Sequence[int], list[tuple[int, str]]]:

@@ -8,7 +8,7 @@ import msgspec
 
 from cluster.errors import WireError
 from cluster.wire.arrow_events import arrow_texts
-from cluster.wire.envelope import envelope_of
+from cluster.wire.envelope import RawEvents
 from cluster.wire.events import NO_EVENT, ReadEvents, raw_elements, sift
 from cluster.wire.msgpack_events import msgpack_texts
 from cluster.wire.repair import repair, valid_utf8
@@ -30,7 +30,7 @@ def read_events(body: bytes, content_type: str = "", *, source: str | None = Non
         raise WireError(415, "unsupported_media_type", message)
     texts, nulled = reader(body)
     events, indices, rejected = sift(texts)
-    return ReadEvents(envelope_of(events, _NATIVE, source=source), indices, rejected, nulled)
+    return ReadEvents(RawEvents(events, _NATIVE, source), indices, rejected, nulled)
 
 
 def _json(body: bytes) -> tuple[list[bytes], int]:

@@ -10,7 +10,7 @@ import msgspec
 
 from cluster.errors import WireError
 from cluster.model.values import coerce_timestamp
-from cluster.wire.envelope import envelope_of
+from cluster.wire.envelope import RawEvents
 from cluster.wire.events import ReadEvents, sift
 from cluster.wire.repair import repair, valid_utf8
 
@@ -67,11 +67,11 @@ class SegmentRequest:
     nulled: int
 
     def events(self, *, source: str | None, fmt: int | None = None) -> ReadEvents:
-        """Give the events as an envelope. `fmt` as the source is configured; None: RudderStack's marks decide."""
+        """Give the events for the envelope. `fmt` as the source is configured; None: RudderStack's marks decide."""
         if fmt is None:
             fmt = _RUDDERSTACK if self.channel else _SEGMENT
-        envelope = envelope_of(self.texts, fmt, source=source, sent_at_ms=self.sent_at_ms)
-        return ReadEvents(envelope, self.indices, self.rejected, self.nulled)
+        raw = RawEvents(self.texts, fmt, source, self.sent_at_ms)
+        return ReadEvents(raw, self.indices, self.rejected, self.nulled)
 
 
 def read_request(body: bytes, kind: str, new_message_id: Callable[[], str]) -> SegmentRequest:

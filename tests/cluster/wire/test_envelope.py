@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cluster.errors import InternalError
-from cluster.wire.envelope import SCHEMA, concat, envelope_of, pack, unpack
+from cluster.wire.envelope import SCHEMA, RawEvents, concat, envelope_of, envelope_of_all, pack, unpack
 
 
 def test_an_envelope_is_unpacked_as_it_was_packed() -> None:
@@ -23,6 +23,19 @@ def test_envelopes_of_several_senders_are_joined_in_order() -> None:
         {"raw": b'{"a": 1}', "format": 2, "source": "app", "sent_at_ms": 5},
     ]
     assert concat([]).schema.equals(SCHEMA)
+
+
+def test_the_events_of_several_requests_keep_what_is_said_of_each() -> None:
+    requests = [
+        RawEvents([b"{}", b'{"a": 1}'], 0),
+        RawEvents([], 1, "web", 9),
+        RawEvents([b'{"b": 2}'], 2, "app", 5),
+        RawEvents([b'{"c": 3}'], 2, "app", 5),
+    ]
+    alone = [envelope_of(r.texts, r.fmt, source=r.source, sent_at_ms=r.sent_at_ms) for r in requests]
+    assert envelope_of_all(requests).equals(concat(alone))
+    assert envelope_of_all(requests[2:]).equals(concat(alone[2:])), "all of one sender"
+    assert envelope_of_all(requests[:1]).equals(alone[0])
 
 
 def test_repeated_events_pack_small() -> None:
