@@ -28,7 +28,7 @@ from benchmarks.shop import (
     ndjson_request,
     shop_document,
 )
-from benchmarks.system import System, running
+from benchmarks.system import System, cpu_us_each, running
 from benchmarks.verify import all_answered, wrong_memberships
 
 RATE_TARGET = 100_000
@@ -57,14 +57,16 @@ async def _measure(quick: bool, step: Step) -> CaseResult:
             step("warming up")
             await _send(pool, system, requests["segment batch"], 1.0, WARM_UP_NUMBER, counts)
             sent: dict[str, list[Sent]] = {form: [] for form in FORMS}
+            before, warm = await system.cpu_seconds(), counts.total()
             for turn in range(rounds):
                 for place, form in enumerate(FORMS):
                     step(f"{form}, round {turn + 1} of {rounds}")
                     first = (turn * len(FORMS) + place) * _NUMBERS_APART
                     sent[form].append(await _send(pool, system, requests[form], seconds, first, counts))
+            spent = cpu_us_each(before, await system.cpu_seconds(), (counts.total() - warm) * EVENTS_A_REQUEST)
             step("checking who is a member")
             checks = await _checks(system, traits, blocks, counts, sent)
-            notes = {**await _notes(system), "filesystem": system.filesystem}
+            notes = {**await _notes(system), "filesystem": system.filesystem, "cpu_us_an_event": spent}
     return CaseResult("ingest", _figures(sent), [*checks, system.ended_well()], notes=notes)
 
 

@@ -21,7 +21,7 @@ from benchmarks.load import Load, Sent, generators, open_loop
 from benchmarks.receiver import Delivery, Receiver, is_signed
 from benchmarks.results import CaseResult, Check, Figure, curve, equal, quantile
 from benchmarks.shop import customers, shop_document, track_request, user_name
-from benchmarks.system import running
+from benchmarks.system import cpu_us_each, running
 from benchmarks.verify import all_answered
 
 RATE = 2_000
@@ -69,12 +69,14 @@ async def _measure(quick: bool, step: Step) -> CaseResult:
             ) as system:
                 requests = tuple(track_request(system.authority, user_name(i), i) for i in range(count))
                 load = Load(system.host, system.port, requests, CONNECTIONS)
+                before = await system.cpu_seconds()
                 step(f"{RATE:,} events/s for {seconds + WARM_UP_S:.0f} s")
                 sent = await asyncio.get_running_loop().run_in_executor(
                     pool, open_loop, load, RATE, seconds + WARM_UP_S
                 )
                 step("waiting for the last webhooks")
                 await _until_seen(receiver, 2 * count)
+                after = await system.cpu_seconds()
                 status = await system.client.status()
         deliveries = receiver.stop()
     finally:
@@ -94,6 +96,7 @@ async def _measure(quick: bool, step: Step) -> CaseResult:
         "events": count, "webhooks": len(deliveries),
         "changes_a_webhook": round(2 * count / max(1, len(deliveries)), 1),
         "generator_late_p99_ms": round(sent.sent_late_ms, 2), "filesystem": system.filesystem,
+        "cpu_us_an_event": cpu_us_each(before, after, count),
     }  # fmt: skip
     return CaseResult("latency", figures, checks, curves, notes)
 

@@ -60,3 +60,12 @@ def filesystem_of(path: Path, mounts: str | None = None) -> str:
         if len(place) > best and path.resolve().is_relative_to(place):
             best, found = len(place), kind
     return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """Give the processor time that a process has used; 0 where the system does not tell."""
+    stat = _read(f"/proc/{pid}/stat")
+    if not stat:
+        return 0.0
+    fields = stat.rpartition(")")[2].split()  # the name before may hold spaces
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.cases import Step
-from benchmarks.machine import filesystem_of
+from benchmarks.machine import cpu_seconds, filesystem_of
 from benchmarks.results import Check
 from cluster.client.asynchronous import AsyncClient
 from cluster.demo.process import UsherProcess
@@ -37,9 +37,20 @@ class System:
         """Give the value of a Host header."""
         return f"{self.host}:{self.port}"
 
+    async def cpu_seconds(self) -> dict[str, float]:
+        """Give the processor time that each process has used so far, by name."""
+        status = await self.client.status()
+        return {actor.name: cpu_seconds(actor.pid) for actor in status.actors if actor.pid is not None}
+
     def ended_well(self) -> Check:
         """Check that everything acknowledged was evaluated and stored at the end."""
         return Check("Usher drained and ended with exit code 0", self.drained)
+
+
+def cpu_us_each(before: dict[str, float], after: dict[str, float], count: int) -> dict[str, float]:
+    """Give the processor time that each process spent on one of `count` things, in µs; the idle ones left out."""
+    spent = {name: (seconds - before.get(name, 0.0)) * 1e6 / max(1, count) for name, seconds in after.items()}
+    return {name: round(us, 2) for name, us in spent.items() if us >= 0.01}
 
 
 @asynccontextmanager
