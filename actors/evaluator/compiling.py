@@ -97,6 +97,7 @@ def compile_program(published: Published) -> Program:
         trait_leaves=trait_leaves,
         trait_columns=tuple(definitions.parent_models[p].columns for p in parents),
         audiences=tuple(audience.id for audience in audiences),
+        audience_index={audience.id: i for i, audience in enumerate(audiences)},
         audience_versions=tuple(published.audience_versions[audience.id] for audience in audiences),
         leaf_words=leaf_words,
         member_words=member_words,

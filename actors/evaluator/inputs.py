@@ -16,7 +16,6 @@ from cluster.definitions.model import Filter
 SLICE_HITS = 16_384
 
 
-
 @dataclass(frozen=True, slots=True)
 class HitColumns:
     """A slice of hits; arrays of one length. `order` gives each one's place in the batch it came from."""
@@ -67,15 +66,15 @@ def _valid(column: pa.Array) -> U8:
     return np.asarray(column.is_valid().to_numpy(zero_copy_only=False)).astype(np.uint8)
 
 
-def slices(hits: pa.RecordBatch, most: int = SLICE_HITS) -> list[pa.RecordBatch]:
+def slices(hits: pa.RecordBatch) -> list[pa.RecordBatch]:
     """Cut hits into slices, never between two hits of one row (they may be one step)."""
-    if hits.num_rows <= most:
+    if hits.num_rows <= SLICE_HITS:
         return [hits] if hits.num_rows else []
     rows = np.asarray(hits.column("row"))
     result = []
     start = 0
     while start < len(rows):
-        stop = min(start + most, len(rows))
+        stop = min(start + SLICE_HITS, len(rows))
         while stop < len(rows) and rows[stop] == rows[stop - 1]:
             stop += 1
         result.append(hits.slice(start, stop - start))
@@ -89,7 +88,9 @@ def read_hits(hits: pa.RecordBatch, program: Program, filters: list[list[Filter 
     rows = _integers(hits.column("row"), np.int32)
     if len(rows) > 1 and bool((rows[1:] == rows[:-1]).any()):
         codes = np.asarray(hits.column("key").dictionary_encode().indices)
-        order = np.lexsort((np.asarray(hits.column("model")), codes, rows))
+        models = _integers(hits.column("model"), np.int16)
+        # One key may name a user of each of several parents: users of one parent are one step, and one identity.
+        order = np.lexsort((models, codes, program.arrays.model_parent[models], rows))
         hits = hits.take(pa.array(order))
         rows = rows[order]
     models = _integers(hits.column("model"), np.int16)

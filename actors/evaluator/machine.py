@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 import pyarrow as pa
 
+from actors.evaluator.compacting import compacted, worth_compacting
 from actors.evaluator.compiling import compile_program
 from actors.evaluator.difference import difference
 from actors.evaluator.filters import evaluate_test
@@ -182,6 +183,18 @@ class EvaluatorMachine:
         audiences' exits carry their old version.
         """
         return difference(old, self)
+
+    def compact(self) -> bool:
+        """Give back the room of users who left, where they are many; True: every slot has changed.
+
+        Nothing else does. Only where nobody holds slots: `Transitions` turned into tables, cursors aside.
+        """
+        if self._parts or not worth_compacting(self._state):
+            return False
+        self._state, kept = compacted(self._arrays, self._state, self._horizon_ms)
+        self._partitions = self._partitions[kept[kept < len(self._partitions)]]
+        finish_loading(self._program_table, self._table, self.clock_ms)
+        return True
 
     def _apply(self, columns: HitColumns, *, live: bool) -> np.ndarray:
         """Apply one slice and give its outcomes, in the order of `columns`."""
@@ -409,7 +422,7 @@ class EvaluatorMachine:
 
     def is_member(self, audience: str, key: str) -> bool:
         """Say whether a user is a member at the machine's clock; unknown users are not."""
-        index = self.program.audiences.index(audience)
+        index = self.program.audience_index[audience]
         parent = self.program.parents[self._arrays.audience_parent[index]]
         slot = self.slot_of(parent, key)
         return slot >= 0 and self._member_bit(slot, index)
@@ -420,7 +433,7 @@ class EvaluatorMachine:
 
     def members(self, audience: str) -> I32:
         """Give the slots of an audience's members, ascending."""
-        index = self.program.audiences.index(audience)
+        index = self.program.audience_index[audience]
         users = int(self._state.scalars[S_USERS])
         column = self._state.words[:users, int(self._arrays.shape[3]) + (index >> 6)]
         return np.flatnonzero((column >> np.uint64(index & 63)) & np.uint64(1)).astype(np.int32)

@@ -40,13 +40,10 @@ class Program:
     trait_columns: tuple[Mapping[str, Column], ...]
     audiences: tuple[str, ...]
     audience_versions: tuple[int, ...]
+    #: the index of each evaluated audience
+    audience_index: Mapping[str, int]
     leaf_words: int
     member_words: int
-
-    @property
-    def audience_index(self) -> dict[str, int]:
-        """Give the index of each evaluated audience."""
-        return {audience: i for i, audience in enumerate(self.audiences)}
 
     @property
     def model_rings(self) -> list[list[Filter | None]]:

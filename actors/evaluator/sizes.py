@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from actors.evaluator.machine import EvaluatorMachine
@@ -12,7 +14,7 @@ class Sizes:
     """Members per audience, by the indexes of the machine that was counted last."""
 
     def __init__(self) -> None:
-        self._names: dict[str, int] = {}
+        self._names: Mapping[str, int] = {}
         self._sizes = np.zeros(0, np.int64)
 
     def count(self, machine: EvaluatorMachine) -> None:

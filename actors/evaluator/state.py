@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,22 +28,32 @@ from actors.evaluator.layout import (
     StateArrays,
 )
 
-_OUT_ROWS = 1 << 16
+#: Rows that a new state's arrays start with, by what they hold. The output columns keep theirs; the others grow.
+USERS: Final = 1024
+OUT_ROWS: Final = 1 << 16
+ARENA_WORDS: Final = 4096
+NODES: Final = 4096
+IDS: Final = 4096
+#: The least size of a hash table, as a power of two.
+_TABLE_BITS_MIN: Final = 10
 
 
 def _power_of_two(least: int) -> int:
-    return 1 << max(10, (least - 1).bit_length())
+    return 1 << max(_TABLE_BITS_MIN, (least - 1).bit_length())
 
 
 def _grown(array: NDArray[Any], size: int, fill: int = 0) -> NDArray[Any]:
     """Give a copy with `size` rows, the new ones set to `fill`."""
-    result = np.full((size, *array.shape[1:]), fill, array.dtype)
+    shape = (size, *array.shape[1:])
+    # Zeros cost memory only where they are written.
+    result = np.full(shape, fill, array.dtype) if fill else np.zeros(shape, array.dtype)
     result[: len(array)] = array
     return result
 
 
-def new_state(program: ProgramArrays, users: int = 1024) -> StateArrays:
-    """Make empty arrays with room for some users."""
+def new_state(program: ProgramArrays) -> StateArrays:
+    """Make empty arrays with room for a few users."""
+    users, nodes, ids = USERS, NODES, IDS
     models = len(program.model_block)
     audiences = len(program.audience_parent)
     rows = np.zeros((users, int(program.shape[5])), np.int64)
@@ -52,8 +62,7 @@ def new_state(program: ProgramArrays, users: int = 1024) -> StateArrays:
     scalars[S_ARENA_TOP] = 8  # block 0 means none
     scalars[S_INSTANT_AT] = NEVER_BEFORE
     scalars[S_DEDUP_HORIZON_FROM] = NEVER_BEFORE
-    out = max(_OUT_ROWS, audiences + 1)
-    ids = 4096
+    out = max(OUT_ROWS, audiences + 1)
     return StateArrays(
         scalars=scalars,
         users=rows,
@@ -64,17 +73,17 @@ def new_state(program: ProgramArrays, users: int = 1024) -> StateArrays:
         key_length=np.zeros(users, np.int32),
         key_bytes=np.zeros(users * 16, np.uint8),
         key_table=np.zeros(_power_of_two(users * 2), np.uint64),
-        arena=np.zeros(4096, np.int64),
+        arena=np.zeros(ARENA_WORDS, np.int64),
         block_free=np.zeros(max(1, models), np.int64),
-        node_next=np.full(4096, -1, np.int32),
-        node_target=np.zeros(4096, np.int64),
-        node_due=np.zeros(4096, np.int64),
+        node_next=np.full(nodes, -1, np.int32),
+        node_target=np.zeros(nodes, np.int64),
+        node_due=np.zeros(nodes, np.int64),
         wheel_near=np.full(WHEEL_SLOTS, -1, np.int32),
         wheel_far=np.full(WHEEL_SLOTS, -1, np.int32),
         near_bits=np.zeros(WHEEL_SLOTS // 64, np.uint64),
         far_bits=np.zeros(WHEEL_SLOTS // 64, np.uint64),
-        due_keys=np.zeros(4096, np.int64),
-        due_targets=np.zeros(4096, np.int64),
+        due_keys=np.zeros(nodes, np.int64),
+        due_targets=np.zeros(nodes, np.int64),
         dirty=np.zeros(max(1, audiences), np.int32),
         audience_stamp=np.zeros(max(1, audiences), np.int64),
         out_user=np.zeros(out, np.int32),

@@ -38,6 +38,8 @@ from actors.evaluator.layout import (
 
 _ONE = np.uint64(1)
 _ZERO = np.uint64(0)
+#: A scratch mark where a block's place would be.
+_COUNTED = -1
 
 
 @inner
@@ -159,11 +161,13 @@ def apply_hits(
     return count
 
 
-
-
 @kernel
 def words_needed(p: ProgramTable, s: StateTable, slots: I32, models: I16, masks: U64) -> int:
-    """Give an upper bound of the arena words that new blocks for these hits take."""
+    """Give the arena words that new blocks for these hits may take.
+
+    A block that lapses before its hit is applied is made anew from the free list. Each user's block counts once,
+    by a mark in its place: with long rings a block is 80 KB.
+    """
     total = 0
     for i in range(slots.size):
         model = np.int64(models[i])
@@ -171,6 +175,9 @@ def words_needed(p: ProgramTable, s: StateTable, slots: I32, models: I16, masks:
             for w in range(masks.shape[1]):
                 if masks[i, w] != _ZERO:
                     total += p.model_block[model]
+                    s.users[slots[i], p.shape[4] + model] = _COUNTED
                     break
-        # A block that lapses before its hit is applied is made anew from the free list.
+    for i in range(slots.size):
+        if s.users[slots[i], p.shape[4] + models[i]] == _COUNTED:
+            s.users[slots[i], p.shape[4] + models[i]] = 0
     return total
