@@ -30,6 +30,10 @@ class Log(Protocol):
         """
         ...
 
+    def require_room(self, batch_bytes: int) -> None:
+        """Raise `StorageFull` where a batch of this size would be refused now: cheap, before it is evaluated."""
+        ...
+
     def entries(
         self, after_seq: int = 0, kinds: Sequence[EntryKind] | None = None, from_clock_ms: int | None = None
     ) -> Iterator[Entry]:

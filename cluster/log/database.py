@@ -76,18 +76,19 @@ def typed_errors(path: Path) -> Iterator[None]:
         raise _typed(error, path) from error
 
 
-def require_room(path: Path, bytes_needed: int) -> None:
-    """Raise `StorageFull` unless `bytes_needed` fit and `DISK_FREE_BYTES_MIN` stay free."""
+def require_room(path: Path, bytes_needed: int, *, keep_reserve: bool = True) -> None:
+    """Raise `StorageFull` unless `bytes_needed` fit and, with `keep_reserve`, `DISK_FREE_BYTES_MIN` stay free."""
+    kept_free_bytes = DISK_FREE_BYTES_MIN if keep_reserve else 0
     try:
         disk = os.statvfs(path.parent)
     except OSError as error:
         message = f"{path.parent} cannot be reached: {error.strerror}."
         raise StorageFull(message, retry_after_ms=RETRY_AFTER_MS, next_step=_MAKE_ROOM) from error
     free_bytes = disk.f_bavail * disk.f_frsize
-    if free_bytes - bytes_needed < DISK_FREE_BYTES_MIN:
+    if free_bytes - bytes_needed < kept_free_bytes:
         message = (
             f"{path.parent} has {free_bytes} bytes free; {bytes_needed} are needed "
-            f"and {DISK_FREE_BYTES_MIN} must stay free."
+            f"and {kept_free_bytes} must stay free."
         )
         raise StorageFull(message, retry_after_ms=RETRY_AFTER_MS, next_step=_MAKE_ROOM)
 

@@ -76,7 +76,8 @@ class EvaluatorLog:
         `owner_epoch` is the data dir's epoch of this run; an older one than the file has seen raises
         `DataDirError`, as do a damaged file and an unknown schema. `StorageFull` where it cannot be made.
         """
-        require_room(path, 0)
+        # Without the reserve: an evaluator killed on a full disk comes back and answers look-ups.
+        require_room(path, 0, keep_reserve=False)
         writer = connect_writer(path)
         try:
             with transaction(writer, path):
@@ -98,7 +99,9 @@ class EvaluatorLog:
         with self._lock:
             self._check_continues(entries, transitions)
             payloads = [entry.payload for entry in entries] + [block.payload for block in transitions]
-            require_room(self._path, sum(map(len, payloads)))
+            # The reserve is for what must go on when events are refused: exits by time, definitions, snapshots.
+            takes_events = any(entry.kind == "batch" for entry in entries)
+            require_room(self._path, sum(map(len, payloads)), keep_reserve=takes_events)
             with self._owned_transaction() as connection:
                 connection.executemany(_INSERT_ENTRY, map(_entry_row, entries))
                 connection.executemany(_INSERT_BLOCK, map(_block_row, transitions))
@@ -107,6 +110,10 @@ class EvaluatorLog:
                 self._last_seq, self._last_clock_ms = entries[-1].seq, entries[-1].clock_ms
             if transitions:
                 self._last_transition_seq = transitions[-1].last_seq
+
+    def require_room(self, batch_bytes: int) -> None:
+        """See `Log.require_room`."""
+        require_room(self._path, batch_bytes)
 
     def entries(
         self, after_seq: int = 0, kinds: Sequence[EntryKind] | None = None, from_clock_ms: int | None = None
