@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RaySystemError
+from ray.exceptions import RayActorError, RaySystemError, RayTaskError
 
 from cluster.definitions.model import Published
-from cluster.errors import NotReady
+from cluster.errors import NotReady, UsherError
 from cluster.limits import CALL_TIMEOUT_MS, LOOKUP_TIMEOUT_MS, RETRY_AFTER_MS
 from cluster.runtime.protocols import ClusterState, Reply, Role
 from cluster.runtime.ray_session import NAMESPACE
@@ -46,11 +46,17 @@ class RemotePart:
         return reply
 
     async def call(self, method: str, *args: Any, timeout_ms: int = CALL_TIMEOUT_MS) -> Any:
-        """Call a method of the part; every failure of the transport is a refusal, a bug over there raises."""
+        """Call a method of the part; every failure of the transport is a refusal, what the part raises is raised."""
         try:
             async with asyncio.timeout(timeout_ms / 1000):
                 handle = await self._resolve()
                 return await handle.call.remote(method, *args)
+        except RayTaskError as error:
+            # First: Ray makes it a kind of its cause too, so a KeyError over there is a LookupError here.
+            # Ray's text is a traceback of the other process; people are shown what our own error says.
+            if isinstance(error.cause, UsherError):
+                raise error.cause from None
+            raise
         except TimeoutError:
             return unreachable(self.name, f"no answer within {timeout_ms} ms")
         except (RayActorError, RaySystemError, ConnectionError) as error:
