@@ -15,7 +15,7 @@ from cluster.cli.output import JsonOption, print_json, stdout, table
 if TYPE_CHECKING:
     from cluster.client.models import Status
 
-_GOOD = ("ready", "running", "live", "ok", "idle")
+_GOOD = ("ready", "running", "live", "published", "ok", "idle")
 _STEADY = ("draft", "paused", "archived", "preparing", "starting", "recovering", "draining", "loading")
 
 

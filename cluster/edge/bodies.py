@@ -93,7 +93,7 @@ async def read_document(request: web.Request) -> bytes:
 def too_large(limit_bytes: int) -> problems.Problem:
     """413, with the limit."""
     message = f"The body is over the limit of {limit_bytes:,} bytes (after unzipping). Send smaller batches."
-    return problems.Problem(413, "too_large", message)
+    return problems.Problem(413, "body_too_large", message)
 
 
 def problem_of_http(error: HTTPException, method: str) -> problems.Problem:

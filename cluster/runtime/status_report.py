@@ -120,10 +120,8 @@ def _audiences(
 
 
 def _audience_status(declared: str, preparing: bool) -> str:
-    """`preparing` on its way, `live` where published and in force, else as declared (draft, paused, archived)."""
-    if preparing:
-        return "preparing"
-    return "live" if declared == "published" else declared
+    """`preparing` on its way, else as declared: published, paused, draft or archived."""
+    return "preparing" if preparing else declared
 
 
 def _audience_size(audience_id: str, evaluators: list[Reply]) -> int | None:

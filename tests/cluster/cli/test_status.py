@@ -26,7 +26,7 @@ REPORT = {
         {"parent": "users", "state": "failed", "rows": 5, "loaded_at_ms": 1_764_518_400_000, "source": "u.parquet",
          "error": {"reason": "missing_column", "message": "Column ltv is missing."}},
     ],
-    "audiences": [{"id": "hide_promo", "name": "Hide", "version": 2, "status": "live", "size": None}],
+    "audiences": [{"id": "hide_promo", "name": "Hide", "version": 2, "status": "published", "size": None}],
     "syncs": [{"id": "push", "state": "broken", "backlog": 1_500, "delivered": 7, "failed": 2, "reason": "410 Gone"}],
     "events": {"accepted": 1_234_567, "duplicates": 3, "rejected": 4, "too_late": 5, "lag_ms": 7},
 }  # fmt: skip
@@ -57,7 +57,7 @@ def test_an_empty_system_says_how_to_go_on() -> None:
     assert "usher apply" in captured.get()
 
 
-STYLES = [("live", "green"), ("preparing", "yellow"), ("broken", "red"), ("", "dim")]
+STYLES = [("live", "green"), ("published", "green"), ("preparing", "yellow"), ("broken", "red"), ("", "dim")]
 
 
 @pytest.mark.parametrize(("state", "style"), STYLES)

@@ -129,7 +129,7 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read(monkeypatch: pytest.
     async def check(site: Site) -> None:
         body = io.BytesIO(b" " * (BODY_BYTES_MAX + 1))
         status, problem, _ = await site.call("POST", "/api/v1/events", "ingest", data=body)
-        assert (status, problem["code"]) == (413, "too_large")
+        assert (status, problem["code"]) == (413, "body_too_large")
 
     at_site(check)
 
@@ -141,7 +141,7 @@ def test_a_chunked_body_over_the_limit_is_refused_while_it_is_read() -> None:
                 yield b" " * 65_536
 
         status, problem, _ = await site.call("POST", "/api/v1/events", "ingest", data=chunks())
-        assert (status, problem["code"]) == (413, "too_large")
+        assert (status, problem["code"]) == (413, "body_too_large")
 
     at_site(check)
 

@@ -44,7 +44,7 @@ def test_report_has_the_names_of_the_interface() -> None:
         ("delivery", "delivery", 2), ("traits", "traits", 3),
     }  # fmt: skip
     assert result["audiences"][0] | {"name": ""} == {
-        "id": "vip", "name": "", "version": 3, "status": "live", "size": 2,
+        "id": "vip", "name": "", "version": 3, "status": "published", "size": 2,
     }  # fmt: skip
     assert result["syncs"] == [{"id": "s", "backlog": 1}]
     assert result["events"] == {"accepted": 5, "duplicates": 1, "too_late": 2, "rejected": 0, "lag_ms": 4}
@@ -83,7 +83,7 @@ def test_audience_status_is_preparing_until_in_force_and_else_as_declared() -> N
 
     assert statuses() == {"vip": "preparing", "old": "preparing", "sketch": "draft"}
     controller.acknowledge(0, 1)
-    assert statuses() == {"vip": "live", "old": "paused", "sketch": "draft"}
+    assert statuses() == {"vip": "published", "old": "paused", "sketch": "draft"}
 
 
 def test_a_part_that_hangs_does_not_hang_the_status() -> None:
