@@ -50,7 +50,7 @@ def validate(files: Files, as_json: JsonOption = False) -> None:
     Examples:  usher validate definitions.yaml    ·    usher validate audiences/ --json
     """
     from cluster.definitions.evaluable import unsupported
-    from cluster.definitions.parsing import load_paths
+    from cluster.definitions.parsing import load_paths, located
     from destinations.registry import KINDS
 
     try:
@@ -61,7 +61,7 @@ def validate(files: Files, as_json: JsonOption = False) -> None:
         else:
             show_error(error)
         raise typer.Exit(EXIT_FAILED) from error
-    warnings = unsupported(definitions, ", ".join(map(str, files)))
+    warnings = located(unsupported(definitions), files)
     if as_json:
         rows = [asdict(warning) for warning in warnings]
         print_json({"ok": True, "faults": [], "warnings": rows, "counts": _counts(definitions)})
@@ -108,13 +108,13 @@ def apply(
 @contextmanager
 def _faults_in_files(files: list[Path]) -> Iterator[None]:
     """Show the server's faults where they are in the files."""
-    from cluster.client.documents import located
     from cluster.client.errors import InvalidDefinitions
+    from cluster.definitions.parsing import located
 
     try:
         yield
     except InvalidDefinitions as error:
-        raise DefinitionError(located(error, files, os.environ)) from error
+        raise DefinitionError(located(error.faults, files)) from error
 
 
 def _counts(definitions: Definitions) -> dict[str, int]:

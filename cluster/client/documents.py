@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from cluster.client.errors import InvalidDefinitions
-from cluster.errors import DefinitionError, Fault, InputError
+from cluster.errors import InputError
 
 #: One document as JSON, or files and folders.
 Documents: TypeAlias = Mapping[str, Any] | str | Path | Sequence[str | Path]
@@ -44,19 +43,3 @@ def read_and_merge(paths: Sequence[str | Path], env: Mapping[str, str]) -> Mappi
     document: Mapping[str, Any] = substitute(merged, env, faults)
     faults.raise_if_any()
     return document
-
-
-def located(refused: InvalidDefinitions, paths: Sequence[str | Path], env: Mapping[str, str]) -> list[Fault]:
-    """Give the server's faults with the file and path they have in `paths`, as far as those can be told.
-
-    The server sees one merged document; a fault that a local reading finds too is shown where it is in the files.
-    """
-    from cluster.definitions.parsing import load_paths
-    from destinations.registry import KINDS
-
-    try:
-        load_paths(paths, env, KINDS)
-    except DefinitionError as error:
-        local = {(fault.message, fault.found): fault for fault in error.faults}
-        return [local.get((fault.message, fault.found), fault) for fault in refused.faults]
-    return refused.faults

@@ -6,7 +6,7 @@ import difflib
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
@@ -20,6 +20,9 @@ HIDDEN: Final = "<hidden>"
 _NOT_GIVEN: Final = object()
 _SECRET_KEY = re.compile(r"secret|write_key|token|password|credential|authorization|headers|api_key|private_key", re.I)
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
+#: What `path_text` writes of a place in an object: section, index, the rest.
+_IN_OBJECT = re.compile(r"(\w+)\[(\d+)\](.*)", re.DOTALL)
+_IN_SETTINGS = re.compile(r"settings\.(\w+)")
 _SHOWN_LENGTH_MAX = 80
 _LISTED_MAX = 20
 _BEGUN_LENGTH_MIN = 3
@@ -46,6 +49,16 @@ class Origins:
             file, index = self.objects.get((section, place[1]), (self.file, place[1]))
             return file, (section, index, *place[2:])
         return self.file, place
+
+    def relocate(self, fault: Fault) -> Fault:
+        """Give a fault of the merged document the file and path it has there; any other stays as it is."""
+        match = _IN_OBJECT.fullmatch(fault.path)
+        if match and (origin := self.objects.get((match[1], int(match[2])))):
+            return replace(fault, file=origin[0], path=f"{match[1]}[{origin[1]}]{match[3]}")
+        match = _IN_SETTINGS.match(fault.path)
+        if match and match[1] in self.settings:
+            return replace(fault, file=self.settings[match[1]])
+        return fault
 
 
 class Faults:

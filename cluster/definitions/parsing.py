@@ -13,6 +13,7 @@ from cluster.definitions.loading import read_files
 from cluster.definitions.merging import merge_trees, substitute
 from cluster.definitions.model import Definitions
 from cluster.definitions.reading import check_tree, read_tree
+from cluster.errors import Fault
 
 
 def parse_documents(
@@ -31,6 +32,14 @@ def load_paths(
     """As `parse_documents`, from files and folders (their .yaml, .yml and .json files, also in subfolders)."""
     faults = Faults()
     return _parse(read_files(paths, faults), env, kinds, faults)
+
+
+def located(faults: Sequence[Fault], paths: Sequence[str | Path]) -> list[Fault]:
+    """Give faults of the document merged from these files (here or by a server) the files and paths they have there."""
+    noted = Faults()
+    trees = [(file, read_tree(file, content, noted)) for file, content in read_files(paths, noted)]
+    merge_trees([(file, tree) for file, tree in trees if tree is not None], noted)
+    return [noted.origins.relocate(fault) for fault in faults]
 
 
 def parse_document(document: Mapping[str, Any], file: str, kinds: Mapping[str, DestinationKind]) -> Definitions:

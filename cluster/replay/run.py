@@ -21,7 +21,7 @@ from actors.evaluator.results import Transitions, joined
 from cluster.admission.plan import EventPlan
 from cluster.definitions.evaluable import unsupported
 from cluster.definitions.model import Definitions, Published
-from cluster.definitions.parsing import load_paths
+from cluster.definitions.parsing import load_paths, located
 from cluster.definitions.versions import publish
 from cluster.errors import DefinitionError, InputError
 from cluster.model.values import coerce_timestamp
@@ -91,8 +91,8 @@ def replay(options: ReplayOptions, on_progress: OnProgress = lambda done, rows: 
     until_ms = None if options.until is None else time_of(options.until)
     check_target(options.out)
     definitions = load_paths(options.definitions, os.environ, KINDS)
-    if faults := unsupported(definitions, ", ".join(map(str, options.definitions))):
-        raise DefinitionError(faults)
+    if faults := unsupported(definitions):
+        raise DefinitionError(located(faults, options.definitions))
     run = _Run(definitions, load_snapshots(definitions, options.traits, Path.cwd()), until_ms)
     run.read(options.events, on_progress)
     run.write(options.out)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from cluster.clock import Clock, SystemClock
@@ -162,16 +164,23 @@ class ControllerActor:
         target = self._machine.target
         current = None if target is None else target.definitions
         whole = merge_documents(current.document if current else {}, document) if mode == "merge" else dict(document)
-        definitions = parse_document(whole, file, KINDS)
-        faults = unsupported(definitions, file)
-        if fault := self._machine.partition_fault(definitions):
-            faults.append(Fault(file=file, path="settings.partitions", message=fault))
-        if faults:
-            raise DefinitionError(faults)
+        try:
+            definitions = self._checked(whole, file)
+        except DefinitionError as error:
+            raise DefinitionError([as_sent(fault, whole, document) for fault in error.faults]) from error
         changes = difference(current, definitions)
         if target is not None and all(change.change == "unchanged" for change in changes):
             return target, changes
         return publish(target, definitions), changes
+
+    def _checked(self, whole: Mapping[str, Any], file: str) -> Definitions:
+        definitions = parse_document(whole, file, KINDS)
+        faults = unsupported(definitions, file)
+        if fault := self._machine.partition_fault(definitions, file):
+            faults.append(fault)
+        if faults:
+            raise DefinitionError(faults)
+        return definitions
 
     async def _begin(self, published: Published, changes: list[Change], who: str) -> None:
         stored = StoredDefinitions(
@@ -252,6 +261,26 @@ class ControllerActor:
 def _accepted(version: int, changes: list[Change]) -> Reply:
     rows = [{"kind": change.kind, "id": change.id, "change": change.change} for change in changes]
     return {"version": version, "changes": rows}
+
+
+#: `audiences[12].where.all[1]`: section, index, the rest.
+_IN_SECTION = re.compile(r"(\w+)\[(\d+)\](.*)", re.DOTALL)
+
+
+def as_sent(fault: Fault, whole: Mapping[str, Any], sent: Mapping[str, Any]) -> Fault:
+    """Give a fault of the merged document the place that its sender knows.
+
+    An object that was not sent is one in force, which the change breaks: its file says so, and its id names it.
+    """
+    match = _IN_SECTION.fullmatch(fault.path)
+    if whole == sent or match is None:
+        return fault
+    section, index, rest = match[1], int(match[2]), match[3]
+    item = whole[section][index]
+    for place, one in enumerate(sent.get(section) or ()):
+        if one is item:
+            return replace(fault, path=f"{section}[{place}]{rest}")
+    return replace(fault, file="<in force>", path=f"{section}[id={item['id']}]{rest}")
 
 
 def invalid(faults: list[Fault]) -> Reply:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.definitions.model import Definitions, Published
+from cluster.errors import Fault
 from cluster.runtime.protocols import ClusterState, EvaluatorInfo, KeyRecord
 
 #: Changes that one start can make before its revisions reach the next start's; nobody makes so many.
@@ -68,12 +69,13 @@ class ControllerMachine:
         if published is not None and published is target:
             self.taken = {info.index: published.version for info in self.evaluators}
 
-    def partition_fault(self, definitions: Definitions) -> str:
-        """Say why these definitions do not fit this data dir's partitions; empty where they do."""
+    def partition_fault(self, definitions: Definitions, file: str) -> Fault | None:
+        """Say why these definitions do not fit this data dir's partitions; None where they do."""
         wanted, have = definitions.settings.partitions, len(self.owner_of_partition)
         if wanted == have:
-            return ""
-        return f"the number of partitions is fixed when a data dir is first used: {have} here, found {wanted}"
+            return None
+        message = "the number of partitions is fixed when a data dir is first used"
+        return Fault(file, "settings.partitions", message, str(wanted), str(have))
 
     def begin(self, published: Published) -> None:
         """Make a durable publication the target; replaces one that is still under way."""

@@ -25,7 +25,7 @@ from actors.evaluator.kernels.cache import is_compiled
 from cluster.clock import SystemClock
 from cluster.definitions.evaluable import unsupported
 from cluster.definitions.model import Definitions
-from cluster.definitions.parsing import load_paths
+from cluster.definitions.parsing import load_paths, located
 from cluster.edge.acceptor import listen
 from cluster.errors import DefinitionError, Fault, InputError, InternalError, NotReady, PortInUse
 from cluster.limits import DRAIN_DEADLINE_MS, ORPHANS_END_MS, PARTITIONS_DEFAULT, PUBLISH_WAIT_MS, RETRY_AFTER_MS
@@ -267,7 +267,7 @@ def _read_definitions(paths: tuple[Path, ...]) -> Definitions | None:
         return None
     definitions = load_paths(paths, os.environ, KINDS)
     if faults := unsupported(definitions):
-        raise DefinitionError(faults)
+        raise DefinitionError(located(faults, paths))
     return definitions
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cluster.definitions.evaluable import unsupported
+from cluster.definitions.parsing import load_paths, located
 from cluster.errors import Fault
-from tests.cluster.definitions.sample import Tree, changed, document, parse, with_where
+from tests.cluster.definitions.sample import KINDS, Tree, changed, document, parse, with_where
 
 ALLOWED = "event counts with within, trait conditions that do not depend on time, all, any, not"
 VIEW = {"event": "view", "within": "1h"}
@@ -94,3 +97,13 @@ def test_the_sample_has_its_two_references() -> None:
         "audiences[4].where.any[0].audience",
         "audiences[4].where.any[1].audience",
     ]
+
+
+def test_in_files_a_refused_head_is_named_with_its_own_file_and_place(tmp_path: Path) -> None:
+    later = {"id": "later", "parent": "users", "where": {"event": "view", "since": "2026-11-01T00:00:00Z"}}
+    files = [tmp_path / "a.json", tmp_path / "b.json"]
+    files[0].write_text(json.dumps(evaluated(document())))
+    files[1].write_text(json.dumps({"version": 1, "audiences": [later]}))
+    merged = load_paths(files, {}, KINDS)
+    (fault,) = located([one for one in unsupported(merged) if one.found == "audience later"], files)
+    assert (fault.file, fault.path) == (str(files[1]), "audiences[0].where.since")

@@ -24,6 +24,7 @@ from cluster.definitions.versions import publish
 from cluster.edge.server import EdgeServer
 from cluster.errors import DefinitionError
 from cluster.keys import ROLES, generate_key, hash_key
+from cluster.runtime.controller import as_sent
 from cluster.runtime.controller_machine import deal_partitions
 from cluster.runtime.protocols import ClusterState, EvaluatorInfo, KeyRecord, Reply, Role
 from cluster.wire.envelope import unpack
@@ -186,7 +187,10 @@ class FakeController:
     def _candidate(self, document: Mapping[str, Any], file: str, mode: str) -> Published:
         current = self.state.published
         whole = merge_documents(current.definitions.document, document) if mode == "merge" and current else document
-        return publish(current, parse_document(whole, file, KINDS))
+        try:
+            return publish(current, parse_document(whole, file, KINDS))
+        except DefinitionError as error:
+            raise DefinitionError([as_sent(fault, whole, document) for fault in error.faults]) from error
 
     async def create_key(self, role: Role, name: str) -> Reply:
         key = generate_key(role)

@@ -285,3 +285,20 @@ def test_status_is_json_and_names_its_parts(tmp_path: Path, clock: ManualClock) 
         assert status["audiences"][0]["id"] == "vip"
 
     run(tmp_path, clock, body)
+
+
+def test_a_fault_is_where_its_sender_wrote_it_and_an_object_in_force_is_named(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    odd = {"id": "odd", "parent": "users", "where": {"event": "bought", "since": "2026-11-01T00:00:00Z"}}
+
+    async def body(controller: ControllerActor, bench: Bench) -> None:
+        await controller.apply(document("vip", "other"), "d.yaml", "replace")
+        reply = await controller.apply({"version": 1, "audiences": [odd]}, "PUT", "merge")
+        assert [(row["file"], row["path"]) for row in reply["faults"]] == [("PUT", "audiences[0].where.since")]
+        moved = {"id": "bought", "parent": "users", "event": "bought", "foreign_key": "user_id", "retention": "1m"}
+        reply = await controller.apply({"version": 1, "event_models": [moved]}, "PUT", "merge")
+        assert {row["file"] for row in reply["faults"]} == {"<in force>"}
+        assert {row["path"].partition("]")[0] for row in reply["faults"]} == {"audiences[id=vip", "audiences[id=other"}
+
+    run(tmp_path, clock, body)

@@ -94,8 +94,10 @@ def test_a_restart_after_a_publication_asks_nobody() -> None:
 
 def test_another_number_of_partitions_is_a_fault() -> None:
     controller = machine()
-    assert controller.partition_fault(definitions(partitions=8)) == ""
-    assert "8 here, found 64" in controller.partition_fault(definitions(partitions=64))
+    assert controller.partition_fault(definitions(partitions=8), "d.yaml") is None
+    fault = controller.partition_fault(definitions(partitions=64), "d.yaml")
+    assert fault is not None
+    assert (fault.file, fault.path, fault.found, fault.allowed) == ("d.yaml", "settings.partitions", "64", "8")
 
 
 @given(partitions=st.integers(1, 300), evaluators=st.integers(1, 40))
