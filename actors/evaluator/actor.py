@@ -8,11 +8,13 @@ one fsync.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import secrets
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +26,6 @@ from actors.evaluator.recovery import history_ms
 from actors.evaluator.results import TRANSITION_SCHEMA
 from actors.evaluator.stimuli import (
     Append,
-    InitialMembers,
     Lookup,
     MembersPage,
     Publish,
@@ -33,10 +34,11 @@ from actors.evaluator.stimuli import (
     TakeTraits,
     Tick,
 )
+from actors.evaluator.stored import initial_members, with_since
 from actors.evaluator.worker import EvaluatorWorker
 from cluster.clock import Clock, SystemClock
 from cluster.definitions.model import Published
-from cluster.errors import UsherError
+from cluster.errors import Refused, UsherError
 from cluster.limits import EVALUATOR_BATCHES_WAITING_MAX, RETRY_AFTER_MS
 from cluster.log.records import TransitionBlock, pack_transitions
 from cluster.log.sqlite import EvaluatorLog
@@ -44,10 +46,13 @@ from cluster.runtime.data_dir import DataDir
 
 Reply = dict[str, Any]
 _T = TypeVar("_T")
+_log = logging.getLogger("usher.evaluator")
 
 #: Due times that close together share a commit; exits are made at their exact ms all the same.
 TICK_EVERY_MS = 10
-#: Committed blocks kept in memory for readers that have caught up.
+#: The longest sleep without a look at the clock.
+NAP_MAX_MS = 1_000
+#: Committed blocks (of at most `results.BLOCK_ROWS_MAX` transitions) kept in memory for readers that have caught up.
 RECENT_BLOCKS_MAX = 256
 #: How often old entries are dropped.
 TRIM_EVERY_MS = 60_000
@@ -75,6 +80,8 @@ class EvaluatorActor:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=self.name)
         #: reads of the log, beside the thread that evaluates
         self._readers = ThreadPoolExecutor(2, thread_name_prefix=f"{self.name}-reads")
+        #: long ones, and trimming: one at a time, and no reader with a cursor waits for them
+        self._history = ThreadPoolExecutor(1, thread_name_prefix=f"{self.name}-history")
         self._waiting: deque[tuple[Stimulus, asyncio.Future[Reply]]] = deque()
         #: When the oldest input that is not answered yet came, by the duration clock; None: nothing waits.
         self._oldest_ms: float | None = None
@@ -87,6 +94,7 @@ class EvaluatorActor:
         self._loop_task: asyncio.Task[None] | None = None
         self._failure: str | None = None
         self._trimmed_at_ms = 0.0
+        self._trimming: asyncio.Task[None] | None = None
 
     async def start(self, published: Published | None) -> None:
         """Open the log, recover, take newer definitions, begin to work. Raises DataDirError, StorageFull."""
@@ -110,10 +118,9 @@ class EvaluatorActor:
     # --- the queue -----------------------------------------------------------------------------------
 
     async def _ask(self, stimulus: Stimulus) -> Reply:
-        if self._worker is None or self._failure is not None:
-            return _refusal("not_ready", self._failure or "the evaluator is starting")
-        if self._draining:
-            return _refusal("not_ready", "the evaluator is stopping")
+        refusal = self._unready()
+        if refusal is not None:
+            return refusal
         if len(self._waiting) >= EVALUATOR_BATCHES_WAITING_MAX:
             return _refusal("overloaded", f"{len(self._waiting)} inputs wait already")
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
@@ -122,6 +129,13 @@ class EvaluatorActor:
             self._oldest_ms = self._clock.monotonic_ms()
         self._wake.set()
         return await future
+
+    def _unready(self) -> Reply | None:
+        if self._worker is None or self._failure is not None:
+            return _refusal("not_ready", self._failure or "the evaluator is starting")
+        if self._draining:
+            return _refusal("not_ready", "the evaluator is stopping")
+        return None
 
     async def _work(self) -> None:
         """Take what waits as one group, or tick when something is due, until drained."""
@@ -144,7 +158,7 @@ class EvaluatorActor:
                 if not future.done():
                     future.set_result(reply)
             await self._announce()
-            await self._trim_sometimes()
+            self._trim_sometimes()
 
     async def _sleep_until_due(self) -> None:
         assert self._worker is not None
@@ -153,10 +167,11 @@ class EvaluatorActor:
             await self._wake.wait()
             return
         wait_ms = max(TICK_EVERY_MS, due - self._clock.now_ms())
-        try:
-            await asyncio.wait_for(self._wake.wait(), wait_ms / 1000)
-        except TimeoutError:
-            return
+        while wait_ms > 0 and not self._wake.is_set():
+            # In short naps: the machine's clock may be set forward, or the machine may have slept.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), min(wait_ms, NAP_MAX_MS) / 1000)
+            wait_ms = due - self._clock.now_ms()
 
     async def _fail(self, error: Exception, group: list[tuple[Stimulus, asyncio.Future[Reply]]]) -> None:
         """Stop for good on an error that is not a refusal: the state may not match the log any more.
@@ -187,22 +202,36 @@ class EvaluatorActor:
             self._last_seq = fresh[-1].last_seq
             self._committed.notify_all()
 
-    async def _trim_sometimes(self) -> None:
-        """Drop entries that cannot matter any more: older than the longest retention and the dedup horizon."""
+    def _trim_sometimes(self) -> None:
+        """Drop entries that cannot matter any more, beside the work: commits get their turn between its slices."""
         assert self._worker is not None
         now = self._clock.monotonic_ms()
         machine = self._worker.machine
-        if machine is None or now - self._trimmed_at_ms < TRIM_EVERY_MS:
+        busy = self._trimming is not None and not self._trimming.done()
+        if machine is None or busy or self._draining or now - self._trimmed_at_ms < TRIM_EVERY_MS:
             return
         self._trimmed_at_ms = now
         before = machine.clock_ms - history_ms(machine.program.published.definitions)
-        await self._in_reader(lambda: self._worker.log.trim(before) if self._worker else 0)
+        self._trimming = asyncio.create_task(self._trim(self._worker, before), name=f"{self.name}-trim")
+
+    async def _trim(self, worker: EvaluatorWorker, before_clock_ms: int) -> None:
+        try:
+            await self._in_history(worker.log.trim, before_clock_ms)
+        except Refused as refused:
+            _log.warning("Old log entries stay until the next try: %s", refused)
+        except Exception as error:
+            # A log that is closed meanwhile ends the trimming of a stopping evaluator.
+            if not self._draining:
+                await self._fail(error, [])
 
     async def _in_thread(self, function: Callable[..., _T], *args: Any) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
 
     async def _in_reader(self, function: Callable[..., _T], *args: Any) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._readers, function, *args)
+
+    async def _in_history(self, function: Callable[..., _T], *args: Any) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._history, function, *args)
 
     # --- the protocol ----------------------------------------------------------------------------------
 
@@ -212,8 +241,11 @@ class EvaluatorActor:
         return await self._ask(Append(request["version"], request["rows"], request["envelope"], hits))
 
     async def lookup(self, parent: str, users: list[str], audiences: list[str], detail: bool) -> Reply:
-        """See the protocol."""
-        return await self._ask(Lookup(parent, tuple(users), tuple(audiences), detail))
+        """See the protocol. Details say since when, which may take a long look into the log."""
+        reply = await self._ask(Lookup(parent, tuple(users), tuple(audiences), detail))
+        if self._worker is None or "details" not in reply:
+            return reply
+        return await self._in_history(with_since, self._worker.log, reply, users, audiences)
 
     async def publish(self, published: Published) -> Reply:
         """See the protocol. Live evaluation waits while retained events are replayed."""
@@ -231,8 +263,11 @@ class EvaluatorActor:
         return await self._ask(MembersPage(audience, cursor, limit))
 
     async def initial_members(self, audience: str) -> Reply:
-        """See the protocol."""
-        return await self._ask(InitialMembers(audience))
+        """See the protocol. Only what is committed counts."""
+        refusal = self._unready()
+        if refusal is not None or self._worker is None:
+            return refusal or {}
+        return await self._in_history(initial_members, self._worker.log, audience)
 
     async def transitions_after(self, seq: int, limit: int, wait_ms: int, audience: str | None) -> Reply:
         """See the protocol. Caught-up readers are served from memory, others from the log."""

@@ -77,9 +77,12 @@ def own_hits(hits: pa.RecordBatch, partitions: Sequence[int], count: int) -> pa.
 
 
 def history_ms(definitions: Definitions) -> int:
-    """Give how far back a log entry may matter: the longest retention or the dedup horizon."""
+    """Give how far back a log entry may matter: the longest retention and, before that, the dedup horizon.
+
+    What came within the retention may have been a duplicate of what came a horizon before it.
+    """
     longest = max((model.retention_ms for model in definitions.event_models.values()), default=0)
-    return max(longest, definitions.settings.retention_ms, definitions.settings.dedup_horizon_ms)
+    return max(longest, definitions.settings.retention_ms) + definitions.settings.dedup_horizon_ms
 
 
 def retained_hits(

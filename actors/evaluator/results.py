@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 
 from actors.evaluator.layout import CAUSES, I32, I64, U8
+from cluster.log.records import TransitionBlock
 
 #: The Arrow schema of transitions (docs/architecture.md §3).
 TRANSITION_SCHEMA = pa.schema(
@@ -23,6 +26,10 @@ TRANSITION_SCHEMA = pa.schema(
     ]
 )
 
+#: Transitions stored as one block. A reader unpacks a block whole for the rows that it wants, and keeps some in memory.
+BLOCK_ROWS_MAX: Final = 8_192
+
+_COLUMNS: Final = ("user", "audience", "at", "n", "entered", "cause")
 _KINDS = pa.array(["exited", "entered"])
 _CAUSES = pa.array(CAUSES)
 
@@ -68,7 +75,7 @@ def joined(parts: list[Transitions]) -> Transitions:
     return Transitions(
         *(
             np.concatenate([getattr(part, name) for part in parts])
-            for name in ("user", "audience", "at", "n", "entered", "cause")
+            for name in _COLUMNS
         )
     )
 
@@ -101,8 +108,34 @@ def table_of(
     )
 
 
-def joined_tables(tables: list[pa.RecordBatch]) -> pa.RecordBatch | None:
-    """Put several tables of transitions behind each other; None if there is none."""
-    if not tables:
-        return None
-    return tables[0] if len(tables) == 1 else pa.concat_batches(tables)
+def parts_of(transitions: Transitions, rows: int) -> list[Transitions]:
+    """Cut a set into parts of at most so many rows."""
+    if len(transitions) <= rows:
+        return [transitions]
+    return [
+        Transitions(*(getattr(transitions, name)[start : start + rows] for name in _COLUMNS))
+        for start in range(0, len(transitions), rows)
+    ]
+
+
+def blocks_of(tables: Iterable[pa.RecordBatch], first_seq: int) -> list[TransitionBlock]:
+    """Pack tables of transitions, in order, into blocks numbered from `first_seq`: few, none above the bound."""
+    blocks: list[TransitionBlock] = []
+    gathered: list[pa.RecordBatch] = []
+
+    def pack() -> None:
+        nonlocal gathered, first_seq
+        if gathered:
+            table = gathered[0] if len(gathered) == 1 else pa.concat_batches(gathered)
+            blocks.append(TransitionBlock.of(first_seq, table))
+            first_seq += table.num_rows
+            gathered = []
+
+    for table in tables:
+        for start in range(0, table.num_rows, BLOCK_ROWS_MAX):
+            part = table.slice(start, BLOCK_ROWS_MAX)
+            if sum(each.num_rows for each in gathered) + part.num_rows > BLOCK_ROWS_MAX:
+                pack()
+            gathered.append(part)
+    pack()
+    return blocks

@@ -62,15 +62,8 @@ class MembersPage:
 
 
 @dataclass(frozen=True, slots=True)
-class InitialMembers:
-    """The last `entered` of each present member, for a new sync."""
-
-    audience: str
-
-
-@dataclass(frozen=True, slots=True)
 class Status:
     """Counts for `usher status`."""
 
 
-Stimulus: TypeAlias = Append | Tick | TakeTraits | Publish | Lookup | MembersPage | InitialMembers | Status
+Stimulus: TypeAlias = Append | Tick | TakeTraits | Publish | Lookup | MembersPage | Status

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -13,37 +14,75 @@ from actors.evaluator.results import TRANSITION_SCHEMA
 from cluster.log.contract import Log
 from cluster.log.records import pack_transitions
 
+Reply = dict[str, Any]
 #: Transitions read at a time when looking back.
 _STEP = 8_192
 
 
-def entered_since(log: Log, fresh: Sequence[pa.RecordBatch], audience: str, user: str) -> int | None:
-    """Give when a present member entered: the newest `entered`; None if the log no longer has it.
+#: (audience id, user key)
+Pair: TypeAlias = tuple[str, str]
 
-    `fresh` are transitions made but not committed yet. Looks back from the newest: O(transitions since).
+
+def with_since(log: Log, reply: Reply, users: Sequence[str], audiences: Sequence[str]) -> Reply:
+    """Complete the worker's answer to a look-up with details: `since` of every member.
+
+    Reads the log, for long where somebody has been a member for long: not on the thread that evaluates.
     """
-    for table in reversed(fresh):
-        found = _last_entered_at(table, audience, user)
-        if found is not None:
-            return found
-    last = log.last_transition_seq()
-    while last > 0:
+    if "details" not in reply:
+        return reply
+    through_seq = reply.pop("through_seq")
+    members = {
+        (audience, user)
+        for user, row in zip(users, reply["members"], strict=True)
+        for audience, member in zip(audiences, row, strict=True)
+        if member
+    }
+    since = entered_since(log, members, through_seq)
+    for user, row in zip(users, reply["details"], strict=True):
+        for audience, detail in zip(audiences, row, strict=True):
+            detail["since"] = since.get((audience, user))
+    return reply
+
+
+def entered_since(log: Log, members: Collection[Pair], through_seq: int) -> dict[Pair, int]:
+    """Give when each of these members entered: the newest `entered` up to `through_seq`; absent if the log lost it.
+
+    Looks back from there, once for all: O(transitions since the first of them entered).
+    """
+    found: dict[Pair, int] = {}
+    sought = set(members)
+    last = through_seq
+    while last > 0 and sought:
         first = max(0, last - _STEP)
         for block in reversed(log.transitions_after(first, last - first)):
-            found = _last_entered_at(block.rows(), audience, user)
-            if found is not None:
-                return found
+            entries = _entries_of(block.rows(), sought)
+            found.update(entries)
+            sought.difference_update(entries)
         last = first
-    return None
+    return found
 
 
-def _last_entered_at(table: pa.RecordBatch, audience: str, user: str) -> int | None:
+def _entries_of(table: pa.RecordBatch, sought: Collection[Pair]) -> dict[Pair, int]:
     chosen = pc.and_(
-        pc.and_(pc.equal(table.column("audience_id"), audience), pc.equal(table.column("user_id"), user)),
+        pc.and_(
+            pc.is_in(table.column("audience_id"), pa.array({audience for audience, _ in sought}, pa.string())),
+            pc.is_in(table.column("user_id"), pa.array({user for _, user in sought}, pa.string())),
+        ),
         pc.equal(table.column("kind"), "entered"),
     )
-    times = table.column("at").filter(chosen)
-    return int(times[-1].as_py()) if len(times) else None
+    rows = table.filter(chosen).select(["audience_id", "user_id", "at"]).to_pylist()
+    newest = {(row["audience_id"], row["user_id"]): int(row["at"]) for row in rows}
+    return {pair: at for pair, at in newest.items() if pair in sought}
+
+
+def initial_members(log: Log, audience: str) -> Reply:
+    """Give the last `entered` of each member, as the stored transitions up to `seq` have it.
+
+    Reads all of them: not on the thread that evaluates.
+    """
+    seq = log.last_transition_seq()
+    seqs, table = last_entered(log, audience, seq)
+    return {"seq": seq, "seqs": seqs.astype("<i8").tobytes(), "transitions": table}
 
 
 def last_entered(log: Log, audience: str, through_seq: int) -> tuple[NDArray[np.int64], bytes]:

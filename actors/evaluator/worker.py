@@ -7,10 +7,12 @@ is refused to all of the group and the machine is rebuilt from the log, so state
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -26,11 +28,10 @@ from actors.evaluator.recovery import (
     recover,
     retained_hits,
 )
-from actors.evaluator.results import Transitions, joined_tables
+from actors.evaluator.results import BLOCK_ROWS_MAX, Transitions, blocks_of, parts_of
 from actors.evaluator.sizes import Sizes
 from actors.evaluator.stimuli import (
     Append,
-    InitialMembers,
     Lookup,
     MembersPage,
     Publish,
@@ -39,12 +40,21 @@ from actors.evaluator.stimuli import (
     TakeTraits,
     Tick,
 )
-from actors.evaluator.stored import entered_since, last_entered
-from cluster.errors import Refused
+from cluster.errors import DataDirError, Refused, StorageFull
+from cluster.limits import RETRY_AFTER_MS
 from cluster.log.contract import Log
 from cluster.log.records import Entry, EntryKind, TransitionBlock
 
 Reply = dict[str, Any]
+_log = logging.getLogger("usher.evaluator")
+
+#: The log's key of the counts.
+_COUNTS: Final = "counts"
+_NO_COUNTS: Final = {"accepted": 0, "duplicates": 0, "too_late": 0}
+
+
+def _storage_full(refused: Refused) -> Reply:
+    return {"error": "storage_full", "message": str(refused), "retry_after_ms": refused.retry_after_ms}
 
 
 class EvaluatorWorker:
@@ -66,7 +76,8 @@ class EvaluatorWorker:
         #: True when the group made a new machine: membership is published whole.
         self._renewed = False
         self.sizes = Sizes()
-        self.counts = {"accepted": 0, "duplicates": 0, "too_late": 0}
+        #: Hits by outcome since the log began: committed with each group, so that no kill makes them wrong.
+        self.counts: dict[str, int] = {}
         #: Committed transitions of the last group, for readers that have caught up.
         self.fresh: list[TransitionBlock] = []
         self.recover()
@@ -79,10 +90,13 @@ class EvaluatorWorker:
             self.log, self._partitions, seed=self._seed
         )
         self._entries, self._tables, self._renewed = [], [], False
+        self.counts = {**_NO_COUNTS, **msgspec.json.decode(self.log.meta(_COUNTS) or b"{}", type=dict[str, int])}
         self.sizes = Sizes()
         if self.machine is not None:
             self.sizes.count(self.machine)
-            self._publish_whole(self.machine)
+            self.machine.compact()
+            self._renewed = True
+            self._show()
 
     @property
     def version(self) -> int:
@@ -99,42 +113,61 @@ class EvaluatorWorker:
     # --- a group -------------------------------------------------------------------------------------
 
     def process(self, group: Sequence[Stimulus]) -> list[Reply]:
-        """Do a group of stimuli in order, one commit for all; give one reply each.
-
-        A refusal of the log (no room, taken over) refuses the whole group and leaves nothing of it behind.
-        """
+        """Do a group of stimuli in order, one commit for all between two publications; give one reply each."""
         self.fresh = []
+        return [reply for part in _parts(group) for reply in self._process_part(part)]
+
+    def _process_part(self, part: Sequence[Stimulus]) -> list[Reply]:
+        """Evaluate, commit, show.
+
+        A refusal of the log (no room, taken over) refuses the whole part and leaves nothing of it behind.
+        """
+        full = self._full_for(part)
         try:
-            replies = [self._handle(stimulus) for stimulus in group]
-            self._commit_so_far()
+            replies = [full if full and isinstance(stimulus, Append) else self._handle(stimulus) for stimulus in part]
+            self._commit()
         except Refused as refused:
             self.recover()
-            refusal = {
-                "error": "storage_full",
-                "message": str(refused),
-                "retry_after_ms": refused.retry_after_ms,
-            }
-            return [refusal for _ in group]
+            return [_storage_full(refused) for _ in part]
+        if self.machine is not None and self.machine.compact():
+            self._renewed = True
         self._show()
         return replies
 
-    def _blocks(self) -> list[TransitionBlock]:
-        table = joined_tables(self._tables)
-        if table is None:
-            return []
-        return [TransitionBlock.of(self.log.last_transition_seq() + 1, table)]
+    def _commit(self) -> None:
+        if self._entries:
+            blocks = blocks_of(self._tables, self.log.last_transition_seq() + 1)
+            self.log.commit(self._entries, blocks, {_COUNTS: msgspec.json.encode(self.counts)})
+            self.fresh += blocks
+            self._entries, self._tables = [], []
+
+    def _full_for(self, group: Sequence[Stimulus]) -> Reply | None:
+        """Refuse events before they are evaluated where the disk has no room for them.
+
+        A refused commit costs a recovery, which a full disk must not have every sender cause.
+        """
+        batch_bytes = sum(len(stimulus.envelope) for stimulus in group if isinstance(stimulus, Append))
+        try:
+            if batch_bytes:
+                self.log.require_room(batch_bytes)
+        except Refused as refused:
+            return _storage_full(refused)
+        return None
 
     def _show(self) -> None:
-        """Publish the membership that is committed now."""
-        if self.machine is None:
+        """Publish the membership that is committed now. Where there is no room for it, readers are told to ask."""
+        machine = self.machine
+        if machine is None:
             return
-        if self._renewed:
+        touched = machine.take_touched()
+        try:
+            if self._renewed or not self._writer.publish(machine, touched, machine.user_count, machine.clock_ms):
+                self._publish_whole(machine)
             self._renewed = False
-            self._publish_whole(self.machine)
-            return
-        touched = self.machine.take_touched()
-        if not self._writer.publish(self.machine, touched, self.machine.user_count, self.machine.clock_ms):
-            self._publish_whole(self.machine)
+        except StorageFull as full:
+            # What is committed stays, and its senders are told so; the next group tries again.
+            _log.warning("Look-ups are asked of the evaluator until membership can be mapped again. %s", full)
+            self._renewed = True
 
     def _publish_whole(self, machine: EvaluatorMachine) -> None:
         machine.take_touched()
@@ -164,8 +197,6 @@ class EvaluatorWorker:
                 return self._lookup(stimulus)
             case MembersPage():
                 return self._members_page(stimulus)
-            case InitialMembers():
-                return self._initial_members(stimulus)
             case Status():
                 return self._status()
 
@@ -205,11 +236,7 @@ class EvaluatorWorker:
     def _emit(self, machine: EvaluatorMachine, transitions: Transitions) -> None:
         if len(transitions):
             self.sizes.add(transitions)
-            self._keep(machine.transitions_table(transitions))
-
-    def _keep(self, table: pa.RecordBatch) -> None:
-        if table.num_rows:
-            self._tables.append(table)
+            self._tables += [machine.transitions_table(part) for part in parts_of(transitions, BLOCK_ROWS_MAX)]
 
     def _tick(self) -> None:
         """Work off what is due; a tick that changes nobody's membership is no entry: the log says it all without."""
@@ -228,7 +255,10 @@ class EvaluatorWorker:
         if self.machine is None or snapshot.parent not in self.machine.program.parents:
             return {"error": "not_ready", "message": "no such parent model yet", "retry_after_ms": 200}
         count = self.machine.program.published.definitions.settings.partitions
-        whole = snapshot.table if snapshot.table is not None else read_snapshot_file(snapshot.path)
+        try:
+            whole = snapshot.table if snapshot.table is not None else read_snapshot_file(snapshot.path)
+        except DataDirError as error:
+            return {"error": "not_ready", "message": str(error), "retry_after_ms": RETRY_AFTER_MS}
         table = own_rows(whole, self._partitions, count)
         described = pack_traits(snapshot.parent, snapshot.version, snapshot.path)
         self._log("traits", clock, described, subject=snapshot.parent)
@@ -236,8 +266,6 @@ class EvaluatorWorker:
         self._emit(self.machine, transitions)
         self._snapshots[snapshot.parent] = table
         self._snapshot_versions[snapshot.parent] = snapshot.version
-        # A snapshot touches most users at once: publishing the whole is cheaper than row by row.
-        self._renewed = True
         return {"clock_ms": clock}
 
     def _publish(self, stimulus: Publish) -> Reply:
@@ -245,8 +273,6 @@ class EvaluatorWorker:
         if published.version <= self.version:
             return {"clock_ms": self._clock(), "seq": self.log.last_seq()}
         clock = self._clock()
-        # Batches of this very group are evaluated but not in the log yet: they must be there to be replayed.
-        self._commit_so_far()
         retained = retained_hits(self.log, published, self._partitions, clock)
         if self.machine is None:
             fresh = EvaluatorMachine(published, seed=self._seed)
@@ -257,18 +283,10 @@ class EvaluatorWorker:
             tables = [before, after]
         self.machine = fresh
         self._log("definitions", clock, pack_published(published))
-        for table in tables:
-            self._keep(table)
+        self._tables += [table for table in tables if table.num_rows]
         self._renewed = True
         self.sizes.count(fresh)
         return {"clock_ms": clock, "seq": self.log.last_seq() + len(self._entries)}
-
-    def _commit_so_far(self) -> None:
-        if self._entries:
-            blocks = self._blocks()
-            self.log.commit(self._entries, blocks)
-            self.fresh = [*self.fresh, *blocks]
-            self._entries, self._tables = [], []
 
     # --- questions -------------------------------------------------------------------------------------
 
@@ -286,6 +304,8 @@ class EvaluatorWorker:
             "members": [[machine.is_member(a, user) for a in question.audiences] for user in question.users],
         }
         if question.detail:
+            # `since` is in the log alone: the shell adds it (stored.with_since), as of what is committed with this.
+            reply["through_seq"] = self.log.last_transition_seq() + sum(table.num_rows for table in self._tables)
             reply["details"] = [
                 [self._detail(machine, audience, user) for audience in question.audiences]
                 for user in question.users
@@ -293,10 +313,9 @@ class EvaluatorWorker:
         return reply
 
     def _detail(self, machine: EvaluatorMachine, audience: str, user: str) -> Reply:
-        member = machine.is_member(audience, user)
         index = machine.program.audience_index[audience]
         return {
-            "since": entered_since(self.log, self._tables, audience, user) if member else None,
+            "since": None,
             "changes_at": next_change_ms(machine, audience, user),
             "version": machine.program.audience_versions[index],
         }
@@ -315,12 +334,6 @@ class EvaluatorWorker:
             "cursor": str(int(page[-1]) + 1) if more and len(page) else None,
             "as_of": machine.clock_ms,
         }
-
-    def _initial_members(self, question: InitialMembers) -> Reply:
-        """Only what is committed counts: the members are those of the stored transitions up to `seq`."""
-        seq = self.log.last_transition_seq()
-        seqs, table = last_entered(self.log, question.audience, seq)
-        return {"seq": seq, "seqs": seqs.astype("<i8").tobytes(), "transitions": table}
 
     def _status(self) -> Reply:
         machine = self.machine
@@ -343,3 +356,16 @@ class EvaluatorWorker:
             "history_from_ms": self.log.first_clock_ms("batch"),
             "seq": self.log.last_transition_seq(),
         }
+
+
+def _parts(group: Sequence[Stimulus]) -> Iterator[Sequence[Stimulus]]:
+    """Cut a group at publications: what is before one must be in the log to be replayed by it."""
+    start = 0
+    for place, stimulus in enumerate(group):
+        if isinstance(stimulus, Publish):
+            if place > start:
+                yield group[start:place]
+            yield group[place : place + 1]
+            start = place + 1
+    if start < len(group):
+        yield group[start:]

@@ -12,7 +12,6 @@ import pytest
 from actors.evaluator.membership_files import MembershipReader
 from actors.evaluator.stimuli import (
     Append,
-    InitialMembers,
     Lookup,
     MembersPage,
     Publish,
@@ -20,12 +19,14 @@ from actors.evaluator.stimuli import (
     TakeTraits,
     Tick,
 )
+from actors.evaluator.stored import initial_members, with_since
 from actors.evaluator.worker import EvaluatorWorker
 from cluster.admission.decoder import Decoder
 from cluster.admission.plan import EventPlan
 from cluster.clock import ManualClock
 from cluster.definitions.model import Published
 from cluster.errors import StorageFull
+from cluster.log import database
 from cluster.log.sqlite import EvaluatorLog
 from cluster.model.transitions import transition_id
 from cluster.wire.envelope import envelope_of, pack
@@ -256,6 +257,25 @@ def test_a_commit_without_room_is_refused_and_leaves_nothing(
     assert evaluator.members("ann")["hide_promo"] is True
 
 
+def test_on_a_full_disk_events_are_refused_unevaluated_and_exits_by_time_go_on(
+    evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluator.do(evaluator.batch(event("order", "ann", "m1", channel="web")))
+    monkeypatch.setattr(database, "DISK_FREE_BYTES_MIN", 1 << 60)
+    machine = evaluator.worker.machine
+    refused, asked = evaluator.do(
+        evaluator.batch(event("order", "ben", "m2", channel="web")), Lookup("users", ("ann",), ("hide_promo",), False)
+    )
+    assert refused["error"] == "storage_full"
+    assert asked["members"] == [[True]]
+    evaluator.clock.advance(5_000)
+    assert evaluator.members("ann")["hide_promo"] is False
+    assert evaluator.history()[-1][:4] == ("hide_promo", "ann", "exited", 5_000)
+    assert evaluator.worker.machine is machine, "nothing was rebuilt"
+    evaluator.reopen()
+    assert evaluator.members("ann")["hide_promo"] is False
+
+
 def test_trait_only_and_not_only_audiences_have_members_from_the_start(tmp_path: Path) -> None:
     evaluator = Evaluator(tmp_path, None)
     evaluator.publish(audiences=[
@@ -281,7 +301,8 @@ def test_detail_says_since_and_the_next_change(evaluator: Evaluator) -> None:
     evaluator.clock.advance(1_000)
     evaluator.do(evaluator.batch(event("view", "ann"), event("order", "ann", channel="web")))
     evaluator.clock.advance(1_000)
-    reply = evaluator.do(Lookup("users", ("ann",), ("hide_promo", "eligible", "quiet"), True))[0]
+    asked = Lookup("users", ("ann",), ("hide_promo", "eligible", "quiet"), True)
+    reply = with_since(evaluator.worker.log, evaluator.do(asked)[0], asked.users, asked.audiences)
     assert reply["details"][0] == [
         {"since": START_MS + 1_000, "changes_at": START_MS + 6_000, "version": 1},
         {"since": None, "changes_at": START_MS + 6_000, "version": 1},
@@ -301,7 +322,7 @@ def test_members_come_in_pages_and_initial_members_by_their_last_entry(evaluator
             break
     assert [len(page) for page in pages] == [10, 10, 5]
     assert sorted(user for page in pages for user in page) == sorted(users)
-    initial = evaluator.do(InitialMembers("hide_promo"))[0]
+    initial = initial_members(evaluator.worker.log, "hide_promo")
     assert len(initial["seqs"]) == 25 * 8
     assert initial["seq"] == evaluator.worker.log.last_transition_seq()
 
@@ -315,7 +336,9 @@ def test_status_counts(evaluator: Evaluator) -> None:
     assert status["events"] == {"accepted": 1, "duplicates": 1, "too_late": 1}
     assert status["audiences"]["hide_promo"] == {"size": 1, "version": 1}
     evaluator.reopen()
-    assert evaluator.do(Status())[0]["audiences"]["hide_promo"]["size"] == 1
+    again = evaluator.do(Status())[0]
+    assert again["audiences"]["hide_promo"]["size"] == 1
+    assert again["events"] == status["events"]
 
 
 def test_state_of_lapsed_windows_is_freed(evaluator: Evaluator) -> None:
