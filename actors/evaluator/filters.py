@@ -135,7 +135,7 @@ def _string(column: pa.Array, op: str, test: Test) -> Bools:
     else:
         message = f"operator {op} on string is not evaluated by this release"
         raise InternalError(message)
-    return _numpy(result.fill_null(False))
+    return _numpy(result.fill_null(False) if result.null_count else result)
 
 
 def folded(values: pa.Array) -> pa.Array:

@@ -14,6 +14,8 @@ from cluster.definitions.model import Filter
 
 #: Hits worked off by one kernel call: bounds the room that must be made before it.
 SLICE_HITS = 16_384
+#: Hits of several models are brought into order of models above this.
+_MASKED_WHOLE_MAX = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ def string_buffers(column: pa.Array) -> tuple[I32, U8]:
 
 
 def _integers(column: pa.Array, kind: type[np.generic], missing: int = 0) -> np.ndarray:
+    if column.null_count == len(column):
+        return np.full(len(column), missing, kind)
     if column.null_count:
         column = column.fill_null(missing)
     return np.asarray(column.to_numpy(zero_copy_only=False)).astype(kind, copy=False)
@@ -63,6 +67,8 @@ def _integers(column: pa.Array, kind: type[np.generic], missing: int = 0) -> np.
 def _valid(column: pa.Array) -> U8:
     if column.null_count == 0:
         return np.ones(len(column), np.uint8)
+    if column.null_count == len(column):
+        return np.zeros(len(column), np.uint8)
     return np.asarray(column.is_valid().to_numpy(zero_copy_only=False)).astype(np.uint8)
 
 
@@ -122,6 +128,9 @@ def _masks(
     words = max(1, -(-max((len(f) for f in filters), default=0) // 64))
     masks = np.zeros((len(models), words), np.uint64)
     places = {key: f"c{i}" for i, key in enumerate(plan_columns(program))}
+    if len(models) <= _MASKED_WHOLE_MAX:
+        _masks_of_few(hits, program, filters, models, masks, places)
+        return masks
     # Brought into order of models once, each model's rows are a slice of every column: no copy a model.
     order = np.argsort(models, kind="stable")
     ordered = hits if bool((order[1:] > order[:-1]).all()) else hits.take(pa.array(order))
@@ -135,6 +144,25 @@ def _masks(
         }
         masks[order[start:stop]] = match_bits(columns, stop - start, filters[model], words)
     return masks
+
+
+def _masks_of_few(
+    hits: pa.RecordBatch,
+    program: Program,
+    filters: list[list[Filter | None]],
+    models: I16,
+    masks: U64,
+    places: dict[tuple[tuple[str, ...], str], str],
+) -> None:
+    """As `_masks`, each model's filters over all rows: few rows cost less than bringing them into order."""
+    for model in np.unique(models).tolist():
+        if filters[model]:
+            columns = {
+                name: hits.column(places[column.path, column.type])
+                for name, column in program.models[model].columns.items()
+            }
+            chosen = models == model
+            masks[chosen] = match_bits(columns, len(models), filters[model], masks.shape[1])[chosen]
 
 
 def plan_columns(program: Program) -> list[tuple[tuple[str, ...], str]]:

@@ -76,6 +76,7 @@ class EvaluatorMachine:
         self.program: Program = compile_program(published)
         self._arrays = self.program.arrays
         self._filters = self.program.model_rings
+        self._versions = np.array(self.program.audience_versions, np.int32)
         self._seed = np.uint64(seed & (2**64 - 1))
         self._program_table = ProgramTable(self._arrays)
         self._current = new_state(self._arrays)
@@ -324,8 +325,8 @@ class EvaluatorMachine:
         users = self.user_keys(transitions.user)
         return table_of(
             transitions,
-            pa.array(self.program.audiences, pa.string()),
-            np.array(self.program.audience_versions, np.int32),
+            self.program.audiences,
+            self._versions,
             users,
             self._partitions_of(transitions.user),
         )

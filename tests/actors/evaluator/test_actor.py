@@ -1,0 +1,145 @@
+"""The shell: what waits is answered, whatever breaks; readers follow; nothing but evaluation holds up the work."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from actors.evaluator import results
+from actors.evaluator.actor import EvaluatorActor
+from cluster.clock import ManualClock
+from cluster.errors import DataDirError, StorageFull
+from cluster.runtime.data_dir import DataDir
+from tests.actors.evaluator.examples import event, published
+from tests.actors.evaluator.test_worker import PARTITIONS, START_MS, Evaluator
+
+Play = Callable[[EvaluatorActor], Awaitable[None]]
+
+
+class Shell(EvaluatorActor):
+    """Notes a failure where the real one ends the process."""
+
+    broke: Exception | None = None
+
+    def on_failure(self, error: Exception) -> None:
+        self.broke = error
+
+
+@pytest.fixture
+def play(tmp_path: Path) -> Callable[[Play], None]:
+    """Run a coroutine function over a started evaluator."""
+
+    async def run(body: Play) -> None:
+        with DataDir(tmp_path / "data").open() as owned:
+            shell = Shell(0, str(tmp_path / "data"), owned.epoch, PARTITIONS, clock=ManualClock(START_MS))
+            await shell.start(published())
+            await body(shell)
+            await shell.drain()
+
+    def start(body: Play) -> None:
+        asyncio.run(run(body))
+
+    return start
+
+
+def request(tmp_path: Path, *users: str) -> dict[str, Any]:
+    batch = Evaluator(tmp_path / "maker", published()).batch(*(event("order", user, channel="web") for user in users))
+    return {"version": 1, "rows": batch.rows, "envelope": batch.envelope, "hits": batch.hits}
+
+
+def seqs(reply: dict[str, Any]) -> list[int]:
+    return np.frombuffer(reply["seqs"], "<i8").tolist()
+
+
+def test_a_reader_gets_every_transition_once_however_it_reads(
+    play: Callable[[Play], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "BLOCK_ROWS_MAX", 4)
+
+    async def body(shell: EvaluatorActor) -> None:
+        made = request(tmp_path, *(f"u{i}" for i in range(15)))
+        assert "error" not in (await asyncio.gather(shell.append(made), shell.append(made)))[0]
+        for limit in (1, 3, 4, 100):
+            cursor, got, empty = 0, [], 0
+            while not empty:
+                reply = await shell.transitions_after(cursor, limit, 0, None)
+                got += seqs(reply)
+                empty = reply["next_seq"] == cursor
+                cursor = reply["next_seq"]
+            assert got == list(range(1, 46)), "15 enter two audiences, and leave `quiet` at their second order"
+        only = await shell.transitions_after(0, 1_000, 0, "hide_promo")
+        assert (len(seqs(only)), only["next_seq"]) == (15, 45)
+        shell._recent.clear()
+        assert seqs(await shell.transitions_after(7, 5, 0, None)) == [8, 9, 10, 11, 12]
+
+    play(body)
+
+
+def test_trimming_without_room_is_put_off_and_the_work_goes_on(
+    play: Callable[[Play], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        message = "no room"
+        raise StorageFull(message, retry_after_ms=1)
+
+    async def body(shell: EvaluatorActor) -> None:
+        assert shell._worker is not None
+        monkeypatch.setattr(shell._worker.log, "trim", full)
+        shell._trimmed_at_ms = -1e12
+        for _ in range(3):
+            assert "error" not in await shell.append(request(tmp_path, "ann"))
+        assert shell._trimming is not None
+        await shell._trimming
+        assert "error" not in await shell.lookup("users", ["ann"], ["hide_promo"], True)
+
+    play(body)
+
+
+def test_a_bug_answers_everybody_who_waits_and_nobody_after(
+    play: Callable[[Play], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        message = "taken over"
+        raise DataDirError(message)
+
+    async def body(shell: EvaluatorActor) -> None:
+        assert shell._worker is not None
+        monkeypatch.setattr(shell._worker.log, "commit", broken)
+        made = request(tmp_path, "ann")
+        replies = await asyncio.gather(*(shell.append(made) for _ in range(5)))
+        assert {reply["error"] for reply in replies} == {"not_ready"}
+        assert (await shell.append(made))["error"] == "not_ready"
+        assert (await shell.transitions_after(0, 10, 0, None))["error"] == "not_ready"
+        assert isinstance(shell.broke, DataDirError)
+
+    play(body)
+
+
+def test_draining_answers_who_waits_and_refuses_who_comes(play: Callable[[Play], None], tmp_path: Path) -> None:
+    async def body(shell: EvaluatorActor) -> None:
+        made = request(tmp_path, "ann")
+        waiting = [asyncio.ensure_future(shell.append(made)) for _ in range(3)]
+        reading = asyncio.ensure_future(shell.transitions_after(1_000, 10, 60_000, None))
+        await asyncio.sleep(0)
+        await shell.drain()
+        assert all("error" not in reply for reply in await asyncio.gather(*waiting))
+        assert (await reading)["next_seq"] == 1_000
+        assert (await shell.append(made))["error"] == "not_ready"
+        assert (await shell.initial_members("quiet"))["error"] == "not_ready"
+
+    play(body)
+
+
+def test_a_snapshot_copy_that_is_gone_is_refused_not_a_failure(play: Callable[[Play], None], tmp_path: Path) -> None:
+    async def body(shell: EvaluatorActor) -> None:
+        reply = await shell.apply_traits("users", 1, [], str(tmp_path / "gone.arrow"))
+        assert reply["error"] == "not_ready"
+        assert "gone.arrow" in reply["message"]
+        assert "error" not in await shell.append(request(tmp_path, "ann"))
+
+    play(body)
