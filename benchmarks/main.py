@@ -83,29 +83,25 @@ def _run_watched(name: str, *, quick: bool) -> CaseResult:
         return run_child(name, lambda text: spinner.update(f"{name}: {text} …"), quick=quick)
 
 
-def run_child(name: str, step: Step, *, quick: bool) -> CaseResult:
+def run_child(name: str, step: Step, *, quick: bool, module: str = "benchmarks.cases") -> CaseResult:
     """Run a case in a fresh process; one that ends without a result becomes a failed check."""
-    arguments = [sys.executable, "-m", "benchmarks.cases", name, *(["--quick"] if quick else [])]
-    child = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    result, why = None, ""
-    try:
+    arguments = [sys.executable, "-m", module, name, *(["--quick"] if quick else [])]
+    result, why = None, "it ended without a result"
+    # Leaving the block waits for the child, after Ctrl-C too: the terminal sent that to it as well, and it stops what
+    # it started.
+    with subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
         for line in child.stdout:
             message = _message(line)
             if "step" in message:
                 step(message["step"])
             elif "result" in message:
                 result = msgspec.convert(message["result"], CaseResult)
-            else:
-                why = str(message.get("error", line.strip()))
-        code = child.wait()
-    except KeyboardInterrupt:
-        # The terminal sent it to the child too; it stops what it started.
-        child.wait()
-        raise
-    if result is None or code != 0:
-        detail = (why or "it ended without a result")[:_DETAIL_CHARS_MAX]
-        return CaseResult(name, [], [Check("the case ran to its end", False, f"exit code {code}: {detail}")])
+            elif "error" in message:
+                why = str(message["error"])
+    if result is None or child.returncode != 0:
+        detail = f"exit code {child.returncode}: {why[:_DETAIL_CHARS_MAX]}"
+        return CaseResult(name, [], [Check("the case ran to its end", False, detail)])
     return result
 
 

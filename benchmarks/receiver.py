@@ -105,9 +105,9 @@ class _Hook(asyncio.Protocol):
         now = (time.monotonic_ns(), time.time_ns() / 1e6)
         head, body = bytes(self._buffer[: end + 2]), bytes(self._buffer[end + 4 : size])
         del self._buffer[:size]
-        self._transport.write(_ANSWER)
         self._deliveries.append(Delivery(*now, head, body))
         self._seen.value += body.count(_CHANGE)
+        self._transport.write(_ANSWER)
 
 
 def _serve(pipe: Connection, seen: Any) -> None:
