@@ -1,8 +1,8 @@
 """The plain-Python yardstick: the same evaluation with dicts, deques and one heap, written for speed alone.
 
 Conditions and filters are compiled to Python source, so that an event costs one call per model and one per audience
-that reads a flipped leaf; a user is one list of deques, one of truths and one of trait truths. It handles events in order of
-time only (the workload has no late ones), so it may drop what the engine must not.
+that reads a flipped leaf; a user is one list of deques, one of truths and one of trait truths. It handles events in
+order of time only (the workload has no late ones), so it may drop what the engine must not.
 """
 
 from __future__ import annotations
