@@ -8,6 +8,7 @@ benchmarks.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -55,6 +56,9 @@ from actors.evaluator.state import (
 )
 from cluster.definitions.model import Published
 from cluster.model.partitions import partitions_of
+
+#: Keys of a snapshot that get their slots at once.
+_KEYS_A_STEP: Final = 65_536
 
 #: How a snapshot holds a trait of each declared type (docs/architecture.md §5).
 _ARROW_TYPES = {
@@ -245,7 +249,7 @@ class EvaluatorMachine:
 
     def _encode_keys(self, parents: I32, offsets: I32, data: np.ndarray) -> tuple[I32, U64]:
         count = len(parents)
-        self._state = with_user_room(self._state, count, int(offsets[-1] - offsets[0]))
+        self._state = with_user_room(self._state, count, int(offsets[count] - offsets[0]))
         slots, hashes = np.zeros(count, np.int32), np.zeros(count, np.uint64)
         encode_keys(self._program_table, self._table, parents, offsets, data, self._seed, slots, hashes)
         return slots, hashes
@@ -263,7 +267,12 @@ class EvaluatorMachine:
         keys = _whole(snapshot.column("key"))
         rows = len(keys)
         offsets, data = string_buffers(keys)
-        slots, _ = self._encode_keys(np.full(rows, index, np.int32), offsets, data)
+        parts = [
+            # In steps: room is made for as many new users as there are keys, and most are known.
+            self._encode_keys(np.full(min(_KEYS_A_STEP, rows - at), index, np.int32), offsets[at:], data)[0]
+            for at in range(0, rows, _KEYS_A_STEP)
+        ]
+        slots = np.concatenate([np.zeros(0, np.int32), *parts])
         words = self._trait_words(index, snapshot)
         self._state = with_timer_room(self._state, int(self._state.scalars[S_USERS]) + 1)
         done = 0

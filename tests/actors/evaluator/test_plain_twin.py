@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from actors.evaluator import compacting, inputs, state
+from actors.evaluator import compacting, inputs, machine, state
 from tests.actors.evaluator import wide
 from tests.properties.engine import Engine, comparable
 from tests.reference.evaluator import ReferenceEvaluator
@@ -24,6 +24,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         (state, ("USERS", "OUT_ROWS", "ARENA_WORDS", "NODES", "IDS", "_TABLE_BITS_MIN")),
         (compacting, ("DEPARTED_USERS_MIN",)),
         (inputs, ("SLICE_HITS",)),
+        (machine, ("_KEYS_A_STEP",)),
     ):
         for name in names:
             monkeypatch.setattr(module, name, getattr(module, name))

@@ -200,6 +200,45 @@ def test_duplicates_stay_duplicates_after_a_restart(evaluator: Evaluator) -> Non
     assert evaluator.do(evaluator.batch(event("order", "ann", "m1", channel="web")))[0]["outcomes"] == b"\x01"
 
 
+def test_a_duplicate_stays_one_when_its_original_is_older_than_the_retention(tmp_path: Path) -> None:
+    """The original no longer counts by itself at the restart, but it is why the second one does not either."""
+    evaluator = Evaluator(tmp_path, published(
+        audiences=[{"id": "quiet", "parent": "users", "where": {"event": "order", "within": "1h"}}],
+    ))
+    evaluator.do(evaluator.batch(event("order", "ann", "m1")))
+    evaluator.clock.advance(540_000)
+    assert evaluator.do(evaluator.batch(event("order", "ann", "m1")))[0]["outcomes"] == b"\x01"
+    evaluator.clock.advance(3_300_000)
+    evaluator.do(evaluator.batch(event("view", "ben")))
+    asked = Lookup("users", ("ann",), ("quiet",), False)
+    assert evaluator.do(asked)[0]["members"] == [[False]]
+    evaluator.reopen()
+    assert evaluator.do(asked)[0]["members"] == [[False]]
+
+
+def test_what_was_committed_before_a_refused_publication_is_answered_as_done(
+    evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = evaluator.batch(event("order", "ann", channel="web"))
+    commit, commits = evaluator.worker.log.commit, []
+
+    def full_at_the_second(*values: Any) -> None:
+        commits.append(values)
+        if len(commits) == 2:
+            message = "no room"
+            raise StorageFull(message, retry_after_ms=5_000)
+        commit(*values)
+
+    monkeypatch.setattr(evaluator.worker.log, "commit", full_at_the_second)
+    done, refused, asked = evaluator.do(
+        batch, Publish(published(evaluator.published, audiences=[])), Lookup("users", ("ann",), ("hide_promo",), False)
+    )
+    assert done["outcomes"] == b"\x00"
+    assert refused["error"] == "storage_full"
+    assert asked["members"] == [[True]], "the definitions before are in force"
+    assert [block.last_seq for block in evaluator.worker.fresh] == [evaluator.worker.log.last_transition_seq()]
+
+
 def test_an_audience_published_later_is_backfilled(evaluator: Evaluator) -> None:
     evaluator.do(evaluator.batch(event("view", "ann"), event("unmodelled", "ben", channel="web")))
     evaluator.clock.advance(5_000)

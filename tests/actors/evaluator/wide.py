@@ -132,12 +132,13 @@ def _snapshot(draw: random.Random) -> pa.Table:
 
 def shrink() -> None:
     """Let every array begin with next to no room, and move users together whenever one has left."""
-    from actors.evaluator import compacting, inputs, state
+    from actors.evaluator import compacting, inputs, machine, state
 
     state.USERS, state.OUT_ROWS, state.ARENA_WORDS, state.NODES, state.IDS = 1, 1, 8, 1, 1  # type: ignore[misc]
     state._TABLE_BITS_MIN = 1  # type: ignore[misc]
     compacting.DEPARTED_USERS_MIN = 0  # type: ignore[misc]
     inputs.SLICE_HITS = 7  # type: ignore[misc]
+    machine._KEYS_A_STEP = 3  # type: ignore[misc]
 
 
 def play(engine: Engine, step: tuple[str, int, Any], *, compact: bool) -> None:
