@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 import pyarrow as pa
 
@@ -24,7 +22,6 @@ from cluster.edge.problems import Problem
 from cluster.edge.state import EdgeState, StateWatcher
 from cluster.errors import NotReady, Overloaded
 from cluster.limits import (
-    BATCH_LINGER_MAX_MS,
     BATCH_LINGER_MS,
     BATCH_ROWS_MAX,
     CALLS_IN_FLIGHT_MAX,
@@ -37,11 +34,6 @@ from cluster.runtime.protocols import Evaluator, Reply
 from cluster.wire.envelope import RawEvents, envelope_of_all
 
 _log = logging.getLogger("usher.edge")
-
-#: Decoding a batch costs some 0.4 ms however small it is: at most about one part in so many of the time goes there.
-_LINGER_PER_COST: Final = 5
-#: How much of the average a new measurement is.
-_COST_WEIGHT: Final = 0.1
 
 
 class EvaluatorLane:
@@ -86,8 +78,6 @@ class EventBatcher:
         self._timer: asyncio.Handle | None = None
         self._under_way: set[asyncio.Task[None]] = set()
         self._closed = False
-        #: What decoding and dealing a batch costs lately.
-        self._cost_s = 0.0
         #: Rows of requests not yet answered.
         self.rows_held = 0
 
@@ -127,7 +117,11 @@ class EventBatcher:
             raise Overloaded(message, retry_after_ms=RETRY_AFTER_MS, next_step="Send them again later.")
 
     def _schedule(self) -> None:
-        """Send at once when idle (with what else arrives in this turn of the loop) or full, else after the linger."""
+        """Send at once when idle (with what else arrives in this turn of the loop) or full.
+
+        Else when the batch before is answered (`_finished`), or after the linger: a batch costs every process on its
+        way about a ms however small it is, so the busier they are, the larger batches get.
+        """
         loop = asyncio.get_running_loop()
         if self._waiting_rows >= BATCH_ROWS_MAX:
             self._flush()
@@ -135,11 +129,7 @@ class EventBatcher:
             if not self._under_way:
                 self._timer = loop.call_soon(self._flush)
             else:
-                self._timer = loop.call_later(self._linger_s(), self._flush)
-
-    def _linger_s(self) -> float:
-        """Gather for longer the more a batch costs: few senders get quick answers, many get full batches."""
-        return min(max(BATCH_LINGER_MS / 1000, _LINGER_PER_COST * self._cost_s), BATCH_LINGER_MAX_MS / 1000)
+                self._timer = loop.call_later(BATCH_LINGER_MS / 1000, self._flush)
 
     def _flush(self) -> None:
         if self._timer is not None:
@@ -179,10 +169,8 @@ class EventBatcher:
     async def _send(self, envelope: pa.RecordBatch) -> Tally:
         """Decode, deal and send one batch."""
         state = self._ready_state()
-        began = time.thread_time()  # processor time: on a busy machine waiting for a core says nothing of the cost
         decoded = state.decoder.decode(envelope)
         parts = deal(envelope, decoded, state.owner_of_partition)
-        self._cost_s += _COST_WEIGHT * (time.thread_time() - began - self._cost_s)
         tally = Tally(dict(decoded.rejected))
         await asyncio.gather(*(self._send_part(part, state, tally) for part in parts))
         return tally
