@@ -71,7 +71,7 @@ def measure(quick: bool, step: Step) -> CaseResult:
 
 
 async def _measure(quick: bool, step: Step) -> CaseResult:
-    seconds, tail_s, pairs = (1, 4.0, 2) if quick else (4, 20.0, PAIRS)
+    seconds, tail_s, pairs = (1, 3.0, 2) if quick else (4, 20.0, PAIRS)
     traits = customers(20_000)
     known = traits.num_rows // 2
     before = event_blocks(BLOCKS, known)
