@@ -7,6 +7,7 @@ restart of a killed one needs nobody's help. Until the part has started, calls a
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import traceback
 from pathlib import Path
@@ -66,6 +67,10 @@ class Host:
                 self._failure = InternalError(traceback.format_exc(), next_step="Please report this.")
             if self._failure is not None:
                 await asyncio.sleep(START_AGAIN_MS / 1000)
+        # What is here by now stays for good. Left to the collector, each full pass over it (100,000 objects and more:
+        # 50 ms) would be a pause in which nothing is answered.
+        gc.collect()
+        gc.freeze()
 
     def _not_ready(self) -> Reply:
         return {
