@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.bare_server import BareServer
 from benchmarks.cases import Step
-from benchmarks.load import Load, Sent, generators, open_loop
+from benchmarks.load import Load, Sent, closed_loop, generators, open_loop
 from benchmarks.results import CaseResult, Check, Figure, curve, equal, quantile
 from benchmarks.shop import (
     CHECKED,
@@ -60,6 +60,12 @@ class Setup:
     before: list[EventBlock]
     during: list[EventBlock]
 
+    def look_ups(self) -> Load:
+        """Give the look-ups of all pairs, in turn."""
+        system = self.system
+        requests = tuple(membership_request(system.authority, *pair, system.key) for pair in self.names())
+        return Load(system.host, system.port, requests, CONNECTIONS)
+
     def names(self) -> list[tuple[str, str]]:
         """Give the pairs as they are asked for."""
         return [(audience, user_name(user)) for audience, user in self.pairs]
@@ -89,13 +95,19 @@ async def _measure(quick: bool, step: Step) -> CaseResult:
                 sent = await _fill(setup)
                 rates, generator = await _rates(setup, bare_port, seconds, pairs, step)
                 bare.close()
+                # What wrk got is not kept: the same once more with a generator that keeps answers.
+                fast = await asyncio.get_running_loop().run_in_executor(
+                    pool, closed_loop, setup.look_ups(), 0.5, _KEEP_EVERY
+                )
                 reads, events = await _tail(setup, tail_s, step)
                 step("checking answers")
                 checks = [
-                    all_answered([sent, reads, events]),
+                    all_answered([sent, fast, reads, events]),
+                    equal(f"wrong answers among {len(fast.bodies):,} sampled at full speed",
+                          wrong_answers(setup, fast)[:5], []),
                     *await _checks(setup, reads, events),
                     Check("no look-up at full speed failed", not any(a.faults + b.faults for a, b in rates)),
-                ]
+                ]  # fmt: skip
     finally:
         bare.close()
     figures = [*_rate_figures(rates), *_tail_figures(reads, events)]
@@ -148,14 +160,12 @@ async def _tail(setup: Setup, seconds: float, step: Step) -> tuple[Sent, Sent]:
     system = setup.system
     batches = tuple(batch_request(system.authority, block) for block in setup.during)
     event_load = Load(system.host, system.port, batches, _EVENT_CONNECTIONS, numbers=True, first_number=1_000)
-    requests = tuple(membership_request(system.authority, *pair, system.key) for pair in setup.names())
-    read_load = Load(system.host, system.port, requests, CONNECTIONS)
     # Events begin before the reads and end after them.
     events = asyncio.ensure_future(
         _in_pool(setup.pool, event_load, EVENTS_PER_S / EVENTS_A_REQUEST, seconds + 1.5)
     )
     await asyncio.sleep(0.75)
-    reads = await _in_pool(setup.pool, read_load, READS_PER_S, seconds, _KEEP_EVERY)
+    reads = await _in_pool(setup.pool, setup.look_ups(), READS_PER_S, seconds, _KEEP_EVERY)
     return reads, await events
 
 
