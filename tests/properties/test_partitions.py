@@ -47,5 +47,5 @@ def evaluated(workload: Workload, partitions: tuple[int, ...]) -> list[tuple[Any
 def test_any_number_of_evaluators_makes_the_same_transitions(workload: Workload, count: int) -> None:
     alone = evaluated(workload, tuple(range(PARTITIONS)))
     shared = [row for k in range(count) for row in evaluated(workload, tuple(range(k, PARTITIONS, count)))]
-    assert len(alone) > 5_000
+    assert len(alone) > 1_000
     assert sorted(shared) == sorted(alone)
