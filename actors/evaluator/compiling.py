@@ -26,6 +26,7 @@ from actors.evaluator.layout import (
     ProgramArrays,
 )
 from actors.evaluator.program import Program, Ring, TraitLeaf
+from cluster.admission.plan import EventPlan
 from cluster.definitions.model import (
     All,
     AnyOf,
@@ -93,6 +94,10 @@ def compile_program(published: Published) -> Program:
         arrays=arrays,
         parents=parents,
         models=models,
+        model_columns=tuple(
+            {name: f"c{place}" for name, place in columns.items()}
+            for columns in EventPlan(definitions).columns_of_model
+        ),
         rings=tuple(Ring(model, where) for model, where in rings),
         trait_leaves=trait_leaves,
         trait_columns=tuple(definitions.parent_models[p].columns for p in parents),

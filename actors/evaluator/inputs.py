@@ -127,9 +127,8 @@ def _masks(
     """Match bits of each hit over the rings of its model."""
     words = max(1, -(-max((len(f) for f in filters), default=0) // 64))
     masks = np.zeros((len(models), words), np.uint64)
-    places = {key: f"c{i}" for i, key in enumerate(plan_columns(program))}
     if len(models) <= _MASKED_WHOLE_MAX:
-        _masks_of_few(hits, program, filters, models, masks, places)
+        _masks_of_few(hits, program, filters, models, masks)
         return masks
     # Brought into order of models once, each model's rows are a slice of every column: no copy a model.
     order = np.argsort(models, kind="stable")
@@ -139,8 +138,8 @@ def _masks(
         if stop == start or not filters[model]:
             continue
         columns = {
-            name: ordered.column(places[column.path, column.type]).slice(start, stop - start)
-            for name, column in program.models[model].columns.items()
+            name: ordered.column(column).slice(start, stop - start)
+            for name, column in program.model_columns[model].items()
         }
         masks[order[start:stop]] = match_bits(columns, stop - start, filters[model], words)
     return masks
@@ -152,23 +151,10 @@ def _masks_of_few(
     filters: list[list[Filter | None]],
     models: I16,
     masks: U64,
-    places: dict[tuple[tuple[str, ...], str], str],
 ) -> None:
     """As `_masks`, each model's filters over all rows: few rows cost less than bringing them into order."""
     for model in np.unique(models).tolist():
         if filters[model]:
-            columns = {
-                name: hits.column(places[column.path, column.type])
-                for name, column in program.models[model].columns.items()
-            }
+            columns = {name: hits.column(column) for name, column in program.model_columns[model].items()}
             chosen = models == model
             masks[chosen] = match_bits(columns, len(models), filters[model], masks.shape[1])[chosen]
-
-
-def plan_columns(program: Program) -> list[tuple[tuple[str, ...], str]]:
-    """Give the distinct (path, type) pairs in the order of the event plan's columns `c0`, `c1`, ..."""
-    return list(
-        dict.fromkeys(
-            (column.path, column.type) for model in program.models for column in model.columns.values()
-        )
-    )

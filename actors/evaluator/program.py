@@ -34,6 +34,8 @@ class Program:
     arrays: ProgramArrays
     parents: tuple[str, ...]
     models: tuple[EventModel, ...]
+    #: by model index: the model's column name -> its column in the hits (`c0`, `c1`, ... of the event plan)
+    model_columns: tuple[Mapping[str, str], ...]
     rings: tuple[Ring, ...]
     #: by parent index
     trait_leaves: tuple[tuple[TraitLeaf, ...], ...]
