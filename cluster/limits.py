@@ -76,6 +76,11 @@ SYNC_ROWS_MAX: Final = 1_000
 PARTITIONS_DEFAULT: Final = 64
 #: An `at_least n` keeps n timestamps a user; this bounds n.
 COUNT_MAX: Final = 10_000
+#: Events that one condition keeps of one user where it needs all of its window (sums, sequences, abandonment, windows
+#: that begin some time ago; counts keep n). 16 MB of a sum. One more and the oldest no longer counts: status says so.
+WINDOW_EVENTS_MAX: Final = 1_048_576
+#: Steps of a sequence: each is a bit, and a word an event.
+SEQUENCE_STEPS_MAX: Final = 32
 #: Retention unless settings say otherwise.
 RETENTION_DEFAULT_MS: Final = 7 * 24 * 3_600_000
 #: Retention at most (the timer wheel reaches 49 days a turn; longer ones only cost further turns).

@@ -1,52 +1,31 @@
-"""When a user's membership changes next if nothing happens: for `?detail=1`, plain and exact, one user at a time."""
+"""When a user's membership changes next if nothing happens: for `?detail=1`, one user at a time."""
 
 from __future__ import annotations
 
-from actors.evaluator.compiling import run_code
-from actors.evaluator.kernels.rings import ring_nth
-from actors.evaluator.layout import ALIVE, FIRST_WORD, FLAGS, IN_SNAPSHOT, LAST_TS
+import numpy as np
+
+from actors.evaluator.compacting import moved
+from actors.evaluator.kernels.tables import ProgramTable, StateTable
+from actors.evaluator.kernels.users import next_flip
+from actors.evaluator.layout import NEVER
 from actors.evaluator.machine import EvaluatorMachine
+
+#: Instants looked at. A sum over a window of more events than this may say None for a change that lies behind them.
+INSTANTS_MAX = 100_000
 
 
 def next_change_ms(machine: EvaluatorMachine, audience: str, key: str) -> int | None:
     """Give the exact ms at which the user enters or leaves by time alone, None if never.
 
-    O(leaves of the audience squared); the machine must have worked off what is due.
+    The user alone is moved into a machine's arrays of its own, where time is let run: O(the user's state and due times).
+    The machine must have worked off what is due for the user.
     """
-    program, state, arrays = machine.program, machine.state, machine.program.arrays
-    index = program.audience_index[audience]
     slot = machine.slot_of(machine.parent_of(audience), key)
-    if slot < 0 or not state.users[slot, FLAGS] & ALIVE:
+    if slot < 0:
         return None
-    code = arrays.code[arrays.audience_code[index] : arrays.audience_code[index + 1]].tolist()
-    truth = [
-        bool(int(state.words[slot, FIRST_WORD + (leaf >> 6)]) >> (leaf & 63) & 1)
-        for leaf in range(program.leaf_words * 64)
-    ]
-    now = run_code(code, truth)
-    gone = None
-    if not state.users[slot, FLAGS] & IN_SNAPSHOT:
-        gone = int(state.users[slot, LAST_TS] + arrays.parent_retention[state.user_parent[slot]])
-    until = {leaf: _lapses_at(machine, slot, leaf) for leaf in code if leaf >= 0 and truth[leaf]}
-    for at in sorted({time for time in until.values() if time is not None}):
-        if gone is not None and at >= gone:
-            break
-        for leaf, time in until.items():
-            if time is not None and time <= at:
-                truth[leaf] = False
-        if run_code(code, truth) != now:
-            return at
-    return gone if now else None
-
-
-def _lapses_at(machine: EvaluatorMachine, slot: int, leaf: int) -> int | None:
-    """Give when a true leaf becomes false by time alone; None: a trait leaf never does."""
-    state, arrays = machine.state, machine.program.arrays
-    if leaf >= len(arrays.leaf_n):
-        return None
-    ring = next(r for r in range(len(arrays.ring_offset)) if arrays.ring_leaves[r + 1] > leaf)
-    model = machine.program.rings[ring].model
-    block = int(state.users[slot, int(arrays.shape[4]) + model])
-    at = block + int(arrays.ring_offset[ring])
-    nth = ring_nth(state.arena, at, int(arrays.ring_capacity[ring]), int(arrays.leaf_n[leaf]))
-    return int(nth + arrays.leaf_duration[leaf])
+    program = machine.program
+    alone = moved(program.arrays, machine.state, np.array([slot], np.int32))
+    at = next_flip(
+        ProgramTable(program.arrays), StateTable(alone), program.audience_index[audience], machine.clock_ms, INSTANTS_MAX
+    )
+    return None if at == NEVER else int(at)

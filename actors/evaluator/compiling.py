@@ -1,93 +1,91 @@
-"""Conditions -> program: leaves shared across audiences, rings shared across leaves, trees as postfix code.
-
-`at_least n` is a leaf (true until the n-th latest + D). `at_most n` is its complement at n + 1, `exactly n` is
-both: so a ring of n + 1 timestamps answers all three, and nothing ever counts. Leaves of the same event and filter
-share one ring, whatever their n and D.
-"""
+"""Published definitions -> program: leaves shared across audiences, structures shared across leaves, everything flat."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 import numpy as np
 
+from actors.evaluator.codes import audience_arrays, csr, in_order_of_dependency
 from actors.evaluator.filters import true_for_missing
 from actors.evaluator.layout import (
-    BLOCK_RINGS,
-    OP_AND,
-    OP_FALSE,
-    OP_NOT,
-    OP_OR,
-    OP_TRUE,
-    SMALL_RING,
-    STACK_MAX,
+    DEQUE,
+    DIRECT_PAGES,
+    EQ,
+    FIRST_WORD,
+    GT,
+    GTE,
+    LT,
+    LTE,
+    MORE_THAN_AGO,
+    OF_AVERAGE,
+    OF_SUM,
+    RING,
+    SUM,
     U64,
+    WITHIN_LAST,
+    WITHIN_NEXT,
     ProgramArrays,
 )
-from actors.evaluator.program import Program, Ring, TraitLeaf
-from cluster.admission.plan import EventPlan
-from cluster.definitions.model import (
-    All,
-    AnyOf,
-    Audience,
-    Condition,
-    EventCount,
-    Filter,
-    Not,
-    Published,
-    Test,
-    TraitTest,
-    Within,
+from actors.evaluator.program import Program, TraitLeaf, ValueColumn
+from actors.evaluator.structures import Feed, Placed, feeds_of, own_words, place, span_of
+from actors.evaluator.symbols import (
+    CountLeaf,
+    EventLeaf,
+    LeafWindow,
+    SequenceLeaf,
+    SumLeaf,
+    Symbol,
+    Symbols,
+    TimeKey,
+    TraitKey,
 )
-from cluster.errors import InternalError
+from cluster.admission.plan import EventPlan
+from cluster.definitions.model import EventModel, Filter, Published
 
-#: An event leaf: (model index, filter, n, duration_ms). A trait leaf: (parent index, trait, test).
-_EventKey = tuple[int, Filter | None, int, int]
-_TraitKey = tuple[int, str, Test]
-_Symbol = _EventKey | _TraitKey | int
-
-
-@dataclass(slots=True)
-class _Collected:
-    """What the audiences' trees name, before leaves have numbers."""
-
-    model_index: dict[str, int]
-    parent_index: dict[str, int]
-    rings: dict[tuple[int, Filter | None], set[tuple[int, int]]] = field(default_factory=dict)
-    traits: dict[_TraitKey, None] = field(default_factory=dict)
+_COMPARISONS = {"gt": GT, "gte": GTE, "lt": LT, "lte": LTE, "eq": EQ}
+_TIME_OPS = {"within_last": WITHIN_LAST, "more_than_ago": MORE_THAN_AGO, "within_next": WITHIN_NEXT}
 
 
 def compile_program(published: Published) -> Program:
-    """Compile all evaluated audiences of `published`; O(nodes).
-
-    Raises InternalError for a head this release does not evaluate: publishing refuses those before
-    (`cluster.definitions.evaluable`).
-    """
+    """Compile all evaluated audiences of `published`; O(nodes)."""
     definitions = published.definitions
     parents = tuple(definitions.parent_models)
     models = tuple(definitions.event_models.values())
-    audiences = [audience for audience in definitions.audiences.values() if audience.evaluated]
-    collected = _Collected(
-        {model.id: i for i, model in enumerate(models)}, {parent: i for i, parent in enumerate(parents)}
+    parent_index = {parent: i for i, parent in enumerate(parents)}
+    audiences = in_order_of_dependency(a for a in definitions.audiences.values() if a.evaluated)
+    symbols = Symbols(
+        {model.id: (i, model) for i, model in enumerate(models)},
+        parent_index,
+        {audience.id: i for i, audience in enumerate(audiences)},
     )
-    trees = [_symbols(audience.where, audience, collected) for audience in audiences]
-    rings, event_leaves = _number_events(collected, len(models))
-    trait_leaves, leaf_words, word_parent = _number_traits(collected, len(event_leaves), len(parents))
-    numbers: dict[_Symbol, int] = {key: leaf for key, leaf in event_leaves.items()}
-    for leaves, (parent, _) in zip(trait_leaves, enumerate(parents), strict=True):
-        numbers.update({(parent, leaf.trait, leaf.test): leaf.leaf for leaf in leaves})
-    codes = [[_code(symbol, numbers) for symbol in tree] for tree in trees]
-    default_words = _default_words(trait_leaves, leaf_words)
-    audience_parent = [collected.parent_index[audience.parent] for audience in audiences]
-    member_words = max(1, -(-len(audiences) // 64))
+    trees = [symbols.of(audience.where, audience) for audience in audiences]
+    placed, pages = place(symbols.leaves, len(models))
+    event_leaves = [leaf for one in placed for leaf in one.leaves]
+    times = sorted(symbols.times, key=lambda time: time.parent)
+    trait_leaves, leaf_words, word_parent = _number_traits(symbols.traits, len(event_leaves) + len(times), len(parents))
+    numbers: dict[Symbol, int] = {leaf: i for i, leaf in enumerate([*event_leaves, *times])}
+    for parent, leaves in enumerate(trait_leaves):
+        numbers.update({TraitKey(parent, leaf.trait, leaf.test): leaf.leaf for leaf in leaves})
+    codes = [[symbol if isinstance(symbol, int) else numbers[symbol] for symbol in tree] for tree in trees]
+    default_words = _default_words(trait_leaves, leaf_words, placed, models, parent_index)
+    calendars = tuple(dict.fromkeys(w.calendar for w in map(_window, event_leaves) if w.calendar is not None))
+    time_columns = tuple(
+        tuple(dict.fromkeys(time.trait for time in times if time.parent == parent)) for parent in range(len(parents))
+    )
+    values = _value_columns(placed, models)
+    filters, feed_arrays = _feed_arrays(feeds_of(placed), values, len(models))
     arrays = ProgramArrays(
-        **_model_arrays(published, rings, event_leaves, models),
-        **_audience_arrays(codes, audience_parent, default_words, len(parents), leaf_words * 64),
+        **_model_arrays(published, placed, feeds_of(placed), parent_index),
+        **feed_arrays,
+        **_struct_arrays(placed, pages, models),
+        **_leaf_arrays(event_leaves, calendars),
+        **_time_arrays(times, time_columns, len(event_leaves)),
+        **audience_arrays(codes, [parent_index[a.parent] for a in audiences], default_words, len(parents)),
         default_words=default_words,
         parent_retention=np.array([definitions.parent_retention_ms(p) for p in parents], np.int64),
         word_parent=np.array(word_parent, np.int32),
-        shape=np.array(_shape(leaf_words, member_words, len(models)), np.int64),
+        shape=_shape(leaf_words, max(1, -(-len(audiences) // 64)), pages, max(map(len, time_columns), default=0)),
     )
     return Program(
         published=published,
@@ -95,207 +93,198 @@ def compile_program(published: Published) -> Program:
         parents=parents,
         models=models,
         model_columns=tuple(
-            {name: f"c{place}" for name, place in columns.items()}
+            {name: f"c{position}" for name, position in columns.items()}
             for columns in EventPlan(definitions).columns_of_model
         ),
-        rings=tuple(Ring(model, where) for model, where in rings),
+        model_filters=filters,
+        model_values=values,
         trait_leaves=trait_leaves,
         trait_columns=tuple(definitions.parent_models[p].columns for p in parents),
+        time_columns=time_columns,
+        calendars=calendars,
         audiences=tuple(audience.id for audience in audiences),
         audience_index={audience.id: i for i, audience in enumerate(audiences)},
         audience_versions=tuple(published.audience_versions[audience.id] for audience in audiences),
         leaf_words=leaf_words,
-        member_words=member_words,
+        retention_ms=max((model.retention_ms for model in models), default=0),
     )
 
 
-def _shape(leaf_words: int, member_words: int, models: int) -> list[int]:
-    first_member = 6 + leaf_words
-    first_block = first_member + member_words
-    return [leaf_words, member_words, models, first_member, first_block, first_block + models]
+def _shape(leaf_words: int, member_words: int, pages: int, times: int) -> np.ndarray:
+    direct = min(pages, DIRECT_PAGES)
+    first_member = FIRST_WORD + leaf_words
+    first_page = first_member + member_words
+    first_time = first_page + 2 * direct
+    return np.array(
+        [leaf_words, member_words, pages, first_member, first_page, first_time, first_time + times, direct], np.int64
+    )
 
 
-def _symbols(node: Condition, audience: Audience, out: _Collected) -> list[_Symbol]:
-    """Write a tree as postfix symbols, collecting its leaves."""
-    if isinstance(node, All | AnyOf):
-        op = OP_AND if isinstance(node, All) else OP_OR
-        result: list[_Symbol] = []
-        for i, child in enumerate(node.children):
-            result += _symbols(child, audience, out)
-            if i:
-                result.append(op)
-        return result
-    if isinstance(node, Not):
-        return [*_symbols(node.child, audience, out), OP_NOT]
-    if isinstance(node, TraitTest):
-        key = (out.parent_index[audience.parent], node.trait, node.test)
-        out.traits[key] = None
-        return [key]
-    if isinstance(node, EventCount) and isinstance(node.window, Within):
-        return _count_symbols(node, node.window.duration_ms, out)
-    message = f"audience {audience.id}: {type(node).__name__} is not evaluated by this release"
-    raise InternalError(message)
-
-
-def _count_symbols(node: EventCount, duration_ms: int, out: _Collected) -> list[_Symbol]:
-    def at_least(n: int) -> list[_Symbol]:
-        if n <= 0:
-            return [OP_TRUE]
-        model = out.model_index[node.event]
-        out.rings.setdefault((model, node.where), set()).add((n, duration_ms))
-        return [(model, node.where, n, duration_ms)]
-
-    if node.comparison == "at_least":
-        return at_least(node.count)
-    too_many = [*at_least(node.count + 1), OP_NOT]
-    if node.comparison == "at_most":
-        return too_many
-    return [*at_least(node.count), *too_many, OP_AND]
-
-
-def _number_events(
-    collected: _Collected, models: int
-) -> tuple[list[tuple[int, Filter | None]], dict[_EventKey, int]]:
-    """Order rings by model; leaves by ring, so that a ring's leaves are a range of leaf numbers."""
-    rings = sorted(collected.rings, key=lambda ring: ring[0])
-    assert all(model < models for model, _ in rings)
-    leaves: dict[_EventKey, int] = {}
-    for model, where in rings:
-        for n, duration_ms in sorted(collected.rings[model, where]):
-            leaves[model, where, n, duration_ms] = len(leaves)
-    return rings, leaves
+def _window(leaf: EventLeaf) -> LeafWindow:
+    if isinstance(leaf, CountLeaf):
+        return leaf.window
+    return leaf.sum.window if isinstance(leaf, SumLeaf) else LeafWindow(leaf.within_ms)
 
 
 def _number_traits(
-    collected: _Collected, first: int, parents: int
+    keys: Sequence[TraitKey] | dict[TraitKey, None], first: int, parents: int
 ) -> tuple[tuple[tuple[TraitLeaf, ...], ...], int, list[int]]:
-    """Give each parent's trait leaves words of their own, after those of the event leaves."""
+    """Give each parent's trait leaves words of their own, after those of the other leaves."""
     words = max(1, -(-first // 64))
     word_parent = [-1] * words
     result: list[tuple[TraitLeaf, ...]] = []
     for parent in range(parents):
-        keys = [key for key in collected.traits if key[0] == parent]
-        start = words * 64
-        result.append(tuple(TraitLeaf(start + i, key[1], key[2]) for i, key in enumerate(keys)))
-        more = -(-len(keys) // 64)
+        own = [key for key in keys if key.parent == parent]
+        result.append(tuple(TraitLeaf(words * 64 + i, key.trait, key.test) for i, key in enumerate(own)))
+        more = -(-len(own) // 64)
         words += more
         word_parent += [parent] * more
     return tuple(result), words, word_parent
 
 
-def _code(symbol: _Symbol, numbers: dict[_Symbol, int]) -> int:
-    return symbol if isinstance(symbol, int) else numbers[symbol]
-
-
-def _default_words(trait_leaves: tuple[tuple[TraitLeaf, ...], ...], leaf_words: int) -> U64:
+def _default_words(
+    trait_leaves: tuple[tuple[TraitLeaf, ...], ...],
+    leaf_words: int,
+    placed: Sequence[Placed],
+    models: Sequence[EventModel],
+    parent_index: dict[str, int],
+) -> U64:
+    """Give the truth of all leaves for a user without traits and events: of event leaves, of sums alone some hold."""
     result = np.zeros((max(1, len(trait_leaves)), leaf_words), np.uint64)
+
+    def hold(parent: int, leaf: int) -> None:
+        result[parent, leaf >> 6] |= np.uint64(1 << (leaf & 63))
+
     for parent, leaves in enumerate(trait_leaves):
-        for leaf in leaves:
-            if true_for_missing(leaf.test):
-                result[parent, leaf.leaf >> 6] |= np.uint64(1 << (leaf.leaf & 63))
+        for trait in leaves:
+            if true_for_missing(trait.test):
+                hold(parent, trait.leaf)
+    number = 0
+    for one in placed:
+        for leaf in one.leaves:
+            if isinstance(leaf, SumLeaf) and not leaf.average and _compares(0.0, leaf.comparison, leaf.value):
+                hold(parent_index[models[leaf.sum.model].parent], number)
+            number += 1
     return result
 
 
-def run_code(code: Iterable[int], truth: list[bool]) -> bool:
-    """Run postfix code over leaf truths: the plain twin of `kernels.membership.evaluate`."""
-    stack: list[bool] = []
-    for op in code:
-        if op >= 0:
-            stack.append(truth[op])
-        elif op in (OP_TRUE, OP_FALSE):
-            stack.append(op == OP_TRUE)
-        elif op == OP_NOT:
-            stack.append(not stack.pop())
-        else:
-            right, left = stack.pop(), stack.pop()
-            stack.append((left and right) if op == OP_AND else (left or right))
-    return stack.pop()
-
-
-def stack_depth(code: Iterable[int]) -> int:
-    """Give the most values that the code holds at once."""
-    depth = deepest = 0
-    for op in code:
-        if op >= 0 or op in (OP_TRUE, OP_FALSE):
-            depth += 1
-            deepest = max(deepest, depth)
-        elif op in (OP_AND, OP_OR):
-            depth -= 1
-    return deepest
-
-
-def _csr(lists: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
-    starts = np.zeros(len(lists) + 1, np.int32)
-    starts[1:] = np.cumsum([len(items) for items in lists])
-    flat = [item for items in lists for item in items]
-    return starts, np.array(flat, np.int32)
-
-
-def _audience_arrays(
-    codes: list[list[int]], audience_parent: list[int], default_words: U64, parents: int, leaves: int
-) -> dict[str, np.ndarray]:
-    readers: list[list[int]] = [[] for _ in range(leaves)]
-    by_parent: list[list[int]] = [[] for _ in range(parents)]
-    defaults: list[list[int]] = [[] for _ in range(parents)]
-    truths = [
-        [bool(int(words[i >> 6]) >> (i & 63) & 1) for i in range(leaves)] for words in default_words
-    ]
-    for audience, code in enumerate(codes):
-        if stack_depth(code) > STACK_MAX:
-            message = f"audience number {audience} nests deeper than {STACK_MAX}"
-            raise InternalError(message)
-        parent = audience_parent[audience]
-        by_parent[parent].append(audience)
-        for leaf in dict.fromkeys(op for op in code if op >= 0):
-            readers[leaf].append(audience)
-        if run_code(code, truths[parent]):
-            defaults[parent].append(audience)
-    leaf_audiences, leaf_audience = _csr(readers)
-    audience_code, code_flat = _csr(codes)
-    parent_audiences, parent_audience = _csr(by_parent)
-    default_audiences, default_audience = _csr(defaults)
+def _compares(value: float, comparison: str, operand: float) -> bool:
     return {
-        "leaf_audiences": leaf_audiences,
-        "leaf_audience": leaf_audience,
-        "audience_parent": np.array(audience_parent, np.int32),
-        "audience_code": audience_code,
-        "code": code_flat,
-        "default_audiences": default_audiences,
-        "default_audience": default_audience,
-        "parent_audiences": parent_audiences,
-        "parent_audience": parent_audience,
+        "gt": value > operand, "gte": value >= operand, "lt": value < operand, "lte": value <= operand,
+        "eq": value == operand,
+    }[comparison]
+
+
+def _value_columns(placed: Sequence[Placed], models: Sequence[EventModel]) -> tuple[tuple[ValueColumn, ...], ...]:
+    """Give, by model, the columns whose values its structures take."""
+    result: list[dict[ValueColumn, None]] = [{} for _ in models]
+    for feed in feeds_of(placed):
+        if feed.column is not None:
+            number = placed[feed.struct].kind == SUM
+            result[feed.model][ValueColumn(feed.column, number)] = None
+    return tuple(tuple(columns) for columns in result)
+
+
+def _feed_arrays(
+    feeds: Sequence[Feed], values: Sequence[Sequence[ValueColumn]], models: int
+) -> tuple[tuple[tuple[Filter | None, ...], ...], dict[str, np.ndarray]]:
+    """Give the distinct filters of each model in the order of their numbers, and the arrays of who they feed."""
+    by_model: list[dict[Filter | None, list[Feed]]] = [{} for _ in range(models)]
+    for feed in feeds:
+        by_model[feed.model].setdefault(feed.where, []).append(feed)
+    ordered = [feed for filters in by_model for group in filters.values() for feed in group]
+    starts, _ = csr([range(len(group)) for filters in by_model for group in filters.values()])
+
+    def value_of(feed: Feed) -> int:
+        names = [column.name for column in values[feed.model]]
+        return -1 if feed.column is None else names.index(feed.column)
+
+    return tuple(tuple(filters) for filters in by_model), {
+        "filter_feeds": starts,
+        "feed_struct": np.array([feed.struct for feed in ordered], np.int32),
+        "feed_steps": np.array([feed.steps for feed in ordered], np.int64),
+        "feed_value": np.array([value_of(feed) for feed in ordered], np.int32),
     }
 
 
 def _model_arrays(
-    published: Published,
-    rings: list[tuple[int, Filter | None]],
-    event_leaves: dict[_EventKey, int],
-    models: tuple[object, ...],
+    published: Published, placed: Sequence[Placed], feeds: Sequence[Feed], parent_index: dict[str, int]
 ) -> dict[str, np.ndarray]:
-    definitions = published.definitions
-    parent_index = {parent: i for i, parent in enumerate(definitions.parent_models)}
-    by_ring: dict[tuple[int, Filter | None], list[tuple[int, int]]] = {ring: [] for ring in rings}
-    for model, where, n, duration_ms in event_leaves:
-        by_ring[model, where].append((n, duration_ms))
-    capacity = [max(n for n, _ in by_ring[ring]) for ring in rings]
-    block = [BLOCK_RINGS] * len(models)
-    offset = []
-    per_model = [0] * len(models)
-    for (model, _), size in zip(rings, capacity, strict=True):
-        offset.append(block[model])
-        block[model] += size if size <= SMALL_RING else size + 1
-        per_model[model] += 1
-    all_models = list(definitions.event_models.values())
+    models = list(published.definitions.event_models.values())
+    pages: list[set[int]] = [set() for _ in models]
+    plain = [True] * len(models)
+    words: dict[int, int] = {}
+    for one in placed:
+        words[one.page] = max(words.get(one.page, 0), _end(one))
+    for feed in feeds:
+        one = placed[feed.struct]
+        pages[feed.model].add(one.page)
+        plain[feed.model] &= one.kind == RING and one.delay_ms == 0
     return {
-        "model_parent": np.array([parent_index[m.parent] for m in all_models], np.int32),
-        "model_retention": np.array([m.retention_ms for m in all_models], np.int64),
-        "model_block": np.array(block, np.int64),
-        "model_rings": np.concatenate([[0], np.cumsum(per_model)]).astype(np.int32),
-        "ring_offset": np.array(offset, np.int64),
-        "ring_capacity": np.array(capacity, np.int64),
-        "ring_leaves": np.concatenate([[0], np.cumsum([len(by_ring[r]) for r in rings])]).astype(np.int32),
-        "ring_reach": np.array([max(d for _, d in by_ring[r]) for r in rings], np.int64),
-        "leaf_n": np.array([key[2] for key in event_leaves], np.int64),
-        "leaf_duration": np.array([key[3] for key in event_leaves], np.int64),
+        "model_parent": np.array([parent_index[model.parent] for model in models], np.int32),
+        "model_retention": np.array([model.retention_ms for model in models], np.int64),
+        "model_words": np.array([sum(words[page] for page in own) for own in pages], np.int64),
+        "model_plain": np.array(plain, np.uint8),
+    }
+
+
+def _end(one: Placed) -> int:
+    return one.waiting + DEQUE if one.delay_ms > 0 else one.offset + own_words(one.structure, one.capacity)
+
+
+def _struct_arrays(placed: Sequence[Placed], pages: int, models: Sequence[EventModel]) -> dict[str, np.ndarray]:
+    counts = np.bincount([one.page for one in placed], minlength=pages) if placed else np.zeros(pages, np.int64)
+    words, late = [0] * pages, [False] * pages
+    for one in placed:
+        words[one.page] = max(words[one.page], _end(one))
+        late[one.page] |= one.delay_ms > 0
+    leaves, _ = csr([range(len(one.leaves)) for one in placed])
+    return {
+        "struct_page": np.array([one.page for one in placed], np.int32),
+        "struct_offset": np.array([one.offset for one in placed], np.int64),
+        "struct_kind": np.array([one.kind for one in placed], np.int32),
+        "struct_capacity": np.array([one.capacity for one in placed], np.int64),
+        "struct_leaves": leaves,
+        "struct_reach": np.array([one.reach_ms for one in placed], np.int64),
+        "struct_delay": np.array([one.delay_ms for one in placed], np.int64),
+        "struct_waiting": np.array([one.waiting for one in placed], np.int64),
+        "struct_search": np.array([_searched(one, models) for one in placed], np.uint8),
+        "page_structs": np.concatenate([[0], np.cumsum(counts)]).astype(np.int32),
+        "page_words": np.array([max(1, size) for size in words], np.int64),
+        "page_late": np.array(late, np.uint8),
+    }
+
+
+def _searched(one: Placed, models: Sequence[EventModel]) -> bool:
+    """Say whether one row may have two times in a sequence: two of its models read it at different paths."""
+    if not isinstance(one.structure, SequenceLeaf):
+        return False
+    return len({models[model].timestamp for model, _ in one.structure.steps}) > 1
+
+
+def _leaf_arrays(leaves: Sequence[EventLeaf], calendars: Sequence[tuple[str, str]]) -> dict[str, np.ndarray]:
+    windows = [_window(leaf) for leaf in leaves]
+    sums = [leaf if isinstance(leaf, SumLeaf) else None for leaf in leaves]
+    return {
+        "leaf_n": np.array([leaf.n if isinstance(leaf, CountLeaf) else 0 for leaf in leaves], np.int64),
+        "leaf_window": np.array([window.kind for window in windows], np.int32),
+        "leaf_span": np.array([span_of(leaf) for leaf in leaves], np.int64),
+        "leaf_origin": np.array(
+            [calendars.index(w.calendar) if w.calendar is not None else w.since_ms or 0 for w in windows], np.int64
+        ),
+        "leaf_of": np.array([OF_AVERAGE if leaf and leaf.average else OF_SUM for leaf in sums], np.int32),
+        "leaf_compare": np.array([_COMPARISONS[leaf.comparison] if leaf else 0 for leaf in sums], np.int32),
+        "leaf_value": np.array([leaf.value if leaf else 0.0 for leaf in sums], np.float64),
+    }
+
+
+def _time_arrays(times: Sequence[TimeKey], columns: Sequence[Sequence[str]], first: int) -> dict[str, np.ndarray]:
+    """Time leaves lie behind the event leaves, those of a parent together."""
+    starts, _ = csr([[1 for time in times if time.parent == parent] for parent in range(len(columns))])
+    return {
+        "time_leaves": starts,
+        "time_leaf": np.array([first + i for i in range(len(times))], np.int32),
+        "time_column": np.array([columns[time.parent].index(time.trait) for time in times], np.int32),
+        "time_op": np.array([_TIME_OPS[time.op] for time in times], np.int32),
+        "time_span": np.array([time.span_ms for time in times], np.int64),
     }

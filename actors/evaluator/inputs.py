@@ -1,4 +1,4 @@
-"""Hits as the kernels take them: numpy columns, keys and message ids as Arrow buffers, match bits."""
+"""Hits as the kernels take them: numpy columns, keys and message ids as Arrow buffers, matching filters, values."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from actors.evaluator.filters import match_bits
-from actors.evaluator.layout import I16, I32, I64, NEVER_BEFORE, U8, U64
+from actors.evaluator.layout import I16, I32, I64, NEVER_BEFORE, U8
+from actors.evaluator.matching import Matcher, match_hits
 from actors.evaluator.program import Program
-from cluster.definitions.model import Filter
+from actors.evaluator.values import values_of
 
 #: Hits worked off by one kernel call: bounds the room that must be made before it.
 SLICE_HITS = 16_384
-#: Hits of several models are brought into order of models above this.
-_MASKED_WHOLE_MAX = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +33,10 @@ class HitColumns:
     message_offsets: I32
     message_data: U8
     message_valid: U8
-    masks: U64
+    #: filters by hit, CSR; numbered through all models
+    match_offsets: I32
+    matches: I32
+    values: I64  #: [hits, value columns of a model at most]
 
     def __len__(self) -> int:
         """Give the number of hits."""
@@ -88,8 +89,47 @@ def slices(hits: pa.RecordBatch) -> list[pa.RecordBatch]:
     return result
 
 
-def read_hits(hits: pa.RecordBatch, program: Program, filters: list[list[Filter | None]], now_ms: int) -> HitColumns:
-    """Turn Arrow hits into columns. Where one row has several hits, those of one key are brought together."""
+class HitReader:
+    """Reads hits under one program."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._matchers = [Matcher(filters) for filters in program.model_filters]
+        counts = [len(filters) for filters in program.model_filters]
+        self._first_filter = np.concatenate([[0], np.cumsum(counts)])[:-1].astype(np.int32)
+
+    def read(self, hits: pa.RecordBatch, now_ms: int) -> HitColumns:
+        """Turn Arrow hits into columns; a hit without a clock of its own came at `now_ms`."""
+        order, hits = _steps_together(hits, self._program)
+        models = _integers(hits.column("model"), np.int16)
+        offsets, matches = match_hits(
+            self._matchers, self._program.model_columns, hits, models, self._first_filter
+        )
+        key_offsets, key_data = string_buffers(hits.column("key"))
+        messages = hits.column("message_id")
+        message_offsets, message_data = string_buffers(messages)
+        return HitColumns(
+            order=order,
+            rows=_integers(hits.column("row"), np.int32),
+            models=models,
+            clocks=_integers(hits.column("clock_ms"), np.int64, now_ms),
+            times=_integers(hits.column("ts_ms"), np.int64, NEVER_BEFORE),
+            timed=_valid(hits.column("ts_ms")),
+            relative=_integers(hits.column("ts_relative"), np.uint8),
+            sources=_integers(hits.column("source"), np.int16, -1),
+            key_offsets=key_offsets,
+            key_data=key_data,
+            message_offsets=message_offsets,
+            message_data=message_data,
+            message_valid=_valid(messages),
+            match_offsets=offsets,
+            matches=matches,
+            values=values_of(hits, self._program, models),
+        )
+
+
+def _steps_together(hits: pa.RecordBatch, program: Program) -> tuple[I64, pa.RecordBatch]:
+    """Bring hits of one row and key together, where a row has several; give their places in the batch too."""
     order = np.arange(hits.num_rows, dtype=np.int64)
     rows = _integers(hits.column("row"), np.int32)
     if len(rows) > 1 and bool((rows[1:] == rows[:-1]).any()):
@@ -98,63 +138,4 @@ def read_hits(hits: pa.RecordBatch, program: Program, filters: list[list[Filter 
         # One key may name a user of each of several parents: users of one parent are one step, and one identity.
         order = np.lexsort((models, codes, program.arrays.model_parent[models], rows))
         hits = hits.take(pa.array(order))
-        rows = rows[order]
-    models = _integers(hits.column("model"), np.int16)
-    key_offsets, key_data = string_buffers(hits.column("key"))
-    messages = hits.column("message_id")
-    message_offsets, message_data = string_buffers(messages)
-    return HitColumns(
-        order=order,
-        rows=rows,
-        models=models,
-        clocks=_integers(hits.column("clock_ms"), np.int64, now_ms),
-        times=_integers(hits.column("ts_ms"), np.int64, NEVER_BEFORE),
-        timed=_valid(hits.column("ts_ms")),
-        relative=_integers(hits.column("ts_relative"), np.uint8),
-        sources=_integers(hits.column("source"), np.int16, -1),
-        key_offsets=key_offsets,
-        key_data=key_data,
-        message_offsets=message_offsets,
-        message_data=message_data,
-        message_valid=_valid(messages),
-        masks=_masks(hits, program, filters, models),
-    )
-
-
-def _masks(
-    hits: pa.RecordBatch, program: Program, filters: list[list[Filter | None]], models: I16
-) -> U64:
-    """Match bits of each hit over the rings of its model."""
-    words = max(1, -(-max((len(f) for f in filters), default=0) // 64))
-    masks = np.zeros((len(models), words), np.uint64)
-    if len(models) <= _MASKED_WHOLE_MAX:
-        _masks_of_few(hits, program, filters, models, masks)
-        return masks
-    # Brought into order of models once, each model's rows are a slice of every column: no copy a model.
-    order = np.argsort(models, kind="stable")
-    ordered = hits if bool((order[1:] > order[:-1]).all()) else hits.take(pa.array(order))
-    starts = np.searchsorted(models[order], np.arange(len(filters) + 1))
-    for model, start, stop in zip(range(len(filters)), starts[:-1].tolist(), starts[1:].tolist(), strict=True):
-        if stop == start or not filters[model]:
-            continue
-        columns = {
-            name: ordered.column(column).slice(start, stop - start)
-            for name, column in program.model_columns[model].items()
-        }
-        masks[order[start:stop]] = match_bits(columns, stop - start, filters[model], words)
-    return masks
-
-
-def _masks_of_few(
-    hits: pa.RecordBatch,
-    program: Program,
-    filters: list[list[Filter | None]],
-    models: I16,
-    masks: U64,
-) -> None:
-    """As `_masks`, each model's filters over all rows: few rows cost less than bringing them into order."""
-    for model in np.unique(models).tolist():
-        if filters[model]:
-            columns = {name: hits.column(column) for name, column in program.model_columns[model].items()}
-            chosen = models == model
-            masks[chosen] = match_bits(columns, len(models), filters[model], masks.shape[1])[chosen]
+    return order, hits

@@ -1,12 +1,21 @@
-"""Where each number lies: columns of a user's row, words of a block, fields of the scalars, codes.
+"""Where each number lies: columns of a user's row, words of a page, fields of the scalars, codes.
 
 A user is one row of an int64 matrix, so that an event touches few cache lines:
-`[LAST_TS, DUE, LAST_AT, LAST_TR, FLAGS, PRESENCE_DUE | leaf words | membership words | a block per event model]`.
+`[LAST_TS, DUE, LAST_AT, LAST_TR, FLAGS, DIRECTORY | leaf words | membership words | (page, due) pairs | trait times]`.
 
-A block holds all rings of one (user, event model) side by side in the block arena (int64):
-`[user << 16 | model, armed due | ring 0 | ring 1 | ...]`. A ring of capacity n <= SMALL_RING is n timestamps, the
-latest first; a larger one is circular with a leading word for the place of the latest. Block 0 is never given
-out: it means none.
+What an event leaves behind lies in *pages*: the structures (`ProgramArrays.struct_*`) that one user's events of one
+kind feed, side by side in the arena (int64). The first DIRECT_PAGES pages of the program have a place and a due time
+in the row; the others of which a user has one are listed in the user's directory, sorted by page:
+`[count | page << 40 | place, due | ...]`. Place 0 is never given out: it means none.
+
+Structures, by kind, as they lie in a page:
+  RING      n timestamps of events, latest first; above SMALL_RING circular behind a word for the latest's place
+  DISTINCT  [chunk, -, count]; chunk: (ts, value id), latest first: each value once, at its latest
+  SUM       [chunk, head, count, sum, low part, error]; chunk: a deque of (ts, value), oldest first
+  SEQUENCE  [chunk, head, count]; chunk: a deque of (ts, position, steps, best start of each prefix of the steps)
+  ABANDON   [chunk, head, count, ts, row, ts, row]: the two latest follow-ups of different rows; a deque of (ts, row)
+RING, DISTINCT and SUM of a window that begins A ago are fed late: events younger than A wait in a deque of their own
+[chunk, head, count] behind the structure. A chunk is `[words | ...]`, words a power of two.
 """
 
 from __future__ import annotations
@@ -21,6 +30,7 @@ I16 = NDArray[np.int16]
 I32 = NDArray[np.int32]
 U64 = NDArray[np.uint64]
 U8 = NDArray[np.uint8]
+F64 = NDArray[np.float64]
 
 #: No such time: before every timestamp, or after every due time.
 NEVER_BEFORE: Final = -(2**62)
@@ -28,38 +38,89 @@ NEVER: Final = 2**62
 
 # --- a user's row --------------------------------------------------------------------------------
 LAST_TS: Final = 0  #: the greatest ts of an accepted event, NEVER_BEFORE if there is none
-DUE: Final = 1  #: a lower bound of the user's next due time, NEVER if nothing is armed
+DUE: Final = 1  #: when the user's timer fires: a lower bound of the next due time; NEVER: not in the wheel
 LAST_AT: Final = 2  #: `at` of the user's latest transition
-LAST_TR: Final = 3  #: its index in the instant buffer, valid while LAST_AT is the current instant
+LAST_TR: Final = 3  #: its index in the instant buffer, valid for as long as one more may come at LAST_AT
 FLAGS: Final = 4
-PRESENCE_DUE: Final = 5  #: when the armed universe timer fires, NEVER if none is armed
+DIRECTORY: Final = 5  #: place of the chunk that lists the user's pages beyond the direct ones, 0 none
 FIRST_WORD: Final = 6
 
 ALIVE: Final = 1  #: in the universe (semantics.md, end of §1)
 IN_SNAPSHOT: Final = 2  #: has a row in the current trait snapshot
 LOADED: Final = 4  #: scratch mark of a snapshot being applied
 
-# --- a block -------------------------------------------------------------------------------------
-BLOCK_OWNER: Final = 0
-BLOCK_DUE: Final = 1
-BLOCK_RINGS: Final = 2
+#: Pages with a place in the row. More would widen every row for the few users that have them.
+DIRECT_PAGES: Final = 16
+#: A directory entry's first word is page << PLACE_BITS | place.
+PLACE_BITS: Final = 40
+PLACE_MASK: Final = (1 << PLACE_BITS) - 1
+
+# --- structures ----------------------------------------------------------------------------------
+RING: Final = 0
+DISTINCT: Final = 1
+SUM: Final = 2
+SEQUENCE: Final = 3
+ABANDON: Final = 4
 #: Up to this capacity a ring is shifted, above it is circular.
 SMALL_RING: Final = 4
+#: Words of a deque in its structure, and where each is.
+DEQUE: Final = 3
+D_CHUNK: Final = 0
+D_HEAD: Final = 1
+D_COUNT: Final = 2
+#: Words of a sum: its deque, then the sum in two parts and the bound of its error (all three float64).
+SUM_HIGH: Final = 3
+SUM_LOW: Final = 4
+SUM_ERROR: Final = 5
+SUM_WORDS: Final = 6
+#: Words of an abandonment: its deque, then two follow-ups.
+FOLLOW_TS: Final = 3
+FOLLOW_ROW: Final = 4
+SECOND_TS: Final = 5
+SECOND_ROW: Final = 6
+ABANDON_WORDS: Final = 7
+#: Words of an entry of each deque; a sequence's has one more per step.
+PAIR: Final = 2
+SEQUENCE_ENTRY: Final = 3
+#: The smallest chunk, as a power of two.
+CHUNK_BITS_MIN: Final = 4
+CHUNK_CLASSES: Final = 48
+
+# --- leaves --------------------------------------------------------------------------------------
+#: How long an event at ts counts for a leaf. Until ts + span: WITHIN; only if ts >= origin: SINCE; but no longer than to
+#: the next boundary of calendar `origin`: THIS.
+WITHIN: Final = 0
+SINCE: Final = 1
+THIS: Final = 2
+#: What a SUM's leaf compares, and how.
+OF_SUM: Final = 0
+OF_AVERAGE: Final = 1
+GT: Final = 0
+GTE: Final = 1
+LT: Final = 2
+LTE: Final = 3
+EQ: Final = 4
+#: Trait leaves that change as time passes (semantics.md §2).
+WITHIN_LAST: Final = 0
+MORE_THAN_AGO: Final = 1
+WITHIN_NEXT: Final = 2
+#: A missing trait time.
+MISSING: Final = -(2**63)
 
 # --- scalars -------------------------------------------------------------------------------------
 S_CLOCK: Final = 0
-S_WHEEL: Final = 1  #: the next ms that the wheel has not worked off
+S_WHEEL: Final = 1  #: the first ms of which the wheel has not made all changes
 S_USERS: Final = 2
 S_ARENA_TOP: Final = 3
-S_NODE_TOP: Final = 4
-S_NODE_FREE: Final = 5  #: head of the free list of timer nodes, -1 none
-S_NODES: Final = 6  #: timer nodes in use
+S_FED: Final = 4  #: structures fed by the step at hand that are to be looked at after it
+S_POSITION: Final = 5  #: rows before the batch at hand: the position in the log is this plus the row
+S_TIMERS: Final = 6  #: users in the wheel
 S_OUT: Final = 7  #: transitions written to the output columns
-S_INSTANT_AT: Final = 8
+S_INSTANT_AT: Final = 8  #: the latest `at` in the instant buffers
 S_INSTANT_LEN: Final = 9
-S_DUE_AT: Final = 10  #: the instant whose due list is being worked off
-S_DUE_NEXT: Final = 11
-S_DUE_LEN: Final = 12
+S_NEED: Final = 10  #: words of the arena without which the kernel could not go on
+S_WORK: Final = 11  #: users brought up to date by the wheel since the call began
+S_CAPPED: Final = 12  #: events that fell out of a full deque
 S_KEY_TOP: Final = 13  #: bytes used of the key arena
 S_DEDUP_COUNT: Final = 14
 S_DEDUP_HEAD: Final = 15  #: first entry of the dedup queue
@@ -68,16 +129,19 @@ S_DEDUP_EVICTED: Final = 17  #: ids evicted early because of max_ids
 S_DEDUP_HORIZON_FROM: Final = 18  #: the clock of the newest id evicted early: the effective horizon's start
 S_STAMP: Final = 19
 S_DIRTY: Final = 20
-S_BLOCKS: Final = 21  #: blocks in use
+S_BLOCKS: Final = 21  #: pages in use
 S_ALIVE: Final = 22  #: users in the universe
 S_TOUCHED: Final = 23
+S_HEAP: Final = 24
+S_ARENA_USED: Final = 25  #: words of the arena in use by pages and chunks
 S_COUNT: Final = 32
 
 # --- wheel ---------------------------------------------------------------------------------------
-#: Two levels of 2^16 slots: 1 ms each, then 65.536 s each (49.7 days a turn).
+#: Two levels of 2^16 slots: 1 ms each, then 65.536 s each (49.7 days a turn); behind them the list being dealt out.
 WHEEL_BITS: Final = 16
 WHEEL_SLOTS: Final = 1 << WHEEL_BITS
 WHEEL_MASK: Final = WHEEL_SLOTS - 1
+DEALING: Final = 2 * WHEEL_SLOTS
 
 # --- boolean programs (postfix; a code >= 0 pushes that leaf's truth) -----------------------------
 OP_NOT: Final = -1
@@ -85,6 +149,8 @@ OP_AND: Final = -2
 OP_OR: Final = -3
 OP_TRUE: Final = -4
 OP_FALSE: Final = -5
+#: Codes at and below push membership: of audience OP_AUDIENCE - code.
+OP_AUDIENCE: Final = -16
 #: The stack is one 64-bit word.
 STACK_MAX: Final = 60
 
@@ -95,6 +161,7 @@ TOO_LATE: Final = 2
 
 DONE: Final = 0
 NEED_ROOM: Final = 1
+BEHIND: Final = 2  #: as much as was asked for is done, and something due remains
 
 CAUSE_EVENT: Final = 0
 CAUSE_TIME: Final = 1
@@ -102,59 +169,99 @@ CAUSE_TRAITS: Final = 2
 CAUSE_DEFINITION: Final = 3
 CAUSES: Final = ("event", "time", "traits", "definition")
 
+# --- shape (ProgramArrays.shape) -----------------------------------------------------------------
+LEAF_WORDS: Final = 0
+MEMBER_WORDS: Final = 1
+PAGES: Final = 2
+FIRST_MEMBER: Final = 3
+FIRST_PAGE: Final = 4
+FIRST_TIME: Final = 5
+ROW_WORDS: Final = 6
+DIRECT: Final = 7  #: pages with a place in the row
+
 
 class ProgramArrays(NamedTuple):
-    """The compiled definitions, flat. A: audiences, L: leaves, R: rings, M: event models, P: parents."""
+    """The compiled definitions, flat. A: audiences, L: leaves, E: event leaves, F: filters, S: structures, G: pages,
+    M: event models, P: parents.
+    """  # noqa: D205
 
     model_parent: I32  #: [M]
     model_retention: I64  #: [M] ms
-    model_block: I64  #: [M] words of a block
-    model_rings: I32  #: [M + 1] CSR into rings
-    ring_offset: I64  #: [R] word inside the block
-    ring_capacity: I64  #: [R]
-    ring_leaves: I32  #: [R + 1] CSR into event leaves (leaf index = position)
-    ring_reach: I64  #: [R] the longest duration of its leaves, ms
-    leaf_n: I64  #: [event leaves]
-    leaf_duration: I64  #: [event leaves] ms
+    model_words: I64  #: [M] words of all pages that its events may open
+    model_plain: U8  #: [M] 1: its events feed rings alone, and none of them late
+    filter_feeds: I32  #: [F + 1] CSR into feeds
+    feed_struct: I32
+    feed_steps: I64  #: sequence: bits of the steps served; abandonment: 1 the first event, 2 a follow-up
+    feed_value: I32  #: column of the values, -1 none
+    struct_page: I32  #: [S]
+    struct_offset: I64  #: [S] word inside the page
+    struct_kind: I32  #: [S]
+    struct_capacity: I64  #: [S] RING, DISTINCT: entries kept; SEQUENCE: steps; ABANDON: ms before the first event counts
+    struct_leaves: I32  #: [S + 1] CSR into event leaves (leaf index = position)
+    struct_reach: I64  #: [S] the longest span of its leaves, ms
+    struct_delay: I64  #: [S] ms before an event counts, 0: at once
+    struct_waiting: I64  #: [S] word inside the page of the deque of events that do not count yet
+    struct_search: U8  #: [S] 1: a sequence in which one row may have two times
+    page_structs: I32  #: [G + 1] CSR into structures
+    page_words: I64  #: [G]
+    page_late: U8  #: [G] 1: some structure of it grows as time passes
+    leaf_n: I64  #: [E] RING, DISTINCT: the n of at_least n
+    leaf_window: I32  #: [E] WITHIN, SINCE, THIS
+    leaf_span: I64  #: [E] ms
+    leaf_origin: I64  #: [E] SINCE: ms; THIS: calendar
+    leaf_of: I32  #: [E] SUM: OF_SUM, OF_AVERAGE
+    leaf_compare: I32  #: [E] SUM: GT ... EQ
+    leaf_value: F64  #: [E] SUM: what it is compared with
     leaf_audiences: I32  #: [L + 1] CSR into leaf_audience
     leaf_audience: I32
-    audience_parent: I32  #: [A]
+    time_leaves: I32  #: [P + 1] CSR into time_*: trait leaves that change as time passes
+    time_leaf: I32  #: leaf
+    time_column: I32  #: column of the trait times
+    time_op: I32  #: WITHIN_LAST, MORE_THAN_AGO, WITHIN_NEXT
+    time_span: I64  #: ms
+    audience_parent: I32  #: [A] audiences lie in order of dependency: what one refers to lies before it
     audience_code: I32  #: [A + 1] CSR into code
     code: I32
-    default_audiences: I32  #: [P + 1] CSR into default_audience: true for a user of whom nothing is known
+    audience_refers: U8  #: [A] 1: it refers to another
+    audience_referrers: I32  #: [A + 1] CSR into audience_referrer
+    audience_referrer: I32
+    default_audiences: I32  #: [P + 1] CSR into default_audience: those that may be true of a user who comes in
     default_audience: I32
     default_words: U64  #: [P, leaf words] truth of all leaves for such a user
     parent_retention: I64  #: [P] ms
-    parent_audiences: I32  #: [P + 1] CSR into parent_audience
+    parent_audiences: I32  #: [P + 1] CSR into parent_audience, ascending
     parent_audience: I32
-    word_parent: I32  #: [leaf words] parent whose trait leaves lie in it, -1 event leaves
-    shape: I64  #: [leaf words, membership words, M, first membership column, first block column, row words]
+    word_parent: I32  #: [leaf words] parent whose snapshot leaves lie in it, -1 others
+    shape: I64  #: see LEAF_WORDS ... DIRECT
 
 
 class StateArrays(NamedTuple):
-    """Everything that changes. `users` and `words` are two views of one matrix."""
+    """Everything that changes. `users` and `words` are two views of one matrix, `arena` and `reals` of one vector."""
 
     scalars: I64
     users: I64  #: [capacity, row words]
     words: U64  #: the same memory
     user_parent: I16
     user_hash: U64
-    key_start: I64
-    key_length: I32
+    key_place: I64  #: start in key_bytes << 16 | length
     key_bytes: U8
     key_table: U64  #: high half of the hash | slot + 1; 0 empty; size a power of two
     arena: I64
-    block_free: I64  #: [M] head of the free list of each model's blocks, 0 none (the next one in its word 1)
-    node_next: I32
-    node_target: I64  #: block, or -(user + 1) for a universe timer
-    node_due: I64
-    wheel_near: I32  #: [2^16] heads, -1 empty
-    wheel_far: I32
+    reals: F64  #: the same memory
+    page_free: I64  #: [G] head of the free list of each page's places, 0 none (the next one in its word 0)
+    chunk_free: I64  #: [CHUNK_CLASSES] the same of chunks by size
+    wheel: I32  #: [2 * 2^16 + 1] heads, -1 empty
+    timer_next: I32  #: [capacity] the next user of the same slot, -1 the last
+    timer_before: I32  #: [capacity] the one before; the first: -2 - slot
     near_bits: U64  #: [1024] occupancy
     far_bits: U64
-    due_keys: I64  #: user << 32 | index: the due list of one instant
-    due_targets: I64
+    calendar_starts: I32  #: [calendars + 1] CSR into calendar_bounds
+    calendar_bounds: I64  #: boundaries, ascending
+    calendar_hint: I32  #: [calendars] the boundary last found
+    fed_struct: I32
+    fed_page: I64
     dirty: I32  #: [A]
+    heap: I32  #: [A]
     audience_stamp: I64  #: [A]
     out_user: I32
     out_audience: I32

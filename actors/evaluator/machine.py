@@ -13,61 +13,66 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
+from actors.evaluator.calendars import Calendars
 from actors.evaluator.compacting import compacted, worth_compacting
 from actors.evaluator.compiling import compile_program
 from actors.evaluator.difference import difference
-from actors.evaluator.filters import evaluate_test
-from actors.evaluator.inputs import HitColumns, read_hits, slices, string_buffers
-from actors.evaluator.kernels.blocks import advance
+from actors.evaluator.inputs import HitColumns, HitReader, slices, string_buffers
 from actors.evaluator.kernels.dedup import hash_messages
-from actors.evaluator.kernels.events import apply_hits, words_needed
-from actors.evaluator.kernels.hashing import encode_keys, find_keys, find_user, gather_keys, hash_bytes
+from actors.evaluator.kernels.events import apply_hits
+from actors.evaluator.kernels.hashing import LENGTH_MASK, encode_keys, find_keys, find_user, gather_keys, hash_bytes
 from actors.evaluator.kernels.loading import apply_snapshot, finish_loading, retire_missing
 from actors.evaluator.kernels.tables import ProgramTable, StateTable
+from actors.evaluator.kernels.users import advance_user, fire
 from actors.evaluator.kernels.wheel import earliest
 from actors.evaluator.layout import (
     DUE,
+    FIRST_MEMBER,
+    FIRST_PAGE,
     I32,
+    MISSING,
     NEED_ROOM,
     S_ALIVE,
+    S_ARENA_USED,
     S_BLOCKS,
+    S_CAPPED,
     S_CLOCK,
     S_DEDUP_COUNT,
     S_DEDUP_EVICTED,
     S_DEDUP_HORIZON_FROM,
-    S_NODES,
+    S_NEED,
     S_OUT,
+    S_POSITION,
+    S_TIMERS,
     S_TOUCHED,
     S_USERS,
     S_WHEEL,
+    S_WORK,
     U64,
     StateArrays,
 )
-from actors.evaluator.program import Program, TraitLeaf
+from actors.evaluator.program import Program
 from actors.evaluator.results import BatchResult, Transitions, joined, table_of
 from actors.evaluator.state import (
     new_state,
     state_bytes,
-    with_block_room,
+    with_arena_room,
+    with_boundaries,
     with_dedup_room,
     with_instant_room,
-    with_timer_room,
     with_user_room,
 )
+from actors.evaluator.traits import trait_times, trait_words, whole
 from cluster.definitions.model import Published
 from cluster.model.partitions import partitions_of
 
 #: Keys of a snapshot that get their slots at once.
 _KEYS_A_STEP: Final = 65_536
 
-#: How a snapshot holds a trait of each declared type (docs/architecture.md §5).
-_ARROW_TYPES = {
-    "number": pa.float64(),
-    "boolean": pa.bool_(),
-    "timestamp": pa.int64(),
-    "string": pa.string(),
-    "list": pa.list_(pa.string()),
-}
+#: Users given their first truth by one kernel call: between calls the interpreter breathes.
+_USERS_A_STEP: Final = 16_384
+#: As many users as there may be.
+_ALL: Final = 2**62
 
 
 class EvaluatorMachine:
@@ -79,7 +84,8 @@ class EvaluatorMachine:
     def __init__(self, published: Published, *, clock_ms: int = 0, seed: int = 0) -> None:
         self.program: Program = compile_program(published)
         self._arrays = self.program.arrays
-        self._filters = self.program.model_rings
+        self._reader = HitReader(self.program)
+        self._calendars = Calendars(self.program.calendars)
         self._versions = np.array(self.program.audience_versions, np.int32)
         self._seed = np.uint64(seed & (2**64 - 1))
         self._program_table = ProgramTable(self._arrays)
@@ -113,29 +119,61 @@ class EvaluatorMachine:
         """The clock: the largest time that an input has had."""
         return int(self._state.scalars[S_CLOCK])
 
-    def handle_batch(self, hits: pa.RecordBatch, now_ms: int, end_clock_ms: int | None = None) -> BatchResult:
+    @property
+    def settled_ms(self) -> int:
+        """The ms up to which every change of everybody is made: the clock, unless the machine is behind."""
+        return int(self._state.scalars[S_WHEEL]) - 1
+
+    @property
+    def behind(self) -> bool:
+        """Whether changes that are due at or before the clock remain to be made."""
+        return self.settled_ms < self.clock_ms
+
+    def handle_batch(
+        self,
+        hits: pa.RecordBatch,
+        now_ms: int,
+        end_clock_ms: int | None = None,
+        wave_users: int | None = None,
+    ) -> BatchResult:
         """Apply a batch (docs/architecture.md §2) received at `now_ms`; replay gives each hit's own clock in it.
 
-        `end_clock_ms` is the clock after the batch's last row where that row has no hit. All changes due up
-        to the end are made, before and after.
+        `end_clock_ms` is the clock after the batch's last row where that row has no hit. Each event's user is brought
+        up to date before it, exactly. Then everybody else is to the end of the batch: at most about `wave_users` of
+        them (None: all), and while `behind` says so, later calls go on.
         """
         outcomes = np.zeros(hits.num_rows, np.uint8)
         for part, start in _with_starts(slices(hits)):
-            columns = read_hits(part, self.program, self._filters, now_ms)
+            columns = self._reader.read(part, now_ms)
             done = self._apply(columns, live=True)
             outcomes[start + columns.order] = done
+        self._pass_rows(hits)
         end = max(now_ms if end_clock_ms is None else end_clock_ms, self.clock_ms)
-        self._advance(end)
+        self._advance(end, wave_users)
         return BatchResult(outcomes, self._take(), self.clock_ms)
 
-    def tick(self, now_ms: int) -> Transitions:
-        """Make every change due at or before `now_ms`."""
-        self._advance(max(now_ms, self.clock_ms))
+    def tick(self, now_ms: int, wave_users: int | None = None) -> Transitions:
+        """Make every change due at or before `now_ms`, of at most about `wave_users` users (None: all)."""
+        self._advance(max(now_ms, self.clock_ms), wave_users)
+        return self._take()
+
+    def settle_users(self, parent: str, keys: Iterable[str], now_ms: int) -> Transitions:
+        """Make every change of some users due at or before `now_ms`, whoever else waits; the clock stays.
+
+        For look-ups while the machine is behind. `now_ms` is the clock at most.
+        """
+        self._cover(now_ms, now_ms)
+        for key in keys:
+            slot = self.slot_of(parent, key)
+            if slot >= 0 and self._state.users[slot, DUE] <= now_ms:
+                while advance_user(self._program_table, self._table, slot, now_ms) == NEED_ROOM:
+                    self._make_room()
         return self._take()
 
     def apply_traits(self, parent: str, snapshot: pa.Table, now_ms: int) -> Transitions:
         """Take a snapshot whole (docs/architecture.md §5), as a difference; transitions have cause `traits`."""
-        self._advance(max(now_ms, self.clock_ms))
+        self._cover(self.clock_ms, now_ms)
+        self._state.scalars[S_CLOCK] = max(now_ms, self.clock_ms)
         self._take_snapshot(parent, snapshot, live=True)
         return self._take()
 
@@ -168,18 +206,28 @@ class EvaluatorMachine:
         """Fill an empty machine silently: afterwards membership is what it would be had it seen everything live."""
         for hits in retained:
             for part in slices(hits):
-                self._apply(read_hits(part, self.program, self._filters, 0), live=False)
+                self._apply(self._reader.read(part, 0), live=False)
+            self._pass_rows(hits)
+        clock_ms = max(clock_ms, self.clock_ms)
+        self._cover(clock_ms, clock_ms)
         for parent, snapshot in snapshots.items():
             if parent in self.program.parents:
                 self._take_snapshot(parent, snapshot, live=False)
+        self._state.scalars[S_CLOCK] = clock_ms
+        self._finish_loading()
+
+    def _finish_loading(self) -> None:
         scalars = self._state.scalars
-        scalars[S_CLOCK] = max(clock_ms, self.clock_ms)
         scalars[S_WHEEL] = self.clock_ms + 1
-        users = int(scalars[S_USERS])
-        self._state = with_timer_room(self._state, users + int(scalars[S_BLOCKS]) + 1)
         self._state.touched_stamp[:] = 0
         scalars[S_TOUCHED] = 0
-        finish_loading(self._program_table, self._table, self.clock_ms)
+        users = self.user_count
+        start = 0
+        while start < users:
+            stop = min(users, start + _USERS_A_STEP)
+            start = finish_loading(self._program_table, self._table, start, stop, self.clock_ms)
+            if start < stop:
+                self._make_room()
 
     def difference_from(self, old: EvaluatorMachine | None) -> pa.RecordBatch:
         """Give the transitions from the old machine's membership (None: nobody's) to this one's, at this one's clock.
@@ -198,7 +246,7 @@ class EvaluatorMachine:
             return False
         self._state, kept = compacted(self._arrays, self._state, self._horizon_ms)
         self._partitions = self._partitions[kept[kept < len(self._partitions)]]
-        finish_loading(self._program_table, self._table, self.clock_ms)
+        self._finish_loading()
         return True
 
     def _apply(self, columns: HitColumns, *, live: bool) -> np.ndarray:
@@ -216,7 +264,8 @@ class EvaluatorMachine:
             first,
             second,
         )
-        self._make_room(columns, slots)
+        self._state = with_dedup_room(self._state, count)
+        self._cover(int(columns.clocks.min()), max(self.clock_ms, int(columns.clocks.max())))
         outcomes = np.zeros(count, np.uint8)
         done = 0
         while done < count:
@@ -230,7 +279,9 @@ class EvaluatorMachine:
                 columns.times,
                 columns.relative,
                 columns.timed,
-                columns.masks,
+                columns.match_offsets,
+                columns.matches,
+                columns.values,
                 first,
                 second,
                 self._horizon_ms,
@@ -239,8 +290,19 @@ class EvaluatorMachine:
                 outcomes,
             )
             if done < count:
-                self._flush()
+                self._make_room()
         return outcomes
+
+    def _pass_rows(self, hits: pa.RecordBatch) -> None:
+        """Count the rows of a batch that is done: the next one's lie behind them in the log."""
+        if hits.num_rows:
+            self._state.scalars[S_POSITION] += int(hits.column("row")[-1].as_py()) + 1
+
+    def _cover(self, from_ms: int, until_ms: int) -> None:
+        """See that the calendars reach from what may still count at `from_ms` to what begins after `until_ms`."""
+        found = self._calendars.cover(from_ms - self.program.retention_ms, until_ms)
+        if found is not None:
+            self._state = with_boundaries(self._state, *found)
 
     def _encode(self, columns: HitColumns) -> tuple[I32, U64]:
         """Give each hit's user slot, making users, and the hash of its key."""
@@ -254,17 +316,9 @@ class EvaluatorMachine:
         encode_keys(self._program_table, self._table, parents, offsets, data, self._seed, slots, hashes)
         return slots, hashes
 
-    def _make_room(self, columns: HitColumns, slots: I32) -> None:
-        count = len(columns)
-        self._state = with_block_room(
-            self._state, int(words_needed(self._program_table, self._table, slots, columns.models, columns.masks))
-        )
-        self._state = with_timer_room(self._state, 2 * count + 1)
-        self._state = with_dedup_room(self._state, count)
-
     def _take_snapshot(self, parent: str, snapshot: pa.Table, *, live: bool) -> None:
         index = self.program.parents.index(parent)
-        keys = _whole(snapshot.column("key"))
+        keys = whole(snapshot.column("key"))
         rows = len(keys)
         offsets, data = string_buffers(keys)
         parts = [
@@ -273,34 +327,37 @@ class EvaluatorMachine:
             for at in range(0, rows, _KEYS_A_STEP)
         ]
         slots = np.concatenate([np.zeros(0, np.int32), *parts])
-        words = self._trait_words(index, snapshot)
-        self._state = with_timer_room(self._state, int(self._state.scalars[S_USERS]) + 1)
+        words, times = trait_words(self.program, index, snapshot), trait_times(self.program, index, snapshot)
         done = 0
         while done < rows:
             done = apply_snapshot(
-                self._program_table, self._table, index, slots, words, done, self.clock_ms, live
+                self._program_table, self._table, index, slots, words, times, done, self.clock_ms, live
             )
             if done < rows:
-                self._flush()
+                self._make_room()
         at = 0
-        users = int(self._state.scalars[S_USERS])
-        while at < users:
-            at = retire_missing(self._program_table, self._table, index, at, self.clock_ms, live)
-            if at < users:
-                self._flush()
+        missing = np.full(times.shape[1], MISSING, np.int64)
+        while at < self.user_count:
+            at = retire_missing(self._program_table, self._table, index, missing, at, self.clock_ms, live)
+            if at < self.user_count:
+                self._make_room()
 
-    def _trait_words(self, parent: int, snapshot: pa.Table) -> U64:
-        """Give the truth of the parent's trait leaves for each row: [rows, leaf words]."""
-        words = np.zeros((snapshot.num_rows, self.program.leaf_words), np.uint64)
-        for leaf in self.program.trait_leaves[parent]:
-            truth = evaluate_test(_trait_column(snapshot, leaf), leaf.test)
-            words[truth, leaf.leaf >> 6] |= np.uint64(1 << (leaf.leaf & 63))
-        return words
+    def _advance(self, until_ms: int, wave_users: int | None) -> None:
+        self._cover(self.settled_ms if self.user_count else until_ms, until_ms)
+        scalars = self._state.scalars
+        scalars[S_WORK] = 0
+        most = _ALL if wave_users is None else wave_users
+        while fire(self._program_table, self._table, until_ms, most) == NEED_ROOM:
+            self._make_room()
+        scalars[S_CLOCK] = max(until_ms, self.clock_ms)
 
-    def _advance(self, until_ms: int) -> None:
-        while advance(self._program_table, self._table, until_ms) == NEED_ROOM:
+    def _make_room(self) -> None:
+        """Give a kernel what it stopped for: words of the arena, else room for transitions."""
+        words = int(self._state.scalars[S_NEED])
+        if words:
+            self._state = with_arena_room(self._state, words)
+        else:
             self._flush()
-        self._state.scalars[S_CLOCK] = max(until_ms, self.clock_ms)
 
     # --- results -----------------------------------------------------------------------------------
 
@@ -344,9 +401,9 @@ class EvaluatorMachine:
         """Give the keys of user slots as an Arrow string column."""
         s = self._state
         offsets = np.zeros(len(slots) + 1, np.int32)
-        np.cumsum(s.key_length[slots], out=offsets[1:])
+        np.cumsum(s.key_place[slots] & LENGTH_MASK, out=offsets[1:])
         data = np.zeros(int(offsets[-1]), np.uint8)
-        gather_keys(slots, s.key_start, s.key_length, s.key_bytes, offsets, data)
+        gather_keys(slots, s.key_place, s.key_bytes, offsets, data)
         return pa.StringArray.from_buffers(len(slots), pa.py_buffer(offsets), pa.py_buffer(data))
 
     def _partitions_of(self, slots: I32) -> np.ndarray:
@@ -403,7 +460,7 @@ class EvaluatorMachine:
     def membership_rows(self, slots: I32 | None) -> np.ndarray:
         """Give [next due time (a lower bound), membership words...] of users as int64; None: of all users."""
         chosen = slice(0, self.user_count) if slots is None else slots
-        first, last = int(self._arrays.shape[3]), int(self._arrays.shape[4])
+        first, last = int(self._arrays.shape[FIRST_MEMBER]), int(self._arrays.shape[FIRST_PAGE])
         rows = self._state.users[chosen]
         return np.concatenate([rows[:, DUE : DUE + 1], rows[:, first:last]], axis=1)
 
@@ -438,14 +495,14 @@ class EvaluatorMachine:
         return slot >= 0 and self._member_bit(slot, index)
 
     def _member_bit(self, slot: int, audience: int) -> bool:
-        word = self._state.words[slot, int(self._arrays.shape[3]) + (audience >> 6)]
+        word = self._state.words[slot, int(self._arrays.shape[FIRST_MEMBER]) + (audience >> 6)]
         return bool((int(word) >> (audience & 63)) & 1)
 
     def members(self, audience: str) -> I32:
         """Give the slots of an audience's members, ascending."""
         index = self.program.audience_index[audience]
         users = int(self._state.scalars[S_USERS])
-        column = self._state.words[:users, int(self._arrays.shape[3]) + (index >> 6)]
+        column = self._state.words[:users, int(self._arrays.shape[FIRST_MEMBER]) + (index >> 6)]
         return np.flatnonzero((column >> np.uint64(index & 63)) & np.uint64(1)).astype(np.int32)
 
     def audience_sizes(self) -> dict[str, int]:
@@ -459,7 +516,9 @@ class EvaluatorMachine:
             "users": int(scalars[S_USERS]),
             "alive": int(scalars[S_ALIVE]),
             "blocks": int(scalars[S_BLOCKS]),
-            "timers": int(scalars[S_NODES]),
+            "timers": int(scalars[S_TIMERS]),
+            "window_words": int(scalars[S_ARENA_USED]),
+            "events_capped": int(scalars[S_CAPPED]),
             "message_ids": int(scalars[S_DEDUP_COUNT]),
             "message_ids_evicted": int(scalars[S_DEDUP_EVICTED]),
             "state_bytes": state_bytes(self._state),
@@ -469,23 +528,6 @@ class EvaluatorMachine:
         """Give the effective horizon: shorter than configured where ids had to be evicted early."""
         reached = self.clock_ms - int(self._state.scalars[S_DEDUP_HORIZON_FROM])
         return min(self._horizon_ms, reached)
-
-
-def _trait_column(snapshot: pa.Table, leaf: TraitLeaf) -> pa.Array:
-    """Give a leaf's column; all missing where the snapshot is older than the column's declaration (or its type)."""
-    wanted = _ARROW_TYPES[leaf.test.type]
-    place = snapshot.schema.get_field_index(leaf.trait)
-    if place < 0 or snapshot.schema.field(place).type != wanted:
-        return pa.nulls(snapshot.num_rows, wanted)
-    return _whole(snapshot.column(place))
-
-
-def _whole(column: pa.ChunkedArray) -> pa.Array:
-    """Give a table's column as one array."""
-    combined = column.combine_chunks()
-    if isinstance(combined, pa.ChunkedArray):
-        return pa.concat_arrays(combined.chunks) if combined.num_chunks else pa.array([], column.type)
-    return combined
 
 
 def _with_starts(parts: list[pa.RecordBatch]) -> Iterable[tuple[pa.RecordBatch, int]]:

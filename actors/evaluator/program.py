@@ -6,15 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from actors.evaluator.layout import ProgramArrays
+from actors.evaluator.symbols import Unit
 from cluster.definitions.model import Column, EventModel, Filter, Published, Test
-
-
-@dataclass(frozen=True, slots=True)
-class Ring:
-    """One distinct (event model, filter): the timestamps of the events that match it."""
-
-    model: int
-    where: Filter | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +20,14 @@ class TraitLeaf:
 
 
 @dataclass(frozen=True, slots=True)
+class ValueColumn:
+    """A column whose values structures take: as float64 to be summed, else as an identity."""
+
+    name: str
+    number: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Program:
     """Flat arrays and their names. Index i of a tuple is index i in the arrays."""
 
@@ -36,21 +37,22 @@ class Program:
     models: tuple[EventModel, ...]
     #: by model index: the model's column name -> its column in the hits (`c0`, `c1`, ... of the event plan)
     model_columns: tuple[Mapping[str, str], ...]
-    rings: tuple[Ring, ...]
+    #: by model index: its distinct filters (None: matches all); numbered through all models
+    model_filters: tuple[tuple[Filter | None, ...], ...]
+    #: by model index: the columns of the kernel's values
+    model_values: tuple[tuple[ValueColumn, ...], ...]
     #: by parent index
     trait_leaves: tuple[tuple[TraitLeaf, ...], ...]
     trait_columns: tuple[Mapping[str, Column], ...]
+    #: by parent index: the traits whose times a user's row holds
+    time_columns: tuple[tuple[str, ...], ...]
+    #: unit and time zone
+    calendars: tuple[tuple[Unit, str], ...]
+    #: in order of dependency: what one refers to lies before it
     audiences: tuple[str, ...]
     audience_versions: tuple[int, ...]
     #: the index of each evaluated audience
     audience_index: Mapping[str, int]
     leaf_words: int
-    member_words: int
-
-    @property
-    def model_rings(self) -> list[list[Filter | None]]:
-        """Give the filters of each model's rings, in the order of the kernel's match bits."""
-        result: list[list[Filter | None]] = [[] for _ in self.models]
-        for ring in self.rings:
-            result[ring.model].append(ring.where)
-        return result
+    #: the longest of all event models, ms
+    retention_ms: int

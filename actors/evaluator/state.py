@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 from actors.evaluator.kernels.dedup import refill
 from actors.evaluator.kernels.hashing import rebuild_table
 from actors.evaluator.layout import (
+    CHUNK_CLASSES,
+    DEALING,
     NEVER_BEFORE,
+    ROW_WORDS,
     S_ARENA_TOP,
     S_COUNT,
     S_DEDUP_COUNT,
@@ -20,8 +23,6 @@ from actors.evaluator.layout import (
     S_INSTANT_AT,
     S_INSTANT_LEN,
     S_KEY_TOP,
-    S_NODE_FREE,
-    S_NODES,
     S_USERS,
     WHEEL_SLOTS,
     ProgramArrays,
@@ -32,7 +33,6 @@ from actors.evaluator.layout import (
 USERS: Final = 1024
 OUT_ROWS: Final = 1 << 16
 ARENA_WORDS: Final = 4096
-NODES: Final = 4096
 IDS: Final = 4096
 #: The least size of a hash table, as a power of two.
 _TABLE_BITS_MIN: Final = 10
@@ -53,13 +53,12 @@ def _grown(array: NDArray[Any], size: int, fill: int = 0) -> NDArray[Any]:
 
 def new_state(program: ProgramArrays) -> StateArrays:
     """Make empty arrays with room for a few users."""
-    users, nodes, ids = USERS, NODES, IDS
-    models = len(program.model_block)
+    users, ids = USERS, IDS
     audiences = len(program.audience_parent)
-    rows = np.zeros((users, int(program.shape[5])), np.int64)
+    rows = np.zeros((users, int(program.shape[ROW_WORDS])), np.int64)
+    arena = np.zeros(ARENA_WORDS, np.int64)
     scalars = np.zeros(S_COUNT, np.int64)
-    scalars[S_NODE_FREE] = -1
-    scalars[S_ARENA_TOP] = 8  # block 0 means none
+    scalars[S_ARENA_TOP] = 8  # place 0 means none
     scalars[S_INSTANT_AT] = NEVER_BEFORE
     scalars[S_DEDUP_HORIZON_FROM] = NEVER_BEFORE
     out = max(OUT_ROWS, audiences + 1)
@@ -69,22 +68,25 @@ def new_state(program: ProgramArrays) -> StateArrays:
         words=rows.view(np.uint64),
         user_parent=np.zeros(users, np.int16),
         user_hash=np.zeros(users, np.uint64),
-        key_start=np.zeros(users, np.int64),
-        key_length=np.zeros(users, np.int32),
+        key_place=np.zeros(users, np.int64),
         key_bytes=np.zeros(users * 16, np.uint8),
         key_table=np.zeros(_power_of_two(users * 2), np.uint64),
-        arena=np.zeros(ARENA_WORDS, np.int64),
-        block_free=np.zeros(max(1, models), np.int64),
-        node_next=np.full(nodes, -1, np.int32),
-        node_target=np.zeros(nodes, np.int64),
-        node_due=np.zeros(nodes, np.int64),
-        wheel_near=np.full(WHEEL_SLOTS, -1, np.int32),
-        wheel_far=np.full(WHEEL_SLOTS, -1, np.int32),
+        arena=arena,
+        reals=arena.view(np.float64),
+        page_free=np.zeros(len(program.page_words), np.int64),
+        chunk_free=np.zeros(CHUNK_CLASSES, np.int64),
+        wheel=np.full(DEALING + 1, -1, np.int32),
+        timer_next=np.full(users, -1, np.int32),
+        timer_before=np.full(users, -1, np.int32),
         near_bits=np.zeros(WHEEL_SLOTS // 64, np.uint64),
         far_bits=np.zeros(WHEEL_SLOTS // 64, np.uint64),
-        due_keys=np.zeros(nodes, np.int64),
-        due_targets=np.zeros(nodes, np.int64),
+        calendar_starts=np.zeros(1, np.int32),
+        calendar_bounds=np.zeros(0, np.int64),
+        calendar_hint=np.zeros(0, np.int32),
+        fed_struct=np.zeros(len(program.feed_struct), np.int32),
+        fed_page=np.zeros(len(program.feed_struct), np.int64),
         dirty=np.zeros(max(1, audiences), np.int32),
+        heap=np.zeros(max(1, audiences), np.int32),
         audience_stamp=np.zeros(max(1, audiences), np.int64),
         out_user=np.zeros(out, np.int32),
         out_audience=np.zeros(out, np.int32),
@@ -120,8 +122,9 @@ def with_user_room(s: StateArrays, more_users: int, more_key_bytes: int) -> Stat
             words=rows.view(np.uint64),
             user_parent=_grown(s.user_parent, size),
             user_hash=_grown(s.user_hash, size),
-            key_start=_grown(s.key_start, size),
-            key_length=_grown(s.key_length, size),
+            key_place=_grown(s.key_place, size),
+            timer_next=_grown(s.timer_next, size, -1),
+            timer_before=_grown(s.timer_before, size, -1),
             touched=_grown(s.touched, size),
             touched_stamp=_grown(s.touched_stamp, size),
         )
@@ -132,27 +135,20 @@ def with_user_room(s: StateArrays, more_users: int, more_key_bytes: int) -> Stat
     return s
 
 
-def with_block_room(s: StateArrays, more_words: int) -> StateArrays:
-    """Make room for blocks in the arena."""
+def with_arena_room(s: StateArrays, more_words: int) -> StateArrays:
+    """Make room for pages and chunks in the arena."""
     needed = int(s.scalars[S_ARENA_TOP]) + more_words
     if needed > len(s.arena):
-        s = s._replace(arena=_grown(s.arena, max(needed, int(len(s.arena) * 1.6))))
+        arena = _grown(s.arena, max(needed, int(len(s.arena) * 1.6)))
+        s = s._replace(arena=arena, reals=arena.view(np.float64))
     return s
 
 
-def with_timer_room(s: StateArrays, more: int) -> StateArrays:
-    """Make room for timer nodes, and for a due list of all of them."""
-    needed = int(s.scalars[S_NODES]) + more
-    if needed > len(s.node_next):
-        size = max(needed, int(len(s.node_next) * 1.6))
-        s = s._replace(
-            node_next=_grown(s.node_next, size, -1),
-            node_target=_grown(s.node_target, size),
-            node_due=_grown(s.node_due, size),
-            due_keys=_grown(s.due_keys, size),
-            due_targets=_grown(s.due_targets, size),
-        )
-    return s
+def with_boundaries(s: StateArrays, starts: NDArray[np.int32], bounds: NDArray[np.int64]) -> StateArrays:
+    """Take the boundaries of the calendars."""
+    return s._replace(
+        calendar_starts=starts, calendar_bounds=bounds, calendar_hint=np.zeros(len(starts) - 1, np.int32)
+    )
 
 
 def with_dedup_room(s: StateArrays, more: int) -> StateArrays:
@@ -190,5 +186,5 @@ def with_instant_room(s: StateArrays, more: int) -> StateArrays:
 
 
 def state_bytes(s: StateArrays) -> int:
-    """Give the memory of all arrays (the two views of the user matrix counted once)."""
-    return sum(array.nbytes for name, array in s._asdict().items() if name != "words")
+    """Give the memory of all arrays (two views of the same counted once)."""
+    return sum(array.nbytes for name, array in s._asdict().items() if name not in ("words", "reals"))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import START_MS
 from tests.reference.values import duration_ms
-from tests.strategies.conditions import CHANNELS, EVALUATED_HEADS, NUMBERS, TAGS, TIMES, Node, conditions
+from tests.strategies.conditions import ALL_HEADS, CHANNELS, NUMBERS, TAGS, TIMES, Node, conditions
 
 COLUMNS: dict[str, Node] = {
     "channel": {"path": "properties.channel", "type": "string"},
@@ -48,7 +48,7 @@ def retentions(document: Mapping[str, Any]) -> dict[str, int]:
 
 @st.composite
 def documents(
-    draw: st.DrawFn, heads: Sequence[str] = EVALUATED_HEADS, audience_count: tuple[int, int] = (1, 5)
+    draw: st.DrawFn, heads: Sequence[str] = ALL_HEADS, audience_count: tuple[int, int] = (1, 5)
 ) -> Node:
     """A checked document: sources, one or two parents, several event models, audiences of the given heads."""
     parents = [_parent("users", "user_id", draw(st.booleans()))]
@@ -70,7 +70,7 @@ def documents(
 
 @st.composite
 def audiences(
-    draw: st.DrawFn, document: Node, heads: Sequence[str] = EVALUATED_HEADS, count: tuple[int, int] = (1, 5)
+    draw: st.DrawFn, document: Node, heads: Sequence[str] = ALL_HEADS, count: tuple[int, int] = (1, 5)
 ) -> list[Node]:
     """Audiences over a document's models; a later one may name an earlier one of its parent."""
     made: list[Node] = []

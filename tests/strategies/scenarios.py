@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from tests.strategies.conditions import EVALUATED_HEADS
+from tests.strategies.conditions import ALL_HEADS
 from tests.strategies.documents import audiences, documents, event_models, trait_tables
 from tests.strategies.streams import Row, event_streams
 
@@ -32,7 +32,7 @@ class Scenario:
 
 @st.composite
 def scenarios(
-    draw: st.DrawFn, heads: Sequence[str] = EVALUATED_HEADS, max_events: int = 40, *, odd: bool = True
+    draw: st.DrawFn, heads: Sequence[str] = ALL_HEADS, max_events: int = 40, *, odd: bool = True
 ) -> Scenario:
     """A document of the given heads with a stream for it."""
     document = draw(documents(heads))

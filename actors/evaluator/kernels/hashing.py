@@ -8,17 +8,23 @@ from __future__ import annotations
 import numpy as np
 
 from actors.evaluator.kernels.jit import inner, kernel
+from actors.evaluator.kernels.prefetch import prefetch
 from actors.evaluator.kernels.tables import ProgramTable, StateTable
 from actors.evaluator.layout import (
+    DIRECT,
     DUE,
+    FIRST_PAGE,
+    FIRST_TIME,
     FIRST_WORD,
     I32,
     I64,
     LAST_AT,
     LAST_TS,
+    LEAF_WORDS,
+    MISSING,
     NEVER,
     NEVER_BEFORE,
-    PRESENCE_DUE,
+    ROW_WORDS,
     S_KEY_TOP,
     S_USERS,
     U8,
@@ -34,6 +40,13 @@ _S31 = np.uint64(31)
 _S32 = np.uint64(32)
 _S8 = np.uint64(8)
 _LOW = np.uint64(0xFFFFFFFF)
+#: A key's place is start << LENGTH_BITS | length.
+LENGTH_BITS = 16
+LENGTH_MASK = (1 << LENGTH_BITS) - 1
+#: Keys ahead of which the table, then the slot, then the bytes are asked for.
+_TABLE_AHEAD = 24
+_PLACE_AHEAD = 16
+_BYTES_AHEAD = 8
 
 
 @inner
@@ -79,8 +92,9 @@ def find_user(s: StateTable, parent: int, data: U8, start: int, length: int, has
             return -1
         if (entry & ~_LOW) == tag:
             slot = int(entry & _LOW) - 1
-            if s.user_parent[slot] == parent and s.key_length[slot] == length:
-                at = s.key_start[slot]
+            where = s.key_place[slot]
+            if (where & LENGTH_MASK) == length and s.user_parent[slot] == parent:
+                at = where >> LENGTH_BITS
                 same = True
                 for i in range(length):
                     if s.key_bytes[at + i] != data[start + i]:
@@ -99,8 +113,7 @@ def _new_user(
     top = s.scalars[S_KEY_TOP]
     for i in range(length):
         s.key_bytes[top + i] = data[start + i]
-    s.key_start[slot] = top
-    s.key_length[slot] = length
+    s.key_place[slot] = (top << LENGTH_BITS) | length
     s.user_parent[slot] = parent
     s.user_hash[slot] = hashed
     row = s.users[slot]
@@ -108,9 +121,12 @@ def _new_user(
     row[LAST_TS] = NEVER_BEFORE
     row[DUE] = NEVER
     row[LAST_AT] = NEVER_BEFORE
-    row[PRESENCE_DUE] = NEVER
-    for w in range(p.shape[0]):
+    for w in range(p.shape[LEAF_WORDS]):
         s.words[slot, FIRST_WORD + w] = p.default_words[parent, w]
+    for page in range(p.shape[DIRECT]):
+        row[p.shape[FIRST_PAGE] + 2 * page + 1] = NEVER
+    for column in range(p.shape[FIRST_TIME], p.shape[ROW_WORDS]):
+        row[column] = MISSING
     s.scalars[S_KEY_TOP] = top + length
     s.scalars[S_USERS] = slot + 1
     mask = s.key_table.size - 1
@@ -119,6 +135,27 @@ def _new_user(
         place = (place + 1) & mask
     s.key_table[place] = (hashed & ~_LOW) | np.uint64(slot + 1)
     return slot
+
+
+@inner
+def _guess(s: StateTable, hashed: np.uint64) -> int:
+    """Give the slot in a key's first place of the table, -1: it is empty. Mostly it is the key's own."""
+    return np.int64(s.key_table[np.int64(hashed & np.uint64(s.key_table.size - 1))] & _LOW) - 1
+
+
+@inner
+def _ask(s: StateTable, hashes: U64, i: int) -> None:
+    """Ask for the memory of keys to come, a step of the look-up each."""
+    if i + _TABLE_AHEAD < hashes.size:
+        prefetch(s.key_table, np.int64(hashes[i + _TABLE_AHEAD] & np.uint64(s.key_table.size - 1)))
+    if i + _PLACE_AHEAD < hashes.size:
+        slot = _guess(s, hashes[i + _PLACE_AHEAD])
+        if slot >= 0:
+            prefetch(s.key_place, slot)
+    if i + _BYTES_AHEAD < hashes.size:
+        slot = _guess(s, hashes[i + _BYTES_AHEAD])
+        if slot >= 0:
+            prefetch(s.key_bytes, s.key_place[slot] >> LENGTH_BITS)
 
 
 @kernel
@@ -136,15 +173,25 @@ def encode_keys(
 
     `offsets` and `data` are an Arrow string column's buffers; `slots` and `hashes` are written, one per key.
     """
-    for i in range(slots.size):
+    count = slots.size
+    for i in range(count):
+        hashes[i] = hash_bytes(data, offsets[i], offsets[i + 1] - offsets[i], seed ^ np.uint64(parents[i]))
+    for i in range(count):
+        _ask(s, hashes, i)
         start = offsets[i]
         length = offsets[i + 1] - start
-        hashed = hash_bytes(data, start, length, seed ^ np.uint64(parents[i]))
+        hashed = hashes[i]
         slot = find_user(s, parents[i], data, start, length, hashed)
         if slot < 0:
             slot = _new_user(p, s, parents[i], data, start, length, hashed)
         slots[i] = slot
-        hashes[i] = hashed
+
+
+@kernel
+def hash_strings(offsets: I32, data: U8, seed: np.uint64, hashes: U64) -> None:
+    """Write the hash of each string of an Arrow column's buffers."""
+    for i in range(hashes.size):
+        hashes[i] = hash_bytes(data, offsets[i], offsets[i + 1] - offsets[i], seed)
 
 
 @kernel
@@ -160,12 +207,12 @@ def rebuild_table(hashes: U64, users: int, table: U64) -> None:
 
 
 @kernel
-def gather_keys(slots: I32, key_start: I64, key_length: I32, key_bytes: U8, offsets: I32, data: U8) -> None:
+def gather_keys(slots: I32, key_place: I64, key_bytes: U8, offsets: I32, data: U8) -> None:
     """Write the keys of `slots` as an Arrow string column (`offsets` already filled from the lengths)."""
     for i in range(slots.size):
-        at = key_start[slots[i]]
+        at = key_place[slots[i]] >> LENGTH_BITS
         to = offsets[i]
-        for j in range(key_length[slots[i]]):
+        for j in range(offsets[i + 1] - to):
             data[to + j] = key_bytes[at + j]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from actors.evaluator.kernels.blocks import arm_presence, free_block
+from actors.evaluator.kernels.feeding import words_to_mature
 from actors.evaluator.kernels.jit import inner, kernel
 from actors.evaluator.kernels.membership import (
     begin,
@@ -13,26 +13,38 @@ from actors.evaluator.kernels.membership import (
     mark_defaults,
     mark_leaf,
     mark_parent,
-    refresh_due,
     settle,
     touch,
 )
-from actors.evaluator.kernels.rings import ring_nth
+from actors.evaluator.kernels.pages import directory_count
+from actors.evaluator.kernels.refreshing import refresh_page
 from actors.evaluator.kernels.tables import ProgramTable, StateTable
+from actors.evaluator.kernels.users import advance_user, refresh_time_leaves, user_due
 from actors.evaluator.kernels.wheel import arm
 from actors.evaluator.layout import (
     ALIVE,
-    BLOCK_DUE,
     CAUSE_TRAITS,
+    DIRECT,
+    DIRECTORY,
+    DUE,
+    FIRST_MEMBER,
+    FIRST_PAGE,
+    FIRST_TIME,
     FIRST_WORD,
     FLAGS,
     I32,
+    I64,
     IN_SNAPSHOT,
     LAST_TS,
+    LEAF_WORDS,
     LOADED,
-    NEVER,
+    NEED_ROOM,
     NEVER_BEFORE,
+    PLACE_BITS,
+    PLACE_MASK,
     S_ALIVE,
+    S_ARENA_TOP,
+    S_NEED,
     S_USERS,
     U64,
 )
@@ -41,62 +53,69 @@ _ONE = np.uint64(1)
 _ZERO = np.uint64(0)
 
 
+@kernel
+def _words_for_all(p: ProgramTable, s: StateTable, user: int) -> int:
+    words = 0
+    for page in range(p.shape[DIRECT]):
+        place = s.users[user, p.shape[FIRST_PAGE] + 2 * page]
+        if place != 0 and p.page_late[page] != 0:
+            words += words_to_mature(p, s, page, place)
+    directory = s.users[user, DIRECTORY]
+    for i in range(directory_count(s, user)):
+        entry = s.arena[directory + 2 + 2 * i]
+        if p.page_late[entry >> PLACE_BITS] != 0:
+            words += words_to_mature(p, s, entry >> PLACE_BITS, entry & PLACE_MASK)
+    return words
+
+
 @inner
-def _first_truth(p: ProgramTable, s: StateTable, user: int, model: int, block: int, now: int) -> None:
-    soonest = NEVER
-    last_needed = NEVER_BEFORE
-    words = s.words[user]
-    for ring in range(p.model_rings[model], p.model_rings[model + 1]):
-        at = block + p.ring_offset[ring]
-        capacity = p.ring_capacity[ring]
-        latest = ring_nth(s.arena, at, capacity, 1)
-        if latest == NEVER_BEFORE:
-            continue
-        last_needed = max(last_needed, latest + p.ring_reach[ring])
-        for leaf in range(p.ring_leaves[ring], p.ring_leaves[ring + 1]):
-            until = ring_nth(s.arena, at, capacity, p.leaf_n[leaf]) + p.leaf_duration[leaf]
-            if until > now:
-                words[FIRST_WORD + (leaf >> 6)] |= _ONE << np.uint64(leaf & 63)
-                soonest = min(soonest, until)
-    if soonest == NEVER:
-        if last_needed <= now:
-            free_block(p, s, user, model, block)
-            return
-        soonest = last_needed
-    s.arena[block + BLOCK_DUE] = soonest
-    arm(s, block, soonest)
+def _refresh_all_pages(p: ProgramTable, s: StateTable, user: int, now: int) -> None:
+    for page in range(p.shape[DIRECT]):
+        place = s.users[user, p.shape[FIRST_PAGE] + 2 * page]
+        if place != 0:
+            refresh_page(p, s, user, page, place, now)
+    i = directory_count(s, user) - 1
+    while i >= 0:
+        entry = s.arena[s.users[user, DIRECTORY] + 2 + 2 * i]
+        refresh_page(p, s, user, entry >> PLACE_BITS, entry & PLACE_MASK, now)
+        i -= 1
 
 
 @kernel
-def finish_loading(p: ProgramTable, s: StateTable, now: int) -> None:
-    """Give every user the truth and membership that hold at `now`, and arm what is due later; no transitions."""
-    first_block = p.shape[4]
-    first_member = p.shape[3]
-    for user in range(s.scalars[S_USERS]):
+def finish_loading(p: ProgramTable, s: StateTable, start: int, stop: int, now: int) -> int:
+    """Give users `start..stop` the truth and membership that hold at `now` and arm their timers; no transitions.
+
+    Gives the user to go on from: before `stop` where the arena lacks S_NEED words.
+    """
+    for user in range(start, stop):
+        s.scalars[S_NEED] = 0
+        words = _words_for_all(p, s, user)
+        if s.scalars[S_ARENA_TOP] + words > s.arena.size:
+            s.scalars[S_NEED] = words
+            return user
         row = s.users[user]
-        parent = s.user_parent[user]
-        for m in range(p.shape[2]):
-            block = row[first_block + m]
-            if block != 0:
-                _first_truth(p, s, user, m, block, now)
+        parent = np.int64(s.user_parent[user])
+        begin(s)
+        _refresh_all_pages(p, s, user, now)
+        refresh_time_leaves(p, s, user, now)
         fresh = row[LAST_TS] != NEVER_BEFORE and row[LAST_TS] + p.parent_retention[parent] > now
         if (fresh or (row[FLAGS] & IN_SNAPSHOT) != 0) and (row[FLAGS] & ALIVE) == 0:
             row[FLAGS] |= ALIVE
             s.scalars[S_ALIVE] += 1
-        if fresh:
-            arm_presence(p, s, user)
+        # Ascending is in order of dependency.
         for i in range(p.parent_audiences[parent], p.parent_audiences[parent + 1]):
             audience = p.parent_audience[i]
             if evaluate(p, s, user, audience):
-                s.words[user, first_member + (audience >> 6)] |= _ONE << np.uint64(audience & 63)
-        refresh_due(p, s, user)
+                s.words[user, p.shape[FIRST_MEMBER] + (audience >> 6)] |= _ONE << np.uint64(audience & 63)
+        arm(s, user, user_due(p, s, user, now))
         touch(s, user)
+    return stop
 
 
 @inner
 def _replace_words(p: ProgramTable, s: StateTable, user: int, parent: int, words: U64) -> None:
-    """Set the trait words of a user and mark the audiences of the leaves that flipped."""
-    for w in range(p.shape[0]):
+    """Set the snapshot words of a user and mark the audiences of the leaves that flipped."""
+    for w in range(p.shape[LEAF_WORDS]):
         if p.word_parent[w] != parent:
             continue
         flipped = s.words[user, FIRST_WORD + w] ^ words[w]
@@ -108,19 +127,44 @@ def _replace_words(p: ProgramTable, s: StateTable, user: int, parent: int, words
                 mark_leaf(p, s, (w << 6) | bit)
 
 
+@inner
+def _replace_times(p: ProgramTable, s: StateTable, user: int, times: I64) -> None:
+    """Set the trait times of a user."""
+    first = p.shape[FIRST_TIME]
+    for column in range(times.size):
+        s.users[user, first + column] = times[column]
+
+
+@inner
+def _settle_traits(p: ProgramTable, s: StateTable, user: int, now: int) -> None:
+    """Make the changes of new traits and arm the user's timer anew."""
+    refresh_time_leaves(p, s, user, now)
+    settle(p, s, user, now, CAUSE_TRAITS)
+    arm(s, user, user_due(p, s, user, now))
+    touch(s, user)
+
+
 @kernel
 def apply_snapshot(
-    p: ProgramTable, s: StateTable, parent: int, slots: I32, words: U64, start: int, now: int, live: bool
+    p: ProgramTable, s: StateTable, parent: int, slots: I32, words: U64, times: I64, start: int, now: int, live: bool
 ) -> int:
-    """Give a snapshot's users their trait truths ([rows, leaf words]); resume from `start` as `apply_hits` does."""
+    """Give a snapshot's users their trait truths ([rows, leaf words]) and times ([rows, time columns]).
+
+    Each user is brought up to date first. Resume from `start` as `apply_hits` does.
+    """
     for i in range(start, slots.size):
         user = np.int64(slots[i])
-        if live and not has_room(p, s, parent):
-            return i
+        if live:
+            s.scalars[S_NEED] = 0
+            if s.users[user, DUE] <= now and advance_user(p, s, user, now) == NEED_ROOM:
+                return i
+            if not has_room(p, s, parent):
+                return i
         begin(s)
         row = s.users[user]
         row[FLAGS] |= LOADED
         _replace_words(p, s, user, parent, words[i])
+        _replace_times(p, s, user, times[i])
         if (row[FLAGS] & IN_SNAPSHOT) == 0:
             row[FLAGS] |= IN_SNAPSHOT
             if (row[FLAGS] & ALIVE) == 0:
@@ -129,14 +173,18 @@ def apply_snapshot(
                 mark_parent(p, s, parent)
                 mark_defaults(p, s, parent)
         if live:
-            settle(p, s, user, now, CAUSE_TRAITS)
-            touch(s, user)
+            _settle_traits(p, s, user, now)
     return slots.size
 
 
 @kernel
-def retire_missing(p: ProgramTable, s: StateTable, parent: int, start: int, now: int, live: bool) -> int:
-    """Take the traits from users of the parent that the snapshot no longer has; ends the LOADED marks. Resumable."""
+def retire_missing(
+    p: ProgramTable, s: StateTable, parent: int, missing: I64, start: int, now: int, live: bool
+) -> int:
+    """Take the traits from users of the parent that the snapshot no longer has; ends the LOADED marks. Resumable.
+
+    `missing`: a row of MISSING, one a time column.
+    """
     for user in range(start, s.scalars[S_USERS]):
         if s.user_parent[user] != parent:
             continue
@@ -146,21 +194,21 @@ def retire_missing(p: ProgramTable, s: StateTable, parent: int, start: int, now:
             continue
         if (row[FLAGS] & IN_SNAPSHOT) == 0:
             continue
-        if live and not has_room(p, s, parent):
-            return user
+        if live:
+            s.scalars[S_NEED] = 0
+            if row[DUE] <= now and advance_user(p, s, user, now) == NEED_ROOM:
+                return user
+            if not has_room(p, s, parent):
+                return user
         begin(s)
         row[FLAGS] &= ~IN_SNAPSHOT
         _replace_words(p, s, user, parent, p.default_words[parent])
+        _replace_times(p, s, user, missing)
         if row[LAST_TS] == NEVER_BEFORE or row[LAST_TS] + p.parent_retention[parent] <= now:
             if (row[FLAGS] & ALIVE) != 0:
                 row[FLAGS] &= ~ALIVE
                 s.scalars[S_ALIVE] -= 1
                 mark_parent(p, s, parent)
-        elif live:
-            arm_presence(p, s, user)
         if live:
-            settle(p, s, user, now, CAUSE_TRAITS)
-            touch(s, user)
+            _settle_traits(p, s, user, now)
     return s.scalars[S_USERS]
-
-

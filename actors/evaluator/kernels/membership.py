@@ -9,28 +9,29 @@ from __future__ import annotations
 
 import numpy as np
 
-from actors.evaluator.kernels.jit import inner
+from actors.evaluator.kernels.jit import inner, kernel
 from actors.evaluator.kernels.tables import ProgramTable, StateTable
 from actors.evaluator.layout import (
     ALIVE,
-    BLOCK_DUE,
-    DUE,
+    FIRST_MEMBER,
     FIRST_WORD,
     FLAGS,
     LAST_AT,
     LAST_TR,
-    NEVER,
     OP_AND,
+    OP_AUDIENCE,
     OP_NOT,
     OP_OR,
     OP_TRUE,
-    PRESENCE_DUE,
+    S_CLOCK,
     S_DIRTY,
+    S_HEAP,
     S_INSTANT_AT,
     S_INSTANT_LEN,
     S_OUT,
     S_STAMP,
     S_TOUCHED,
+    S_WHEEL,
 )
 
 _ONE = np.uint64(1)
@@ -102,6 +103,10 @@ def evaluate(p: ProgramTable, s: StateTable, user: int, audience: int) -> bool:
             stack ^= _ONE
         elif code == OP_TRUE:
             stack = (stack << _ONE) | _ONE
+        elif code <= OP_AUDIENCE:
+            other = OP_AUDIENCE - code
+            bit = (s.words[user, p.shape[FIRST_MEMBER] + (other >> 6)] >> np.uint64(other & 63)) & _ONE
+            stack = (stack << _ONE) | bit
         else:
             stack = stack << _ONE
     return (stack & _ONE) == _ONE
@@ -110,9 +115,10 @@ def evaluate(p: ProgramTable, s: StateTable, user: int, audience: int) -> bool:
 @inner
 def _emit(s: StateTable, user: int, audience: int, entered: bool, at: int, cause: int) -> None:
     row = s.users[user]
-    if s.scalars[S_INSTANT_AT] != at:
-        s.scalars[S_INSTANT_AT] = at
+    # Once neither the wheel nor an input can come back to the latest instant noted, nobody's number goes on from it.
+    if s.scalars[S_INSTANT_AT] < min(at, s.scalars[S_WHEEL], s.scalars[S_CLOCK]):
         s.scalars[S_INSTANT_LEN] = 0
+    s.scalars[S_INSTANT_AT] = max(s.scalars[S_INSTANT_AT], at)
     n = 0
     previous = -1
     if row[LAST_AT] == at:
@@ -141,18 +147,71 @@ def _emit(s: StateTable, user: int, audience: int, entered: bool, at: int, cause
 
 
 @inner
+def _decide(p: ProgramTable, s: StateTable, user: int, audience: int, at: int, cause: int) -> None:
+    """Evaluate one audience; where membership changed, emit it and mark the audiences that refer to it."""
+    word = p.shape[FIRST_MEMBER] + (audience >> 6)
+    bit = np.uint64(audience & 63)
+    was = ((s.words[user, word] >> bit) & _ONE) == _ONE
+    now = evaluate(p, s, user, audience)
+    if now != was:
+        s.words[user, word] ^= _ONE << bit
+        _emit(s, user, audience, now, at, cause)
+        for i in range(p.audience_referrers[audience], p.audience_referrers[audience + 1]):
+            mark_audience(s, p.audience_referrer[i])
+
+
+@kernel
+def _push(s: StateTable, audience: int) -> None:
+    """Put an audience on the heap of those that refer to others, the least index first."""
+    child = s.scalars[S_HEAP]
+    s.scalars[S_HEAP] = child + 1
+    while child > 0:
+        parent = (child - 1) >> 1
+        if s.heap[parent] <= audience:
+            break
+        s.heap[child] = s.heap[parent]
+        child = parent
+    s.heap[child] = audience
+
+
+@kernel
+def _pop(s: StateTable) -> int:
+    top = s.heap[0]
+    last = s.scalars[S_HEAP] - 1
+    s.scalars[S_HEAP] = last
+    moved = s.heap[last]
+    parent = 0
+    while True:
+        child = 2 * parent + 1
+        if child >= last:
+            break
+        if child + 1 < last and s.heap[child + 1] < s.heap[child]:
+            child += 1
+        if s.heap[child] >= moved:
+            break
+        s.heap[parent] = s.heap[child]
+        parent = child
+    s.heap[parent] = moved
+    return top
+
+
+@inner
 def settle(p: ProgramTable, s: StateTable, user: int, at: int, cause: int) -> None:
-    """Evaluate the dirty audiences of a user at one instant and emit what changed."""
-    first = p.shape[3]
-    for i in range(s.scalars[S_DIRTY]):
-        audience = s.dirty[i]
-        word = first + (audience >> 6)
-        bit = np.uint64(audience & 63)
-        was = ((s.words[user, word] >> bit) & _ONE) == _ONE
-        now = evaluate(p, s, user, audience)
-        if now != was:
-            s.words[user, word] ^= _ONE << bit
-            _emit(s, user, audience, now, at, cause)
+    """Evaluate the dirty audiences of a user once at one instant, referenced ones first, and emit what changed.
+
+    Audiences lie in order of dependency, so those that refer to others go by index, after all that refer to none.
+    """
+    i = 0
+    while i < s.scalars[S_DIRTY] or s.scalars[S_HEAP] > 0:
+        while i < s.scalars[S_DIRTY]:
+            audience = s.dirty[i]
+            if p.audience_refers[audience] != 0:
+                _push(s, audience)
+            else:
+                _decide(p, s, user, audience, at, cause)
+            i += 1
+        if s.scalars[S_HEAP] > 0:
+            _decide(p, s, user, _pop(s), at, cause)
 
 
 @inner
@@ -163,18 +222,3 @@ def has_room(p: ProgramTable, s: StateTable, parent: int) -> bool:
         s.scalars[S_OUT] + most <= s.out_user.size
         and s.scalars[S_INSTANT_LEN] + most <= s.instant_audience.size
     )
-
-
-@inner
-def refresh_due(p: ProgramTable, s: StateTable, user: int) -> None:
-    """Compute the user's DUE again: the least of what is armed for it."""
-    row = s.users[user]
-    least = row[PRESENCE_DUE]
-    first = p.shape[4]
-    for m in range(p.shape[2]):
-        block = row[first + m]
-        if block != 0 and s.arena[block + BLOCK_DUE] < least:
-            least = s.arena[block + BLOCK_DUE]
-    row[DUE] = least if least < NEVER else NEVER
-
-

@@ -140,6 +140,7 @@ _DTYPES: Final = {
     "I16": np.int16,
     "U64": np.uint64,
     "U8": np.uint8,
+    "F64": np.float64,
 }
 
 for _kind, _arrays in ((_PROGRAM, ProgramArrays), (_STATE, StateArrays)):

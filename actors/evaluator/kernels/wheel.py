@@ -1,9 +1,11 @@
-"""The timer wheel: two levels of 2^16 slots, exact to the ms.
+"""The timer wheel: two levels of 2^16 slots, exact to the ms; one timer a user, at the user's DUE.
 
-Near slots hold the due times of the wheel's current 65.536 s; far slots hold later ones by their 65.536 s and are
-dealt out when the wheel gets there, so a timer is touched at most twice before it fires (more only beyond 49.7 days).
-A timer that is no longer wanted is not searched for: it fires, is seen to be stale, and is dropped. Cost: O(1) to
-arm, O(1) a firing, 1/64 of a slot to pass an empty ms.
+Near slots hold the due times of the wheel's current 65.536 s; far slots hold later ones by their 65.536 s and are dealt
+out when the wheel gets there, so a timer is touched at most twice before it fires (more only beyond 49.7 days). The
+lists are doubly linked through the users themselves: a timer moves in O(1), and none is ever stale.
+
+The wheel may lag behind the clock: `next_user` gives one user at a time, and stopping in between is harmless, since an
+event brings its own user up to date first (`users.py`).
 """
 
 from __future__ import annotations
@@ -13,10 +15,10 @@ import numpy as np
 from actors.evaluator.kernels.jit import inner, kernel
 from actors.evaluator.kernels.tables import StateTable
 from actors.evaluator.layout import (
+    DEALING,
+    DUE,
     NEVER,
-    S_NODE_FREE,
-    S_NODE_TOP,
-    S_NODES,
+    S_TIMERS,
     S_WHEEL,
     U64,
     WHEEL_BITS,
@@ -26,43 +28,68 @@ from actors.evaluator.layout import (
 
 _ONE = np.uint64(1)
 _ZERO = np.uint64(0)
+#: `timer_before` of the first user of a list: this minus the list.
+_HEAD = -2
 
 
 @inner
-def _link(s: StateTable, node: int, due: int) -> None:
+def _put(s: StateTable, user: int, list_: int) -> None:
+    head = s.wheel[list_]
+    s.timer_next[user] = head
+    s.timer_before[user] = _HEAD - list_
+    if head >= 0:
+        s.timer_before[head] = user
+    s.wheel[list_] = user
+
+
+@inner
+def _mark(s: StateTable, list_: int, occupied: bool) -> None:
+    bit = _ONE << np.uint64(list_ & 63)
+    if list_ < WHEEL_SLOTS:
+        word = list_ >> 6
+        s.near_bits[word] = s.near_bits[word] | bit if occupied else s.near_bits[word] & ~bit
+    elif list_ < DEALING:
+        word = (list_ - WHEEL_SLOTS) >> 6
+        s.far_bits[word] = s.far_bits[word] | bit if occupied else s.far_bits[word] & ~bit
+
+
+@inner
+def _link(s: StateTable, user: int, due: int) -> None:
+    """Put a user into the slot of `due`, which is not before the wheel's position."""
     if (due >> WHEEL_BITS) == (s.scalars[S_WHEEL] >> WHEEL_BITS):
-        slot = due & WHEEL_MASK
-        s.node_next[node] = s.wheel_near[slot]
-        s.wheel_near[slot] = node
-        s.near_bits[slot >> 6] |= _ONE << np.uint64(slot & 63)
+        list_ = due & WHEEL_MASK
     else:
-        slot = (due >> WHEEL_BITS) & WHEEL_MASK
-        s.node_next[node] = s.wheel_far[slot]
-        s.wheel_far[slot] = node
-        s.far_bits[slot >> 6] |= _ONE << np.uint64(slot & 63)
+        list_ = WHEEL_SLOTS + ((due >> WHEEL_BITS) & WHEEL_MASK)
+    _put(s, user, list_)
+    _mark(s, list_, True)
 
 
 @inner
-def arm(s: StateTable, target: int, due: int) -> None:
-    """Let `target` fire at `due` (never before the wheel's position). The caller made room for a node."""
-    node = s.scalars[S_NODE_FREE]
-    if node >= 0:
-        s.scalars[S_NODE_FREE] = s.node_next[node]
-    else:
-        node = s.scalars[S_NODE_TOP]
-        s.scalars[S_NODE_TOP] = node + 1
-    s.scalars[S_NODES] += 1
-    s.node_target[node] = target
-    s.node_due[node] = due
-    _link(s, node, max(due, s.scalars[S_WHEEL]))
+def unlink(s: StateTable, user: int) -> None:
+    """Take a user out of its list."""
+    following = s.timer_next[user]
+    before = s.timer_before[user]
+    if following >= 0:
+        s.timer_before[following] = before
+    if before >= 0:
+        s.timer_next[before] = following
+        return
+    list_ = _HEAD - before
+    s.wheel[list_] = following
+    if following < 0:
+        _mark(s, list_, False)
 
 
 @inner
-def release(s: StateTable, node: int) -> None:
-    """Give a fired node back."""
-    s.node_next[node] = s.scalars[S_NODE_FREE]
-    s.scalars[S_NODE_FREE] = node
-    s.scalars[S_NODES] -= 1
+def arm(s: StateTable, user: int, due: int) -> None:
+    """Let the user's timer fire at `due` and no other time; NEVER takes it out of the wheel."""
+    if s.users[user, DUE] != NEVER:
+        unlink(s, user)
+        s.scalars[S_TIMERS] -= 1
+    s.users[user, DUE] = due
+    if due != NEVER:
+        s.scalars[S_TIMERS] += 1
+        _link(s, user, max(due, s.scalars[S_WHEEL]))
 
 
 @inner
@@ -86,21 +113,21 @@ def next_bit(bits: U64, start: int, stop: int) -> int:
 
 
 @kernel
-def _deal_out(s: StateTable, span: int) -> None:
-    """Move the timers of the 65.536 s numbered `span` to the near slots; the wheel stands at its start."""
-    slot = span & WHEEL_MASK
-    node = s.wheel_far[slot]
-    s.wheel_far[slot] = -1
-    s.far_bits[slot >> 6] &= ~(_ONE << np.uint64(slot & 63))
-    while node >= 0:
-        following = s.node_next[node]
-        _link(s, node, max(s.node_due[node], s.scalars[S_WHEEL]))
-        node = following
+def _begin_span(s: StateTable, span: int) -> None:
+    """Set the wheel to the start of a span; its timers are to be dealt out to the near slots."""
+    s.scalars[S_WHEEL] = span << WHEEL_BITS
+    list_ = WHEEL_SLOTS + (span & WHEEL_MASK)
+    head = s.wheel[list_]
+    s.wheel[DEALING] = head
+    if head >= 0:
+        s.timer_before[head] = _HEAD - DEALING
+        s.wheel[list_] = -1
+        _mark(s, list_, False)
 
 
 @kernel
 def _next_span(s: StateTable, span: int, last: int) -> int:
-    """Give the first span in (span, last] that has far timers (of any turn), or last."""
+    """Give the first span in (span, last] that has far timers (of any turn), or the last one looked at."""
     last_looked = span + WHEEL_SLOTS - 1 if last - span >= WHEEL_SLOTS else last
     first = (span + 1) & WHEEL_MASK
     stop = first + (last_looked - span)
@@ -115,44 +142,50 @@ def _next_span(s: StateTable, span: int, last: int) -> int:
 
 
 @inner
-def next_instant(s: StateTable, until: int) -> int:
-    """Move the wheel to its first occupied ms at or before `until` and give it, or -1 with the wheel past `until`."""
+def deal_one(s: StateTable) -> bool:
+    """Move one timer of the span at hand to its place; False when all are dealt out."""
+    user = s.wheel[DEALING]
+    if user < 0:
+        return False
+    unlink(s, user)
+    _link(s, user, max(s.users[user, DUE], s.scalars[S_WHEEL]))
+    return True
+
+
+@inner
+def next_user(s: StateTable, until: int) -> int:
+    """Give a user whose timer fires at or before `until`, or -1 with the wheel past it; none is left to deal out.
+
+    Gives -2 where a span was begun that is to be dealt out first. The user stays in its list until it is armed anew.
+    """
     while s.scalars[S_WHEEL] <= until:
         position = s.scalars[S_WHEEL]
         span = position >> WHEEL_BITS
-        if s.scalars[S_NODES] == 0:
+        if s.scalars[S_TIMERS] == 0:
             s.scalars[S_WHEEL] = until + 1
             return -1
         end = min(until, (span << WHEEL_BITS) | WHEEL_MASK)
         slot = next_bit(s.near_bits, position & WHEEL_MASK, (end & WHEEL_MASK) + 1)
         if slot >= 0:
             s.scalars[S_WHEEL] = (span << WHEEL_BITS) | slot
-            return s.scalars[S_WHEEL]
+            return s.wheel[slot]
         if end == until and (until & WHEEL_MASK) != WHEEL_MASK:
             s.scalars[S_WHEEL] = until + 1
             return -1
-        following = _next_span(s, span, max(span + 1, (until + 1) >> WHEEL_BITS))
-        s.scalars[S_WHEEL] = following << WHEEL_BITS
-        _deal_out(s, following)
+        _begin_span(s, _next_span(s, span, max(span + 1, (until + 1) >> WHEEL_BITS)))
+        if s.wheel[DEALING] >= 0:
+            return -2
     return -1
-
-
-@inner
-def take_slot(s: StateTable, at: int) -> int:
-    """Detach the timers of the near slot of `at`; give the first node."""
-    slot = at & WHEEL_MASK
-    node = s.wheel_near[slot]
-    s.wheel_near[slot] = -1
-    s.near_bits[slot >> 6] &= ~(_ONE << np.uint64(slot & 63))
-    return node
 
 
 @kernel
 def earliest(s: StateTable) -> int:
-    """Give a lower bound of the earliest armed due time, or NEVER: exact within the near slots."""
-    if s.scalars[S_NODES] == 0:
+    """Give a lower bound of the earliest due time, or NEVER: exact within the near slots."""
+    if s.scalars[S_TIMERS] == 0:
         return NEVER
     position = s.scalars[S_WHEEL]
+    if s.wheel[DEALING] >= 0:
+        return position
     span = position >> WHEEL_BITS
     slot = next_bit(s.near_bits, position & WHEEL_MASK, WHEEL_SLOTS)
     if slot >= 0:

@@ -1,0 +1,175 @@
+"""Pages: the structures of one user's events of one kind, side by side, and where they are found.
+
+The first DIRECT_PAGES of the program have a place and a due time in the user's row; others are listed in the user's
+directory, so a user pays for the pages it has, whatever number there is.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from actors.evaluator.kernels.abandonment import abandonment_clear
+from actors.evaluator.kernels.chunks import chunk_bits, clear, drop, free_chunk, new_chunk
+from actors.evaluator.kernels.jit import inner, kernel
+from actors.evaluator.kernels.rings import ring_clear
+from actors.evaluator.kernels.sums import sum_clear
+from actors.evaluator.kernels.tables import ProgramTable, StateTable
+from actors.evaluator.layout import (
+    ABANDON,
+    DIRECT,
+    DIRECTORY,
+    FIRST_PAGE,
+    NEVER,
+    PLACE_BITS,
+    PLACE_MASK,
+    RING,
+    S_ARENA_TOP,
+    S_ARENA_USED,
+    S_BLOCKS,
+    SUM,
+)
+
+
+@inner
+def directory_count(s: StateTable, user: int) -> int:
+    """Give how many pages the user's directory lists."""
+    directory = s.users[user, DIRECTORY]
+    return s.arena[directory + 1] if directory != 0 else 0
+
+
+@kernel
+def listed(s: StateTable, user: int, page: int) -> int:
+    """Give the index of a page in the user's directory, or -(index where it would be) - 1."""
+    low = 0
+    high = directory_count(s, user)
+    base = s.users[user, DIRECTORY] + 2
+    while low < high:
+        middle = (low + high) // 2
+        found = s.arena[base + 2 * middle] >> PLACE_BITS
+        if found == page:
+            return middle
+        if found < page:
+            low = middle + 1
+        else:
+            high = middle
+    return -low - 1
+
+
+@inner
+def page_at(p: ProgramTable, s: StateTable, user: int, page: int) -> int:
+    """Give the place of a user's page, 0 if there is none."""
+    if page < p.shape[DIRECT]:
+        return s.users[user, p.shape[FIRST_PAGE] + 2 * page]
+    index = listed(s, user, page)
+    return 0 if index < 0 else s.arena[s.users[user, DIRECTORY] + 2 + 2 * index] & PLACE_MASK
+
+
+@inner
+def page_due(p: ProgramTable, s: StateTable, user: int, page: int) -> int:
+    """Give the due time of a user's page; the page exists."""
+    if page < p.shape[DIRECT]:
+        return s.users[user, p.shape[FIRST_PAGE] + 2 * page + 1]
+    return s.arena[s.users[user, DIRECTORY] + 3 + 2 * listed(s, user, page)]
+
+
+@inner
+def set_page_due(p: ProgramTable, s: StateTable, user: int, page: int, due: int) -> None:
+    """Set the due time of a user's page; the page exists."""
+    if page < p.shape[DIRECT]:
+        s.users[user, p.shape[FIRST_PAGE] + 2 * page + 1] = due
+    else:
+        s.arena[s.users[user, DIRECTORY] + 3 + 2 * listed(s, user, page)] = due
+
+
+@kernel
+def _enter(s: StateTable, user: int, page: int, place: int) -> None:
+    """List a new page in the user's directory."""
+    index = -listed(s, user, page) - 1
+    count = directory_count(s, user)
+    old = s.users[user, DIRECTORY]
+    if old == 0 or 2 * (count + 1) + 2 > s.arena[old]:
+        fresh = new_chunk(s, chunk_bits(4 * (count + 1) + 1))
+        for w in range(2 * count):
+            s.arena[fresh + 2 + w] = s.arena[old + 2 + w]
+        if old != 0:
+            free_chunk(s, old)
+        s.users[user, DIRECTORY] = fresh
+        old = fresh
+    base = old + 2
+    for w in range(2 * count - 1, 2 * index - 1, -1):
+        s.arena[base + w + 2] = s.arena[base + w]
+    s.arena[base + 2 * index] = (np.int64(page) << PLACE_BITS) | place
+    s.arena[base + 2 * index + 1] = NEVER
+    s.arena[old + 1] = count + 1
+
+
+@kernel
+def _leave(s: StateTable, user: int, page: int) -> None:
+    """Take a page from the user's directory."""
+    index = listed(s, user, page)
+    directory = s.users[user, DIRECTORY]
+    count = s.arena[directory + 1] - 1
+    if count == 0:
+        free_chunk(s, directory)
+        s.users[user, DIRECTORY] = 0
+        return
+    for w in range(2 * index, 2 * count):
+        s.arena[directory + 2 + w] = s.arena[directory + 4 + w]
+    s.arena[directory + 1] = count
+
+
+@inner
+def directory_growth(s: StateTable, user: int, more: int) -> int:
+    """Give the words that may be taken until the user's directory lists `more` further pages."""
+    return 8 * (directory_count(s, user) + more + 2)
+
+
+@kernel
+def new_page(p: ProgramTable, s: StateTable, user: int, page: int) -> int:
+    """Give the user a page with empty structures; the caller made room in the arena."""
+    place = s.page_free[page]
+    if place != 0:
+        s.page_free[page] = s.arena[place]
+    else:
+        place = s.scalars[S_ARENA_TOP]
+        s.scalars[S_ARENA_TOP] = place + p.page_words[page]
+    s.scalars[S_ARENA_USED] += p.page_words[page]
+    s.scalars[S_BLOCKS] += 1
+    for struct in range(p.page_structs[page], p.page_structs[page + 1]):
+        at = place + p.struct_offset[struct]
+        kind = p.struct_kind[struct]
+        if kind == RING:
+            ring_clear(s.arena, at, p.struct_capacity[struct])
+        else:
+            clear(s, at)
+            if kind == SUM:
+                sum_clear(s, at)
+            elif kind == ABANDON:
+                abandonment_clear(s, at)
+        if p.struct_delay[struct] > 0:
+            clear(s, place + p.struct_waiting[struct])
+    if page < p.shape[DIRECT]:
+        s.users[user, p.shape[FIRST_PAGE] + 2 * page] = place
+        s.users[user, p.shape[FIRST_PAGE] + 2 * page + 1] = NEVER
+    else:
+        _enter(s, user, page, place)
+    return place
+
+
+@kernel
+def free_page(p: ProgramTable, s: StateTable, user: int, page: int, place: int) -> None:
+    """Give a page back with all that its structures hold."""
+    for struct in range(p.page_structs[page], p.page_structs[page + 1]):
+        if p.struct_kind[struct] != RING:
+            drop(s, place + p.struct_offset[struct])
+        if p.struct_delay[struct] > 0:
+            drop(s, place + p.struct_waiting[struct])
+    if page < p.shape[DIRECT]:
+        s.users[user, p.shape[FIRST_PAGE] + 2 * page] = 0
+        s.users[user, p.shape[FIRST_PAGE] + 2 * page + 1] = NEVER
+    else:
+        _leave(s, user, page)
+    s.arena[place] = s.page_free[page]
+    s.page_free[page] = place
+    s.scalars[S_ARENA_USED] -= p.page_words[page]
+    s.scalars[S_BLOCKS] -= 1
