@@ -1,0 +1,110 @@
+"""From the classes of rows to the filters that they select: segment trees over classes, as nodes.
+
+A filter on a range of classes lies at the O(log classes) nodes whose parts make up the range; a class meets those
+on its way up, empty ones left out. So thousands of thresholds cost a row what it matches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actors.evaluator.filter_facets import Facet
+from actors.evaluator.filter_programs import Patterns
+from actors.evaluator.filter_trees import Node
+from actors.evaluator.kernels import filter_layout as at
+
+#: Facets whose classes have at most this many filters in all lead to one node a class.
+_FLAT_FILTERS_MAX = 4_096
+
+
+class FilterIndex:
+    """The nodes of one model. `rests` says of each filter what is left to be tested (None: nothing)."""
+
+    def __init__(self, rests: Sequence[Node | None], always: Sequence[int]) -> None:
+        self._rests = rests
+        #: by node: its filters
+        self.filters: list[list[int]] = [sorted(always)]
+        self._up: list[NDArray[np.int32]] = [np.array([-1], np.int32)]
+        self._class_node: list[NDArray[np.int32]] = []
+        self._classes = 0
+
+    def add_classes(self, facet: Facet) -> int:
+        """Add a facet's classes. Give where they begin."""
+        size = facet.highest + 1
+        held: dict[int, list[int]] = {}
+        for (first, last), filters in facet.spans.items():
+            for place in _parts(first, last, size):
+                held.setdefault(place, []).extend(filters)
+        places = sorted(held)
+        node_at = np.full(2 * size, -1, np.int32)
+        node_at[places] = np.arange(len(self.filters), len(self.filters) + len(places))
+        nearest = _nearest(node_at)
+        self.filters += [sorted(set(held[place])) for place in places]
+        self._up.append(nearest[np.array(places, np.int64) >> 1])
+        self._class_node.append(nearest[size:])
+        begin, self._classes = self._classes, self._classes + size
+        return begin
+
+    def add_patterns(self, place: int, facet: Facet, patterns: Patterns) -> tuple[int, int]:
+        """Add the patterns by which a facet, the `place`-th, selects. Give the first and the one after the last."""
+        first = len(patterns.rows)
+        for (pattern, positive), filters in facet.selecting.items():
+            patterns.add(place, pattern, positive, len(self.filters))
+            self.filters.append(sorted(filters))
+            self._up.append(np.array([-1], np.int32))
+        return first, len(patterns.rows)
+
+    def arrays(self) -> dict[int, NDArray[Any]]:
+        """Give the arrays of nodes and classes by their places in a model's table."""
+        pair_starts, words, masks = [0], [], []
+        candidate_starts, candidates = [0], []
+        for filters in self.filters:
+            certain = [i for i in filters if self._rests[i] is None]
+            for word, members in groupby(certain, key=lambda i: i >> 6):
+                words.append(word)
+                masks.append(sum(1 << (i & 63) for i in members))
+            pair_starts.append(len(words))
+            candidates += [i for i in filters if self._rests[i] is not None]
+            candidate_starts.append(len(candidates))
+        return {
+            at.CLASS_NODE: np.concatenate([np.empty(0, np.int32), *self._class_node]),
+            at.NODE_UP: np.concatenate(self._up),
+            at.NODE_PAIRS: np.array(pair_starts, np.int32),
+            at.PAIR_WORD: np.array(words, np.int32),
+            at.PAIR_MASK: np.array(masks, np.uint64),
+            at.NODE_CANDIDATES: np.array(candidate_starts, np.int32),
+            at.CANDIDATE: np.array(candidates, np.int32),
+        }
+
+
+def _parts(first: int, last: int, size: int) -> list[int]:
+    """Give the places of a segment tree over `size` classes that make up first..last; place 1 is the root."""
+    result = []
+    low, high = first + size, last + size + 1
+    while low < high:
+        if low & 1:
+            result.append(low)
+            low += 1
+        if high & 1:
+            high -= 1
+            result.append(high)
+        low >>= 1
+        high >>= 1
+    return result
+
+
+def _nearest(node_at: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Give for each place of a tree its node or the nearest one above it, -1 for none."""
+    result = node_at.copy()
+    start = 2
+    while start < len(node_at):
+        stop = min(2 * start, len(node_at))
+        above = result[np.arange(start, stop) >> 1]
+        result[start:stop] = np.where(node_at[start:stop] >= 0, node_at[start:stop], above)
+        start = stop
+    return result

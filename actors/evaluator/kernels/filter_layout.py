@@ -1,0 +1,126 @@
+"""Where each number lies in the tables that `matching.py` reads: a model's filters, and a batch's columns.
+
+A *facet* is one way to look at a column, and gives each row a *class*, or several:
+
+| facet | a row's classes |
+|---|---|
+| NUMBER, TIME | 0 missing; 1 + 2i between constants i - 1 and i; 2 + 2i equal to constant i; 2n + 2 NaN (n constants, ascending) |
+| BOOLEAN | 0 missing, 1 false, 2 true |
+| STRING | 0 missing; 1 + i equal to constant i; n + 1 anything else |
+| LIST | 0 missing, else n + 1 and, for each element that is constant i, 1 + i |
+| PATTERN | none: the patterns that are true for the row's value |
+
+What filters ask of a facet is ranges of its classes. They lie in a segment tree: a class leads to a *node*, each node
+to the one above it, and the filters at these nodes are those that the class matches: the certain ones as words of
+bits, and candidates, whose rest is a program of jumps still to be run.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# --- kinds of facets, and of a program's leaves ----------------------------------------------------
+NUMBER: Final = 0
+TIME: Final = 1
+BOOLEAN: Final = 2
+STRING: Final = 3
+LIST: Final = 4
+PATTERN: Final = 5
+IS_SET: Final = 6  #: a leaf only: the column has a value
+
+# --- a model's table: address and length of each array, two words, then scalars ---------------------------------
+FACETS: Final = 0  #: int32, F_WIDTH a facet; those with an index come first
+CONSTANTS: Final = 2  #: int64, of NUMBER facets (as `ordered_key` makes them) and TIME facets
+TEXT_STARTS: Final = 4  #: int32, where each constant of STRING and LIST facets begins in TEXT, and the end
+TEXT: Final = 6  #: uint8, UTF-8 of the patterns, then of the constants
+HASHES: Final = 8  #: uint64, of the constants
+SLOTS: Final = 10  #: int32, open addressing at most half full: 1 + constant within the facet, 0 empty
+CLASS_NODE: Final = 12  #: int32, the first node of a class, -1 none
+NODE_UP: Final = 14  #: int32, the next node, -1 none; node 0 is met by every row
+NODE_PAIRS: Final = 16  #: int32, offsets
+PAIR_WORD: Final = 18  #: int32
+PAIR_MASK: Final = 20  #: uint64, filters 64 * PAIR_WORD + bit that match
+NODE_CANDIDATES: Final = 22  #: int32, offsets
+CANDIDATE: Final = 24  #: int32, filters that match if their program says so
+ENTRY: Final = 26  #: int32, by filter: the first instruction of its program, -1 none
+CODE: Final = 28  #: int32, C_WIDTH an instruction
+RANGES: Final = 30  #: int64, pairs of first and last, ascending and disjoint: numbers as above, times, 0 and 1, classes
+PATTERNS: Final = 32  #: int32, P_WIDTH a pattern
+M_ARRAYS_STOP: Final = 34
+S_FILTERS: Final = 34  #: their number
+S_INDEXED: Final = 35  #: how many facets have an index
+M_WORDS: Final = 36
+
+# --- bits of a float64, as int64 -----------------------------------------------------------------------
+NEGATIVE_ZERO: Final = -(2**63)
+POSITIVE: Final = 2**63 - 1  #: all but the sign
+INFINITY: Final = 0x7FF0000000000000
+
+# --- a facet -----------------------------------------------------------------------------------------
+F_KIND: Final = 0
+F_CLASSES: Final = 1  #: start in CLASS_NODE
+F_CONSTANTS: Final = 2  #: start in CONSTANTS, or among the texts
+F_COUNT: Final = 3  #: constants
+F_SLOTS: Final = 4  #: start in SLOTS
+F_SLOT_MASK: Final = 5
+F_PATTERNS: Final = 6  #: the patterns that lead to nodes: from here
+F_PATTERNS_STOP: Final = 7
+F_WIDTH: Final = 8
+
+# --- an instruction: one leaf ---------------------------------------------------------------------------
+C_KIND: Final = 0
+C_FACET: Final = 1
+C_START: Final = 2  #: its ranges: from here, or its pattern
+C_STOP: Final = 3
+C_YES: Final = 4  #: the next instruction, or ACCEPT or REJECT
+C_NO: Final = 5
+C_LAST: Final = 6  #: instructions from the entry down to this one are one program
+C_WIDTH: Final = 7
+ACCEPT: Final = -1
+REJECT: Final = -2
+
+# --- a pattern -----------------------------------------------------------------------------------------
+P_OP: Final = 0
+P_START: Final = 1  #: its text in TEXT
+P_STOP: Final = 2
+P_POSITIVE: Final = 3  #: 0: the node is met where it is false
+P_NODE: Final = 4
+P_WIDTH: Final = 5
+CONTAINS: Final = 0
+STARTS: Final = 1
+ENDS: Final = 2
+REGEX: Final = 3  #: not run here: asked
+#: A question is a pattern, above these bits, and a value's place in its dictionary.
+VALUE_BITS: Final = 32
+
+# --- a column of a batch, by facet --------------------------------------------------------------------
+B_VALUES: Final = 0  #: address: numbers, times, bits, places in the dictionary or offsets of lists
+B_OFFSET: Final = 1  #: where the column begins, in elements
+B_COUNT: Final = 2  #: where it ends
+B_VALID: Final = 3  #: address of the validity bits, 0: all valid
+B_STARTS: Final = 4  #: address of the offsets of the dictionary or of the lists' elements
+B_TEXT: Final = 5  #: address of their UTF-8
+B_TEXT_VALID: Final = 6  #: address of their validity bits, 0: all valid
+B_TEXT_OFFSET: Final = 7  #: where they begin in these bits
+B_TEXT_COUNT: Final = 8  #: how many they are
+B_MEMO: Final = 9  #: scratch: where the memo of their classes begins
+B_WIDTH: Final = 10
+
+# --- a call: one model of a batch. Kernels get its address alone -------------------------------------------
+CALL_TABLE: Final = 0  #: address of the model's table
+CALL_COLUMNS: Final = 1  #: address of its facets' columns
+CALL_FILTER: Final = 2  #: what its filter 0 is in the result
+CALL_PATTERN: Final = 3  #: what its pattern 0 is in questions
+CALL_KNOWN: Final = 4  #: address of the questions whose answer is yes, ascending
+CALL_KNOWN_COUNT: Final = 5  #: their number; -1: nothing is known yet, what would have to be is asked
+#: Scratch from here on, filled in by `matching.py`.
+CALL_NEXT: Final = 6  #: how many of the model's rows are done
+CALL_TOP: Final = 7  #: ids in use
+CALL_LISTS_TOP: Final = 8  #: words of lists in use
+CALL_ASKED_COUNT: Final = 9  #: questions, also those for which there was no room
+CALL_MEMO: Final = 10  #: address and length of the classes known: by facet and place in its dictionary
+CALL_BITS: Final = 12  #: address and length of a row's filters as words
+CALL_TOUCHED: Final = 14  #: address and length of the bits of words that are not 0
+CALL_LISTS: Final = 16  #: address and length of lists of nodes: by value, how many and which
+CALL_ASKED: Final = 18  #: address and length of room for questions
+CALL_WIDTH: Final = 20

@@ -1,0 +1,190 @@
+"""Texts against a model's constants and patterns: hashed, compared and searched as bytes of UTF-8.
+
+Bytes do what semantics.md asks of code points: equal texts have equal bytes, and no UTF-8 sequence begins inside
+another. Case is folded before. Each distinct value of a batch is looked up once, at some tens of ns.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from actors.evaluator.kernels import filter_layout as at
+from actors.evaluator.kernels.addresses import load_i32, load_i64, load_u8, store_i32
+from actors.evaluator.kernels.calls import (
+    ask,
+    call_i32,
+    call_word,
+    column_word,
+    facet_word,
+    is_regex,
+    is_text,
+    model_i32,
+    model_u64,
+    model_word,
+    question_of,
+    set_call_word,
+    text_start,
+)
+from actors.evaluator.kernels.hashing import mix
+from actors.evaluator.kernels.jit import inner, kernel
+from actors.evaluator.layout import I32, U8, U64
+
+_BYTE = np.uint64(8)
+_LENGTH = np.uint64(0x9E3779B97F4A7C15)
+_UPPER_A, _UPPER_Z, _CASE, _ASCII_END = 65, 90, 32, 128
+
+
+@inner
+def _hash(data: int, start: int, stop: int) -> np.uint64:
+    """Hash bytes. Constants are the author's, not the sender's: no seed has to be secret."""
+    result = np.uint64(stop - start) * _LENGTH
+    word = np.uint64(0)
+    for place in range(start, stop):
+        word = (word << _BYTE) | np.uint64(load_u8(data, stop, place))
+        if (place - start) & 7 == 7:
+            result = mix(result ^ word)
+            word = np.uint64(0)
+    return mix(result ^ word)
+
+
+@kernel
+def hash_texts(starts: I32, data: int) -> U64:
+    """Give the hash of each text; `starts` has one more, the end."""
+    result = np.empty(starts.size - 1, np.uint64)
+    for i in range(result.size):
+        result[i] = _hash(data, np.int64(starts[i]), np.int64(starts[i + 1]))
+    return result
+
+
+@kernel
+def fill_slots(hashes: U64, slots: I32) -> None:
+    """Fill an empty table of a power of two, larger than the hashes: 1 + place of each."""
+    mask = slots.size - 1
+    for i in range(hashes.size):
+        slot = np.int64(hashes[i] & np.uint64(mask))
+        while slots[slot] != 0:
+            slot = (slot + 1) & mask
+        slots[slot] = i + 1
+
+
+@kernel
+def fold_ascii(starts: int, data: int, count: int) -> tuple[bool, U8]:
+    """Give whether `count` texts are ASCII alone, and their bytes in lower case, at the same offsets."""
+    first, stop = load_i32(starts, count + 1, 0), load_i32(starts, count + 1, count)
+    result = np.empty(max(stop, 1), np.uint8)
+    highest = 0
+    for i in range(first, stop):
+        byte = load_u8(data, stop, i)
+        highest = max(highest, byte)
+        result[i] = byte + _CASE if _UPPER_A <= byte <= _UPPER_Z else byte
+    return highest < _ASCII_END, result
+
+
+@inner
+def _same(left: int, left_start: int, right: int, right_start: int, length: int) -> bool:
+    for i in range(length):
+        if load_u8(left, left_start + length, left_start + i) != load_u8(right, right_start + length, right_start + i):
+            return False
+    return True
+
+
+@kernel
+def _find_constant(call: int, facet: int, value: int) -> int:
+    """Give the class of a text: 1 + its place among the facet's constants, or one more than their number."""
+    count = facet_word(call, facet, at.F_COUNT)
+    if count == 0:
+        return 1
+    data, start, stop = column_word(call, facet, at.B_TEXT), text_start(call, facet, value), 0
+    stop = text_start(call, facet, value + 1)
+    hashed = _hash(data, start, stop)
+    first, table = facet_word(call, facet, at.F_CONSTANTS), facet_word(call, facet, at.F_SLOTS)
+    mask = facet_word(call, facet, at.F_SLOT_MASK)
+    slot = np.int64(hashed & np.uint64(mask))
+    while True:
+        place = model_i32(call, at.SLOTS, table + slot)
+        if place == 0:
+            return count + 1
+        constant = first + place - 1
+        if model_u64(call, at.HASHES, constant) == hashed:
+            own = model_i32(call, at.TEXT_STARTS, constant)
+            length = model_i32(call, at.TEXT_STARTS, constant + 1) - own
+            if length == stop - start and _same(data, start, model_word(call, at.TEXT), own, length):
+                return place
+        slot = (slot + 1) & mask
+
+
+@inner
+def text_class(call: int, facet: int, value: int) -> int:
+    """Give the class of value `value` of a column's dictionary, or of its lists' elements; 0 where it is missing."""
+    place = column_word(call, facet, at.B_MEMO) + value
+    found = call_i32(call, at.CALL_MEMO, place)
+    if found < 0:
+        found = _find_constant(call, facet, value) if is_text(call, facet, value) else 0
+        store_i32(call_word(call, at.CALL_MEMO), call_word(call, at.CALL_MEMO + 1), place, found)
+    return found
+
+
+# --- patterns --------------------------------------------------------------------------------------------
+
+
+@inner
+def _is_known(call: int, question: int) -> bool:
+    known, count = call_word(call, at.CALL_KNOWN), max(call_word(call, at.CALL_KNOWN_COUNT), 0)
+    low, high = 0, count
+    while low < high:
+        middle = (low + high) >> 1
+        if load_i64(known, count, middle) < question:
+            low = middle + 1
+        else:
+            high = middle
+    return low < count and load_i64(known, count, low) == question
+
+
+@kernel
+def holds_pattern(call: int, facet: int, pattern: int, value: int) -> bool:
+    """Say whether a pattern is true for a value of a column's dictionary; the value after the last is missing.
+
+    A regular expression is true where that is known. Searching costs the value's length, times the pattern's at
+    worst.
+    """
+    if not is_text(call, facet, value):
+        return False
+    if is_regex(call, pattern):
+        return _is_known(call, question_of(call, pattern, value))
+    row = pattern * at.P_WIDTH
+    op = model_i32(call, at.PATTERNS, row + at.P_OP)
+    own = model_i32(call, at.PATTERNS, row + at.P_START)
+    length = model_i32(call, at.PATTERNS, row + at.P_STOP) - own
+    text, sought = column_word(call, facet, at.B_TEXT), model_word(call, at.TEXT)
+    first, last = text_start(call, facet, value), text_start(call, facet, value + 1) - length
+    if op == at.STARTS:
+        last = min(first, last)
+    elif op == at.ENDS:
+        first = max(first, last)
+    for place in range(first, last + 1):
+        if _same(text, place, sought, own, length):
+            return True
+    return False
+
+
+@kernel
+def list_patterns(call: int, facet: int, value: int) -> int:
+    """Write the list of a value, which has room: the number, then the nodes, of the patterns that select it.
+
+    Gives where the list is. Where nothing is known yet, regular expressions are asked.
+    """
+    lists, room = call_word(call, at.CALL_LISTS), call_word(call, at.CALL_LISTS + 1)
+    asking = call_word(call, at.CALL_KNOWN_COUNT) < 0 and is_text(call, facet, value)
+    start = call_word(call, at.CALL_LISTS_TOP)
+    top = start + 1
+    for pattern in range(facet_word(call, facet, at.F_PATTERNS), facet_word(call, facet, at.F_PATTERNS_STOP)):
+        if asking and is_regex(call, pattern):
+            ask(call, pattern, value)
+        row = pattern * at.P_WIDTH
+        selects_true = model_i32(call, at.PATTERNS, row + at.P_POSITIVE) == 1
+        if holds_pattern(call, facet, pattern, value) == selects_true:
+            store_i32(lists, room, top, model_i32(call, at.PATTERNS, row + at.P_NODE))
+            top += 1
+    store_i32(lists, room, start, top - start - 1)
+    set_call_word(call, at.CALL_LISTS_TOP, top)
+    return start
