@@ -21,6 +21,7 @@ from actors.evaluator.layout import (
     OF_AVERAGE,
     OF_SUM,
     RING,
+    SMALL_RING,
     SUM,
     U64,
     WITHIN_LAST,
@@ -80,6 +81,7 @@ def compile_program(published: Published) -> Program:
         **feed_arrays,
         **_struct_arrays(placed, pages, models),
         **_leaf_arrays(event_leaves, calendars),
+        leaf_place=np.array([_place_of(leaf, one) for one in placed for leaf in one.leaves], np.int64),
         **_time_arrays(times, time_columns, len(event_leaves)),
         **audience_arrays(codes, [parent_index[a.parent] for a in audiences], default_words, len(parents)),
         default_words=default_words,
@@ -228,16 +230,22 @@ def _model_arrays(
     }
 
 
+def _place_of(leaf: EventLeaf, one: Placed) -> int:
+    return one.offset + leaf.n - 1 if isinstance(leaf, CountLeaf) else 0
+
+
 def _end(one: Placed) -> int:
     return one.waiting + DEQUE if one.delay_ms > 0 else one.offset + own_words(one.structure, one.capacity)
 
 
 def _struct_arrays(placed: Sequence[Placed], pages: int, models: Sequence[EventModel]) -> dict[str, np.ndarray]:
     counts = np.bincount([one.page for one in placed], minlength=pages) if placed else np.zeros(pages, np.int64)
-    words, late = [0] * pages, [False] * pages
+    words, late, plain, page_leaves = [0] * pages, [False] * pages, [True] * pages, [0] * pages
     for one in placed:
         words[one.page] = max(words[one.page], _end(one))
         late[one.page] |= one.delay_ms > 0
+        plain[one.page] &= one.kind == RING and one.delay_ms == 0 and one.capacity <= SMALL_RING
+        page_leaves[one.page] += len(one.leaves)
     leaves, _ = csr([range(len(one.leaves)) for one in placed])
     return {
         "struct_page": np.array([one.page for one in placed], np.int32),
@@ -252,6 +260,8 @@ def _struct_arrays(placed: Sequence[Placed], pages: int, models: Sequence[EventM
         "page_structs": np.concatenate([[0], np.cumsum(counts)]).astype(np.int32),
         "page_words": np.array([max(1, size) for size in words], np.int64),
         "page_late": np.array(late, np.uint8),
+        "page_plain": np.array(plain, np.uint8),
+        "page_leaves": np.concatenate([[0], np.cumsum(page_leaves)]).astype(np.int32),
     }
 
 

@@ -142,6 +142,8 @@ WHEEL_BITS: Final = 16
 WHEEL_SLOTS: Final = 1 << WHEEL_BITS
 WHEEL_MASK: Final = WHEEL_SLOTS - 1
 DEALING: Final = 2 * WHEEL_SLOTS
+#: Users whose memory is asked for together.
+WAVE_STEP: Final = 32
 
 # --- boolean programs (postfix; a code >= 0 pushes that leaf's truth) -----------------------------
 OP_NOT: Final = -1
@@ -205,7 +207,10 @@ class ProgramArrays(NamedTuple):
     page_structs: I32  #: [G + 1] CSR into structures
     page_words: I64  #: [G]
     page_late: U8  #: [G] 1: some structure of it grows as time passes
+    page_plain: U8  #: [G] 1: it holds small rings alone, none fed late
+    page_leaves: I32  #: [G + 1] CSR into event leaves: a page's are a range
     leaf_n: I64  #: [E] RING, DISTINCT: the n of at_least n
+    leaf_place: I64  #: [E] in a plain page: the word of the n-th latest
     leaf_window: I32  #: [E] WITHIN, SINCE, THIS
     leaf_span: I64  #: [E] ms
     leaf_origin: I64  #: [E] SINCE: ms; THIS: calendar
@@ -258,6 +263,7 @@ class StateArrays(NamedTuple):
     calendar_starts: I32  #: [calendars + 1] CSR into calendar_bounds
     calendar_bounds: I64  #: boundaries, ascending
     calendar_hint: I32  #: [calendars] the boundary last found
+    wave: I32  #: [WAVE_STEP] users about to be brought up to date
     fed_struct: I32
     fed_page: I64
     dirty: I32  #: [A]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from actors.evaluator.kernels.abandonment import oldest_abandoned
+from actors.evaluator.kernels.bits import trailing_zeros
 from actors.evaluator.kernels.chunks import entry
 from actors.evaluator.kernels.distinct import distinct_nth
 from actors.evaluator.kernels.feeding import expire, mature
@@ -19,6 +20,7 @@ from actors.evaluator.kernels.windows import until
 from actors.evaluator.layout import (
     D_COUNT,
     DISTINCT,
+    FIRST_PAGE,
     FIRST_WORD,
     FOLLOW_TS,
     NEVER,
@@ -30,7 +32,9 @@ from actors.evaluator.layout import (
     SUM,
 )
 
+_ZERO = np.uint64(0)
 _ONE = np.uint64(1)
+_ALL = np.uint64(2**64 - 1)
 
 
 @inner
@@ -116,6 +120,36 @@ def _abandoned(p: ProgramTable, s: StateTable, user: int, struct: int, at: int, 
         return NEVER, needed
     needed = max(needed, s.arena[entry(s, at, PAIR, s.arena[at + D_COUNT] - 1)] + reach)
     return oldest + reach if truth else counts_from, needed
+
+
+@inner
+def lapse_plain_page(p: ProgramTable, s: StateTable, user: int, page: int, place: int, t: int) -> int:
+    """As `refresh_page` for a page of small rings, where time can only make true leaves false; gives its due time.
+
+    Looks at the leaves that are true, whatever number there is: their bits say which.
+    """
+    soonest = NEVER
+    first = p.page_leaves[page]
+    last = p.page_leaves[page + 1] - 1
+    for w in range(first >> 6, (last >> 6) + 1):
+        bits = s.words[user, FIRST_WORD + w]
+        if w == first >> 6:
+            bits &= _ALL << np.uint64(first & 63)
+        if w == last >> 6:
+            bits &= _ALL >> np.uint64(63 - (last & 63))
+        while bits != _ZERO:
+            leaf = (w << 6) + trailing_zeros(bits)
+            end = until(p, s, leaf, s.arena[place + p.leaf_place[leaf]])
+            if end <= t:
+                s.words[user, FIRST_WORD + w] ^= bits & (~bits + _ONE)
+                mark_leaf(p, s, leaf)
+            else:
+                soonest = min(soonest, end)
+            bits &= bits - _ONE
+    if soonest == NEVER:
+        return refresh_page(p, s, user, page, place, t)
+    s.users[user, p.shape[FIRST_PAGE] + 2 * page + 1] = soonest
+    return soonest
 
 
 @kernel

@@ -12,8 +12,8 @@ from actors.evaluator.kernels.feeding import words_to_mature
 from actors.evaluator.kernels.jit import inner, kernel
 from actors.evaluator.kernels.membership import begin, has_room, mark_parent, settle, touch
 from actors.evaluator.kernels.pages import directory_count
-from actors.evaluator.kernels.prefetch import prefetch_row
-from actors.evaluator.kernels.refreshing import refresh_page, set_leaf
+from actors.evaluator.kernels.prefetch import prefetch, prefetch_row
+from actors.evaluator.kernels.refreshing import lapse_plain_page, refresh_page, set_leaf
 from actors.evaluator.kernels.tables import ProgramTable, StateTable
 from actors.evaluator.kernels.wheel import arm, deal_one, next_user
 from actors.evaluator.layout import (
@@ -36,12 +36,14 @@ from actors.evaluator.layout import (
     NEVER,
     PLACE_BITS,
     PLACE_MASK,
+    ROW_WORDS,
     S_ALIVE,
     S_ARENA_TOP,
     S_INSTANT_LEN,
     S_NEED,
     S_OUT,
     S_WORK,
+    WAVE_STEP,
     WITHIN_LAST,
 )
 
@@ -137,7 +139,11 @@ def _refresh_due_pages(p: ProgramTable, s: StateTable, user: int, t: int) -> Non
     first = p.shape[FIRST_PAGE]
     for page in range(p.shape[DIRECT]):
         if s.users[user, first + 2 * page + 1] <= t:
-            refresh_page(p, s, user, page, s.users[user, first + 2 * page], t)
+            place = s.users[user, first + 2 * page]
+            if p.page_plain[page] != 0:
+                lapse_plain_page(p, s, user, page, place, t)
+            else:
+                refresh_page(p, s, user, page, place, t)
     # From the end: a page that is freed leaves the directory.
     i = directory_count(s, user) - 1
     while i >= 0:
@@ -188,6 +194,28 @@ def advance_user(p: ProgramTable, s: StateTable, user: int, until: int) -> int:
     return DONE
 
 
+@inner
+def _ask(p: ProgramTable, s: StateTable, first: int, until: int) -> int:
+    """Ask for the memory of the users of a list from `first` on: rows, then the pages due; give how many are in `wave`."""
+    count = 0
+    user = first
+    while user >= 0 and count < WAVE_STEP:
+        s.wave[count] = user
+        count += 1
+        for column in range(0, p.shape[ROW_WORDS], 8):
+            prefetch_row(s.users, user, column)
+        user = s.timer_next[user]
+    column = p.shape[FIRST_PAGE]
+    for i in range(count):
+        for page in range(p.shape[DIRECT]):
+            if s.users[s.wave[i], column + 2 * page + 1] <= until:
+                place = s.users[s.wave[i], column + 2 * page]
+                prefetch(s.arena, place)
+                prefetch(s.arena, place + 8)
+                prefetch(s.arena, place + 16)
+    return count
+
+
 @kernel
 def fire(p: ProgramTable, s: StateTable, until: int, most: int) -> int:
     """Bring every user up to date whose timer is due at or before `until`; BEHIND after `most` users' worth of work.
@@ -203,14 +231,10 @@ def fire(p: ProgramTable, s: StateTable, until: int, most: int) -> int:
         if user == -1:
             return DONE
         if user >= 0:
-            following = s.timer_next[user]
-            if following >= 0:
-                prefetch_row(s.users, following, 0)
-                prefetch_row(s.users, following, 8)
-                prefetch_row(s.users, following, 16)
-            if advance_user(p, s, user, until) == NEED_ROOM:
-                return NEED_ROOM
-            s.scalars[S_WORK] += 1
+            for i in range(_ask(p, s, user, until)):
+                if advance_user(p, s, np.int64(s.wave[i]), until) == NEED_ROOM:
+                    return NEED_ROOM
+                s.scalars[S_WORK] += 1
 
 
 @kernel
