@@ -68,7 +68,7 @@ def _words_for_all(p: ProgramTable, s: StateTable, user: int) -> int:
     return words
 
 
-@inner
+@kernel
 def _refresh_all_pages(p: ProgramTable, s: StateTable, user: int, now: int) -> None:
     for page in range(p.shape[DIRECT]):
         place = s.users[user, p.shape[FIRST_PAGE] + 2 * page]
@@ -112,7 +112,7 @@ def finish_loading(p: ProgramTable, s: StateTable, start: int, stop: int, now: i
     return stop
 
 
-@inner
+@kernel
 def _replace_words(p: ProgramTable, s: StateTable, user: int, parent: int, words: U64) -> None:
     """Set the snapshot words of a user and mark the audiences of the leaves that flipped."""
     for w in range(p.shape[LEAF_WORDS]):
@@ -135,7 +135,7 @@ def _replace_times(p: ProgramTable, s: StateTable, user: int, times: I64) -> Non
         s.users[user, first + column] = times[column]
 
 
-@inner
+@kernel
 def _settle_traits(p: ProgramTable, s: StateTable, user: int, now: int) -> None:
     """Make the changes of new traits and arm the user's timer anew."""
     refresh_time_leaves(p, s, user, now)
@@ -204,11 +204,11 @@ def retire_missing(
         row[FLAGS] &= ~IN_SNAPSHOT
         _replace_words(p, s, user, parent, p.default_words[parent])
         _replace_times(p, s, user, missing)
-        if row[LAST_TS] == NEVER_BEFORE or row[LAST_TS] + p.parent_retention[parent] <= now:
-            if (row[FLAGS] & ALIVE) != 0:
-                row[FLAGS] &= ~ALIVE
-                s.scalars[S_ALIVE] -= 1
-                mark_parent(p, s, parent)
+        lapsed = row[LAST_TS] == NEVER_BEFORE or row[LAST_TS] + p.parent_retention[parent] <= now
+        if lapsed and (row[FLAGS] & ALIVE) != 0:
+            row[FLAGS] &= ~ALIVE
+            s.scalars[S_ALIVE] -= 1
+            mark_parent(p, s, parent)
         if live:
             _settle_traits(p, s, user, now)
     return s.scalars[S_USERS]

@@ -81,7 +81,7 @@ def refresh_struct(p: ProgramTable, s: StateTable, user: int, struct: int, page:
         if count > 0:
             waits = s.arena[entry(s, waiting, PAIR, 0)] + p.struct_delay[struct]
             needed = s.arena[entry(s, waiting, PAIR, count - 1)] + p.struct_reach[struct]
-    if kind == RING or kind == DISTINCT:
+    if kind in (RING, DISTINCT):
         soonest, end = _counted(p, s, user, struct, at, t)
         return min(waits, soonest), max(needed, end)
     first = p.struct_leaves[struct]
