@@ -22,6 +22,9 @@ Step = Callable[[str], None]
 #: Where each case is; imported only in its own process.
 CASES: dict[str, str] = {
     "engine": "benchmarks.case_engine",
+    "audiences": "benchmarks.bench_audiences",
+    "users": "benchmarks.bench_users",
+    "waves": "benchmarks.bench_waves",
     "read": "benchmarks.bench_read",
     "latency": "benchmarks.bench_latency",
     "ingest": "benchmarks.bench_ingest",

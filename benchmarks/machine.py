@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -45,7 +48,39 @@ def memory_gib(meminfo: str) -> float | None:
     return None
 
 
-def _read(path: str) -> str:
+def in_words(machine: Mapping[str, object]) -> str:
+    """Give what `describe` found as one line."""
+    memory = f", {machine['memory_gib']} GiB" if "memory_gib" in machine else ""
+    return (
+        f"{machine['cpu']}, {machine['cores']} core(s){memory}; {machine['python']}; {machine['kernel']}; "
+        f"load {machine['load']}"
+    )
+
+
+def memory_available_bytes(root: Path = Path("/")) -> int | None:
+    """Give the memory that can still be had without swapping, within the container's bound; None where unknown."""
+    free = [int(line.split()[1]) * 1024 for line in _read(root / "proc/meminfo").splitlines()
+            if line.startswith("MemAvailable:")]
+    cgroup = root / "sys/fs/cgroup"
+    bound, used = _read(cgroup / "memory.max").strip(), _read(cgroup / "memory.current").strip()
+    if bound.isdigit() and used.isdigit():
+        free.append(max(0, int(bound) - int(used)))
+    return min(free, default=None)
+
+
+def peak_rss_bytes() -> int:
+    """Give the most memory that this process has had resident.
+
+    Of this process alone where Linux tells it: `ru_maxrss` begins at what its parent had when it was started.
+    """
+    for line in _read("/proc/self/status").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _read(path: str | Path) -> str:
     try:
         return Path(path).read_text("utf-8", "replace")
     except OSError:

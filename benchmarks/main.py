@@ -1,4 +1,4 @@
-"""`usher bench [NAME...]`: runs each case in a process of its own, shows what was reached, writes plots."""
+"""`usher bench [NAME...]`: runs each case in a process of its own, shows what was reached, writes plots and report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import msgspec
 from rich.text import Text
 
 from benchmarks.cases import CASES, Step
-from benchmarks.machine import describe
+from benchmarks.machine import describe, in_words
+from benchmarks.report import number, report_html, target_text
 from benchmarks.results import CaseResult, Check, Figure
 from cluster.cli.output import print_json, say, stderr, stdout, table
 from cluster.errors import InputError
@@ -22,7 +23,7 @@ _DETAIL_CHARS_MAX = 300
 
 
 def run(names: Sequence[str], as_json: bool = False, *, quick: bool = False, out: Path | None = None) -> int:
-    """Run the named cases (none: all), print them, write `results.json` and plots to `out`.
+    """Run the named cases (none: all), print them, write `results.json`, plots and `report.html` to `out`.
 
     Gives 0, or 1 where a check failed or a case could not run; a missed target is a finding and no failure. Raises
     InputError for an unknown name, and for `out` without matplotlib: before anything is measured.
@@ -136,23 +137,12 @@ def show(result: CaseResult) -> None:
 def figure_row(figure: Figure) -> list[object]:
     """Give a figure as a row of the table."""
     met = {None: Text(""), True: Text("yes", style="green"), False: Text("no", style="bold red")}[figure.met]
-    sign = "≥" if figure.better == "higher" else "≤"
-    target = "" if figure.target is None else f"{sign} {figure.target:,g}"
-    return [figure.name, "–" if figure.value is None else _number(figure.value), figure.unit, target, met]
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1_000 or value == int(value) else f"{value:,.2f}"
+    return [figure.name, number(figure.value), figure.unit, target_text(figure.target, figure.better), met]
 
 
 def _show_foot(report: dict[str, Any]) -> None:
-    machine = report["machine"]
-    memory = f", {machine['memory_gib']} GiB" if "memory_gib" in machine else ""
     console = stdout()
-    console.print(Text(
-        f"{machine['cpu']}, {machine['cores']} core(s){memory}; {machine['python']}; {machine['kernel']}; "
-        f"load {machine['load']}"
-    ))  # fmt: skip
+    console.print(Text(in_words(report["machine"])))
     console.print(Text(f"again: {report['command']}", style="dim"))
 
 
@@ -162,8 +152,11 @@ def _write(out: Path, report: dict[str, Any], results: Sequence[CaseResult]) -> 
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / "results.json").write_bytes(msgspec.json.format(msgspec.json.encode(report)))
-        drawn = [path for result in results for path in draw(result, out)]
+        footer = in_words(report["machine"])
+        drawn = {result.case: draw(result, out, footer) for result in results}
+        (out / "report.html").write_text(report_html(report, drawn), "utf-8")
     except OSError as error:
         message = f"Nothing can be written to {out}: {error.strerror}."
         raise InputError(message, next_step="Give another --out.") from error
-    say(f"Written: {', '.join(str(path) for path in [out / 'results.json', *drawn])}")
+    plots = [path for paths in drawn.values() for path in paths]
+    say(f"Written: {', '.join(str(path) for path in [out / 'report.html', out / 'results.json', *plots])}")

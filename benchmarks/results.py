@@ -1,4 +1,4 @@
-"""What a case hands back: figures with their targets, checks of correctness, curves for plots."""
+"""What a case hands back: figures with their targets, checks of correctness, curves and lines for plots."""
 
 from __future__ import annotations
 
@@ -42,6 +42,34 @@ class Check(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
+class Line(msgspec.Struct, frozen=True):
+    """One line of a plot: `y` over `x`, both of one length, in the units that the plot's labels name."""
+
+    name: str
+    x: list[float]
+    y: list[float]
+
+
+class LinePlot(msgspec.Struct, frozen=True):
+    """Lines over one x; those of `right` have an axis of their own, so that two units can be seen together.
+
+    `name` distinguishes the plots of one case; `limit` draws a level across the left axis, called `limit_name`.
+    """
+
+    name: str
+    title: str
+    x_label: str
+    y_label: str
+    lines: list[Line]
+    right_label: str = ""
+    right: list[Line] = []
+    log_x: bool = True
+    log_y: bool = False
+    limit: float | None = None
+    limit_name: str = ""
+    markers: bool = True
+
+
 class CaseResult(msgspec.Struct, frozen=True):
     """Everything one case found. `curves`: sorted quantiles (0 to 1 in CURVE_POINTS steps) by name, in ms."""
 
@@ -50,6 +78,7 @@ class CaseResult(msgspec.Struct, frozen=True):
     checks: list[Check]
     curves: dict[str, list[float]] = {}
     notes: dict[str, Any] = {}
+    plots: list[LinePlot] = []
     seconds: float = 0.0
     quick: bool = False
 

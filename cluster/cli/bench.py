@@ -14,11 +14,14 @@ from cluster.cli.output import JsonOption, fail
 def bench(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="engine, read, latency, ingest; all without a name."),
+        typer.Argument(
+            metavar="[NAME]...", help="engine, audiences, users, waves, read, latency, ingest; all without a name."
+        ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Short runs: whether it works, not how fast.")] = False,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write results.json and plots here (needs the extra `bench`).")
+        Path | None,
+        typer.Option(metavar="DIR", help="Write report.html, results.json and plots here (needs the extra `bench`)."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
