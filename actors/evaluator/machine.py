@@ -170,11 +170,17 @@ class EvaluatorMachine:
                     self._make_room()
         return self._take()
 
-    def apply_traits(self, parent: str, snapshot: pa.Table, now_ms: int) -> Transitions:
-        """Take a snapshot whole (docs/architecture.md §5), as a difference; transitions have cause `traits`."""
-        self._cover(self.clock_ms, now_ms)
+    def apply_traits(
+        self, parent: str, snapshot: pa.Table, now_ms: int, wave_users: int | None = None
+    ) -> Transitions:
+        """Take a snapshot whole (docs/architecture.md §5), as a difference; transitions have cause `traits`.
+
+        Users that it changes are brought up to date first; of the others as many as `wave_users` says (`handle_batch`).
+        """
+        self._cover(self.settled_ms if self.user_count else now_ms, now_ms)
         self._state.scalars[S_CLOCK] = max(now_ms, self.clock_ms)
         self._take_snapshot(parent, snapshot, live=True)
+        self._advance(self.clock_ms, wave_users)
         return self._take()
 
     def publish(
