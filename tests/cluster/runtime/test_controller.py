@@ -30,11 +30,22 @@ class Evaluator:
     def __init__(self, refusals: int = 0) -> None:
         self.refusals = refusals
         self.taken: list[int] = []
+        #: What was asked, in order.
+        self.asked: list[tuple[str, int]] = []
+        #: Preparations end only while it is set.
+        self.may_end = asyncio.Event()
+        self.may_end.set()
 
-    async def publish(self, published: Published) -> Reply:
+    async def prepare(self, published: Published) -> Reply:
+        self.asked.append(("prepare", published.version))
         if self.refusals:
             self.refusals -= 1
             return {"error": "unreachable", "message": "restarting", "retry_after_ms": 1}
+        await self.may_end.wait()
+        return {"version": published.version}
+
+    async def publish(self, published: Published) -> Reply:
+        self.asked.append(("publish", published.version))
         self.taken.append(published.version)
         return {"clock_ms": 1, "seq": published.version}
 
@@ -255,7 +266,7 @@ def test_a_restart_in_mid_publication_finishes_it(tmp_path: Path, clock: ManualC
         await controller.drain()
         late.refusals = 0
         again = await bench.start()
-        newest = await again.newest_definitions()
+        newest = await again.starting_definitions()
         assert newest is not None
         assert newest.version == 1
         revision = -1
