@@ -116,15 +116,19 @@ class ControllerMachine:
         """Name the evaluated audiences whose new version is not in force yet."""
         if self.target is None or self.target is self.published:
             return ()
-        before = {} if self.published is None else self.published.audience_versions
-        audiences = self.target.definitions.audiences
         return tuple(
-            audience_id
-            for audience_id, version in self.target.audience_versions.items()
-            if audience_id in audiences
-            and audiences[audience_id].evaluated
-            and before.get(audience_id) != version
+            audience.id
+            for audience in self.target.definitions.audiences.values()
+            if audience.evaluated and not self._is_in_force(audience.id, self.target.audience_versions[audience.id])
         )
+
+    def _is_in_force(self, audience_id: str, version: int) -> bool:
+        """Whether evaluators evaluate this version of an audience now: a draft has one, and is not."""
+        if self.published is None:
+            return False
+        audience = self.published.definitions.audiences.get(audience_id)
+        same = self.published.audience_versions.get(audience_id) == version
+        return same and audience is not None and audience.evaluated
 
     def add_key(self, key: KeyRecord) -> None:
         """Let a key in."""
