@@ -9,7 +9,7 @@ import msgspec
 import pyarrow as pa
 import pytest
 
-from actors.evaluator.backfill import Backfill
+from actors.evaluator.backfill import Backfill, Pace
 from actors.evaluator.membership_files import MembershipReader
 from actors.evaluator.stimuli import (
     Append,
@@ -41,8 +41,9 @@ PARTITIONS = tuple(range(64))
 class Evaluator:
     """A worker over a folder, opened again at will (as after a kill: nothing is closed in between)."""
 
-    def __init__(self, folder: Path, definitions: Published | None) -> None:
+    def __init__(self, folder: Path, definitions: Published | None, pace: Pace | None = None) -> None:
         folder.mkdir(exist_ok=True)
+        self.pace = pace
         self.folder = folder
         self.clock = ManualClock(START_MS)
         self.published = definitions
@@ -55,8 +56,9 @@ class Evaluator:
         self.epoch += 1
         log = EvaluatorLog.open(self.folder / "evaluator-0.db", owner_epoch=self.epoch)
         self.worker = EvaluatorWorker(
-            log, self.folder / "membership", PARTITIONS, seed=self.epoch, now_ms=self.clock.now_ms
-        )
+            log, self.folder / "membership", PARTITIONS, seed=self.epoch, now_ms=self.clock.now_ms,
+            pace=self.pace,
+        )  # fmt: skip
 
     def do(self, *stimuli: Any) -> list[dict[str, Any]]:
         return self.worker.process(list(stimuli))
@@ -90,11 +92,13 @@ class Evaluator:
         return self.do(Publish(definitions))[0]
 
     def take_traits(self, version: int, **ltv: float | None) -> dict[str, Any]:
-        path = self.folder / f"users-{version}.arrow"
-        table = snapshot(**ltv)
+        return self.take_snapshot("users", version, snapshot(**ltv))
+
+    def take_snapshot(self, parent: str, version: int, table: pa.Table) -> dict[str, Any]:
+        path = self.folder / f"{parent}-{version}.arrow"
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table)
-        return self.do(TakeTraits("users", version, table, str(path)))[0]
+        return self.do(TakeTraits(parent, version, table, str(path)))[0]
 
     def history(self) -> list[tuple[str, str, str, int, int, str]]:
         blocks = self.worker.log.transitions_after(0, 1_000_000)
