@@ -382,6 +382,19 @@ def test_numbering_goes_on_at_the_instant_at_which_an_id_is_given_up_and_used_ag
     ]
 
 
+def test_what_the_new_machine_threw_away_at_the_instant_of_the_switch_does_not_count(evaluator: Evaluator) -> None:
+    """It saw ann enter and leave before it was in force: nobody was told."""
+    odd = {"any": [{"event": "view", "exactly": count, "within": "10s"} for count in (1, 3)]}
+    new = published(evaluator.published, audiences=[{"id": "odd", "parent": "users", "where": odd}])
+    backfill = evaluator.prepare(new)
+    assert backfill is not None
+    backfill.build()
+    evaluator.do(evaluator.batch(event("view", "ann")), evaluator.batch(event("view", "ann")), Publish(new))
+    evaluator.published = new
+    evaluator.do(evaluator.batch(event("view", "ann")))
+    assert [row for row in evaluator.history() if row[0] == "odd"] == [("odd", "ann", "entered", 0, 0, "event")]
+
+
 def test_a_user_whom_the_new_version_does_not_know_leaves(evaluator: Evaluator) -> None:
     evaluator.do(evaluator.batch(event("view", "ann"), event("order", "ben", channel="ios")))
     order_only = [{**model, "name": "Orders"} for model in published().definitions.document["event_models"][:1]]
