@@ -37,7 +37,7 @@ from actors.evaluator.stored import initial_members, packed, with_since
 from actors.evaluator.worker import EvaluatorWorker
 from cluster.clock import Clock, SystemClock
 from cluster.definitions.model import Published
-from cluster.errors import Refused, UsherError
+from cluster.errors import NotReady, Refused, UsherError
 from cluster.limits import EVALUATOR_BATCHES_WAITING_MAX, RETRY_AFTER_MS
 from cluster.log.records import TransitionBlock
 from cluster.log.sqlite import EvaluatorLog
@@ -100,13 +100,19 @@ class EvaluatorActor:
         self._trimming: asyncio.Task[None] | None = None
 
     async def start(self, published: Published | None) -> None:
-        """Open the log, recover, take newer definitions, begin to work. Raises DataDirError, StorageFull."""
+        """Open the log, recover, take newer definitions, begin to work.
+
+        Raises DataDirError, StorageFull; NotReady where the definitions cannot be taken now: then it has closed again.
+        """
         worker = await self._in_thread(self._open)
         self._worker = worker
         self._last_seq = worker.log.last_transition_seq()
         self._loop_task = asyncio.create_task(self._work(), name=self.name)
         if published is not None and published.version > worker.version:
-            await self.publish(published)
+            reply = await self.publish(published)
+            if "error" in reply:
+                await self.drain()
+                raise NotReady(str(reply["message"]), retry_after_ms=RETRY_AFTER_MS)
 
     def _open(self) -> EvaluatorWorker:
         log = EvaluatorLog.open(self._files.evaluator_db(self._index), owner_epoch=self._epoch)

@@ -18,7 +18,7 @@ from actors.evaluator.backfill import Backfill
 from actors.evaluator.shadow import Shadow
 from cluster.clock import ManualClock
 from cluster.definitions.model import Published
-from cluster.errors import DataDirError, StorageFull
+from cluster.errors import DataDirError, NotReady, StorageFull
 from cluster.runtime.data_dir import DataDir
 from tests.actors.evaluator.examples import event, published
 from tests.actors.evaluator.test_worker import PARTITIONS, START_MS, Evaluator
@@ -212,6 +212,29 @@ def test_an_error_in_a_backfill_is_a_refusal_and_nothing_else(
         assert "error" not in await shell.publish(later(2))
 
     play(body)
+
+
+def test_an_evaluator_that_cannot_take_its_definitions_does_not_start_and_can_be_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        message = "too many open files"
+        raise OSError(message)
+
+    async def run() -> None:
+        with DataDir(tmp_path / "data").open() as owned:
+            first, second = (
+                Shell(0, str(tmp_path / "data"), owned.epoch, PARTITIONS, clock=ManualClock(START_MS)) for _ in range(2)
+            )
+            with monkeypatch.context() as patch:
+                patch.setattr(Shadow, "load", broken)
+                with pytest.raises(NotReady, match="too many open files"):
+                    await first.start(published())
+            await second.start(published())
+            assert (await second.status())["version"] == 1
+            await second.drain()
+
+    asyncio.run(run())
 
 
 def test_nothing_is_trimmed_while_a_backfill_reads(
