@@ -18,29 +18,28 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from actors.evaluator.backfill import Backfill
 from actors.evaluator.recovery import history_ms
-from actors.evaluator.results import TRANSITION_SCHEMA
 from actors.evaluator.stimuli import (
     Append,
     Lookup,
     MembersPage,
+    Prepare,
     Publish,
     Status,
     Stimulus,
     TakeTraits,
     Tick,
 )
-from actors.evaluator.stored import initial_members, with_since
+from actors.evaluator.stored import initial_members, packed, with_since
 from actors.evaluator.worker import EvaluatorWorker
 from cluster.clock import Clock, SystemClock
 from cluster.definitions.model import Published
-from cluster.errors import Refused, UsherError
+from cluster.errors import NotReady, Refused, UsherError
 from cluster.limits import EVALUATOR_BATCHES_WAITING_MAX, RETRY_AFTER_MS
-from cluster.log.records import TransitionBlock, pack_transitions
+from cluster.log.records import TransitionBlock
 from cluster.log.sqlite import EvaluatorLog
 from cluster.runtime.data_dir import DataDir
 
@@ -80,6 +79,10 @@ class EvaluatorActor:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=self.name)
         #: reads of the log, beside the thread that evaluates
         self._readers = ThreadPoolExecutor(2, thread_name_prefix=f"{self.name}-reads")
+        #: a publication on its way
+        self._backfilling = ThreadPoolExecutor(1, thread_name_prefix=f"{self.name}-backfill")
+        #: The backfill that `prepare` waits for, and the task that builds it.
+        self._build: tuple[Backfill, asyncio.Task[None]] | None = None
         #: long ones, and trimming: one at a time, and no reader with a cursor waits for them
         self._history = ThreadPoolExecutor(1, thread_name_prefix=f"{self.name}-history")
         self._waiting: deque[tuple[Stimulus, asyncio.Future[Reply]]] = deque()
@@ -97,13 +100,19 @@ class EvaluatorActor:
         self._trimming: asyncio.Task[None] | None = None
 
     async def start(self, published: Published | None) -> None:
-        """Open the log, recover, take newer definitions, begin to work. Raises DataDirError, StorageFull."""
+        """Open the log, recover, take newer definitions, begin to work.
+
+        Raises DataDirError, StorageFull; NotReady where the definitions cannot be taken now: then it has closed again.
+        """
         worker = await self._in_thread(self._open)
         self._worker = worker
         self._last_seq = worker.log.last_transition_seq()
         self._loop_task = asyncio.create_task(self._work(), name=self.name)
         if published is not None and published.version > worker.version:
-            await self.publish(published)
+            reply = await self.publish(published)
+            if "error" in reply:
+                await self.drain()
+                raise NotReady(str(reply["message"]), retry_after_ms=RETRY_AFTER_MS)
 
     def _open(self) -> EvaluatorWorker:
         log = EvaluatorLog.open(self._files.evaluator_db(self._index), owner_epoch=self._epoch)
@@ -208,7 +217,11 @@ class EvaluatorActor:
         now = self._clock.monotonic_ms()
         machine = self._worker.machine
         busy = self._trimming is not None and not self._trimming.done()
+        backfill = self._worker.backfill
         if machine is None or busy or self._draining or now - self._trimmed_at_ms < TRIM_EVERY_MS:
+            return
+        if backfill is not None and backfill.building:
+            # It may reach further back than the definitions in force do.
             return
         self._trimmed_at_ms = now
         before = machine.clock_ms - history_ms(machine.program.published.definitions)
@@ -247,9 +260,32 @@ class EvaluatorActor:
             return reply
         return await self._in_history(with_since, self._worker.log, reply, users, audiences)
 
+    async def prepare(self, published: Published) -> Reply:
+        """See the protocol. Live evaluation goes on while retained events are replayed."""
+        reply = await self._ask(Prepare(published))
+        worker = self._worker
+        if "error" in reply or worker is None or worker.backfill is None:
+            return reply
+        backfill = worker.backfill
+        if self._build is None or self._build[0] is not backfill:
+            self._build = backfill, asyncio.create_task(self._build_and_follow(backfill), name=f"{self.name}-backfill")
+        # Several may wait for the same one; a caller that is gone ends nothing.
+        await asyncio.wait([self._build[1]])
+        if backfill.ended and worker.version < published.version:
+            message = f"The backfill of version {published.version} did not come to its end: {backfill.ended}."
+            return _refusal("not_ready", message)
+        return reply
+
+    async def _build_and_follow(self, backfill: Backfill) -> None:
+        """Wait until it is ready or has ended; once ready it follows the log on its thread until the switch."""
+        await asyncio.get_running_loop().run_in_executor(self._backfilling, backfill.build)
+        if backfill.ready:
+            self._backfilling.submit(backfill.follow)
+
     async def publish(self, published: Published) -> Reply:
-        """See the protocol. Live evaluation waits while retained events are replayed."""
-        return await self._ask(Publish(published))
+        """See the protocol. Prepares first what is not prepared."""
+        reply = await self.prepare(published)
+        return reply if "error" in reply else await self._ask(Publish(published))
 
     async def apply_traits(self, parent: str, version: int, refs: list[Any], path: str) -> Reply:
         """See the protocol. `refs` keeps the snapshot alive in the object store; a table in it is taken as it is."""
@@ -284,7 +320,7 @@ class EvaluatorActor:
         blocks = self._recent_after(seq)
         if blocks is None:
             blocks = await self._in_reader(self._worker.log.transitions_after, seq, limit)
-        return _packed(blocks, seq, limit, audience)
+        return packed(blocks, seq, limit, audience)
 
     def _recent_after(self, seq: int) -> list[TransitionBlock] | None:
         """Give the blocks above `seq` if memory holds all of them."""
@@ -311,42 +347,13 @@ class EvaluatorActor:
         if self._loop_task is not None:
             await self._loop_task
         if self._worker is not None:
+            if self._worker.backfill is not None:
+                await self._in_thread(self._worker.backfill.cancel, "the evaluator stops")
+            # Its thread reads the log.
+            await asyncio.to_thread(self._backfilling.shutdown)
             await self._in_thread(self._worker.log.close)
         return {"drained": True}
 
 
 def _refusal(code: str, message: str) -> Reply:
     return {"error": code, "message": message, "retry_after_ms": RETRY_AFTER_MS}
-
-
-def _packed(blocks: list[TransitionBlock], seq: int, limit: int, audience: str | None) -> Reply:
-    """Cut blocks to (seq, seq + limit], keep one audience's rows, pack."""
-    numbers: list[np.ndarray] = []
-    tables: list[pa.RecordBatch] = []
-    next_seq = seq
-    room = limit
-    for block in blocks:
-        if room <= 0:
-            break
-        rows = block.rows()
-        first = max(0, next_seq + 1 - block.first_seq)
-        part = rows.slice(first, min(room, rows.num_rows - first))
-        start = block.first_seq + first
-        own = np.arange(start, start + part.num_rows, dtype=np.int64)
-        next_seq = start + part.num_rows - 1
-        room -= part.num_rows
-        if audience is not None:
-            chosen = pc.equal(part.column("audience_id"), audience)
-            part = part.filter(chosen)
-            own = own[np.asarray(chosen)]
-        if part.num_rows:
-            tables.append(part)
-            numbers.append(own)
-    if not tables:
-        return {"next_seq": next_seq, "seqs": b"", "transitions": b""}
-    table = pa.Table.from_batches(tables, TRANSITION_SCHEMA).combine_chunks().to_batches()[0]
-    return {
-        "next_seq": next_seq,
-        "seqs": np.concatenate(numbers).astype("<i8").tobytes(),
-        "transitions": pack_transitions(table),
-    }

@@ -15,18 +15,21 @@ whole, so the answer is one that held while it was read.
 
 from __future__ import annotations
 
+import itertools
 import json
 import mmap
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import msgspec
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
+from actors.evaluator.key_table import ENTRY_WORDS, KeyTable, Users, key_hash, parent_seed, table_entries
 from cluster.errors import StorageFull
 from cluster.limits import RETRY_AFTER_MS
 
@@ -37,17 +40,15 @@ BOOT: Final = 2
 _CURRENT_BYTES: Final = 4096
 #: A due time that says: ask.
 ASK: Final = -1
-_ENTRY_WORDS: Final = 3
 _MASK64: Final = 2**64 - 1
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 #: Remembered keys of a reader; beyond, it starts anew.
 _KEYS_CACHED_MAX: Final = 200_000
-#: Keys taken from the machine at once.
-_KEYS_A_STEP: Final = 65_536
+_ROWS_MIN: Final = 1_024
 
 
 class Names(msgspec.Struct, frozen=True):
-    """What the bits of a generation mean. `audiences`: id -> [bit, parent index, version]."""
+    """What the bits of a generation mean. `audiences`: id -> [bit, its parent's hash seed, version]."""
 
     definitions_version: int
     parents: list[str]
@@ -57,113 +58,165 @@ class Names(msgspec.Struct, frozen=True):
     table_size: int
 
 
-def key_hash(parent_index: int, key: str) -> int:
-    """Give the 128-bit identity of a user; different ones share it with probability 2^-128 a pair."""
-    return int(xxhash.xxh3_128_intdigest(key.encode("utf-8", "surrogatepass"), parent_index))
-
-
-class MembershipRows(Protocol):
+class MembershipRows(Users, Protocol):
     """What the writer publishes: a machine's users, named by slot."""
-
-    def keys_between(self, first: int, stop: int) -> tuple[list[bytes], NDArray[np.int16]]:
-        """Give the keys and parent indexes of slots first..stop."""
-        ...
 
     def membership_rows(self, slots: NDArray[np.int32] | None) -> NDArray[np.int64]:
         """Give [due, membership words...] of the slots (None: all users)."""
         ...
 
 
-class MembershipWriter:
-    """The single writer of a folder. Not thread-safe: call it from the thread that evaluates."""
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """The mapped files of one generation, before or while it is the current one."""
 
-    def __init__(self, folder: Path) -> None:
+    number: int
+    rows: NDArray[np.int64]
+    table: NDArray[np.uint64]
+
+
+class MembershipWriter:
+    """The single writer of a folder. Call it from the thread that evaluates, but for `lay_out` and `discard`.
+
+    `salt` seeds the hashes of keys: a number that senders do not know.
+    """
+
+    def __init__(self, folder: Path, *, salt: int = 0) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
+        self._salt = salt
         self._current = _map(folder / "current", _CURRENT_BYTES)
         if self._current[BOOT] != boot():
             self.withdraw()
             self._current[BOOT] = boot()
         #: Above every file there is: one that a crash left half-written is never taken for ours.
-        self._generation = max([int(self._current[GENERATION]), *map(_generation_of, folder.iterdir())])
+        newest = max([int(self._current[GENERATION]), *map(_generation_of, folder.iterdir())])
+        self._numbers = itertools.count(newest + 1)
+        #: Generations laid out and not current yet.
+        self._coming: set[int] = set()
         self._rows: NDArray[np.int64] = np.zeros((0, 1), np.int64)
-        #: A view, not an array: numpy takes 100 ns for each single number.
-        self._table = memoryview(b"")
-        self._table_size = 0
-        self._users = 0
+        #: The users of the generation, also while there is no room for its files.
+        self.keys = KeyTable(())
 
     def withdraw(self) -> None:
         """Tell readers to ask until the next `publish_all`."""
         self._current[GENERATION] = 0
 
-    def publish_all(self, source: MembershipRows, names: dict[str, Any], users: int, clock_ms: int) -> None:
-        """Write a new generation with everything in it, then point `current` at it and drop the older ones.
+    def seeds(self, parents: Sequence[str]) -> list[int]:
+        """Give the hash seed of each parent's keys."""
+        return [parent_seed(parent, self._salt) for parent in parents]
 
-        Raises StorageFull where the disk has no room; readers are told to ask then.
+    def lay_out(self, users: int, stride: int) -> Generation:
+        """Make the files of a coming generation with room for half as many users again: empty, and nobody sees them.
+
+        `stride` is the words of a row. From any thread. Raises StorageFull where the disk has no room.
         """
+        number = next(self._numbers)
+        self._coming.add(number)
+        capacity = max(_ROWS_MIN, int(users * 1.5))
+        entries = table_entries(capacity)
         try:
-            self._write_generation(source, names, users, clock_ms)
+            rows = _map(self._folder / f"rows-{number}", capacity * stride * 8).reshape(capacity, stride)
+            table = _map(self._folder / f"table-{number}", entries * ENTRY_WORDS * 8).view(np.uint64)
         except OSError as error:
-            self.withdraw()
-            self._drop_others()
-            message = f"The membership files in {self._folder} cannot be written: {error.strerror}."
-            raise StorageFull(message, retry_after_ms=RETRY_AFTER_MS, next_step="Free space on this disk.") from error
+            self._unlink(number)
+            raise self._full(error) from error
+        # Written once now: the pages are there when the rows come.
+        rows[:users] = 0
+        return Generation(number, rows, table.reshape(entries, ENTRY_WORDS))
 
-    def _write_generation(self, source: MembershipRows, names: dict[str, Any], users: int, clock_ms: int) -> None:
-        self._generation = generation = self._generation + 1
-        capacity = max(1024, int(users * 1.5))
-        table_size = 1 << (2 * capacity).bit_length()
+    def discard(self, generation: Generation) -> None:
+        """Give up a generation that was laid out. From any thread."""
+        self._unlink(generation.number)
+
+    def publish_all(
+        self,
+        source: MembershipRows,
+        names: dict[str, Any],
+        users: int,
+        clock_ms: int,
+        *,
+        keys: KeyTable | None = None,
+        generation: Generation | None = None,
+    ) -> None:
+        """Put a new generation with everything in it in place, then point `current` at it and drop the older ones.
+
+        `names["audiences"]` is id -> (bit, parent index, version). `keys` None: the source's slots are other users'
+        than before, all keys are hashed (0.4 µs each); else they have these hashes, and lie in `generation`'s table
+        where one is given. Raises StorageFull where the disk has no room; readers are told to ask then.
+        """
+        seeds = self.seeds(names["parents"])
+        self.keys = keys = keys or KeyTable(seeds)
         rows = source.membership_rows(None)
-        stride = rows.shape[1]
-        self._rows = _map(self._folder / f"rows-{generation}", capacity * stride * 8).reshape(capacity, stride)
-        flat = _map(self._folder / f"table-{generation}", table_size * _ENTRY_WORDS * 8).view(np.uint64)
-        self._table, self._table_size = flat.data, table_size
-        self._rows[:users] = rows
-        self._users = 0
-        self._add_keys(source, users)
-        described = {**names, "stride": stride, "capacity": capacity, "table_size": table_size}
-        (self._folder / f"names-{generation}.json").write_text(json.dumps(described))
+        try:
+            if generation is not None and users > len(generation.rows):
+                self.discard(generation)
+                generation = None
+            if generation is None:
+                generation = self.lay_out(users, rows.shape[1])
+                # Before the new users: a reader of the table before would find rows that its own file does not have.
+                keys.move_to(generation.table)
+            keys.add(source, users)
+            generation.rows[:users] = rows
+            self._write_names(generation, names, seeds)
+        except StorageFull:
+            self.withdraw()
+            self._rows = self._rows[:0]
+            keys.keep_in_memory(users)
+            keys.add(source, users)
+            self._drop_others()
+            raise
+        self._rows = generation.rows
+        self._coming.discard(generation.number)
         self._current[CLOCK] = clock_ms
-        self._current[GENERATION] = generation
+        self._current[GENERATION] = generation.number
         self._drop_others()
 
     def publish(self, source: MembershipRows, touched: NDArray[np.int32], users: int, clock_ms: int) -> bool:
-        """Write the rows of the touched users; False if they no longer fit (then `publish_all`)."""
+        """Write the rows of the touched users; False if they no longer fit (then `publish_all` with `keys`)."""
         if users > len(self._rows):
             return False
-        if users > self._users:
+        known = self.keys.users
+        if users > known:
             # All new users, touched or not: one whose events were refused is nobody's member, and needs no asking.
-            new = np.arange(self._users, users, dtype=np.int32)
-            self._rows[self._users : users] = source.membership_rows(new)
+            self._rows[known:users] = source.membership_rows(np.arange(known, users, dtype=np.int32))
         if len(touched):
             rows = source.membership_rows(touched)
             self._rows[touched, 0] = ASK
             self._rows[touched, 1:] = rows[:, 1:]
             self._rows[touched, 0] = rows[:, 0]
-        self._add_keys(source, users)
+        self.keys.add(source, users)
         self._current[CLOCK] = clock_ms
         return True
 
-    def _add_keys(self, source: MembershipRows, users: int) -> None:
-        """Enter new users in the table: the hash first, the row last (a half-written entry matches nobody)."""
-        table, size = self._table, self._table_size
-        while self._users < users:
-            stop = min(users, self._users + _KEYS_A_STEP)
-            keys, parents = source.keys_between(self._users, stop)
-            for row, (key, parent) in enumerate(zip(keys, parents.tolist(), strict=True), start=self._users + 1):
-                digest = xxhash.xxh3_128_intdigest(key, parent)
-                place = digest % size * _ENTRY_WORDS
-                while table[place + 2]:
-                    place = (place + _ENTRY_WORDS) % len(table)
-                table[place] = digest >> 64
-                table[place + 1] = digest & _MASK64
-                table[place + 2] = row
-            self._users = stop
+    def _write_names(self, generation: Generation, names: dict[str, Any], seeds: Sequence[int]) -> None:
+        described = {
+            **names,
+            "audiences": {name: (bit, seeds[parent], v) for name, (bit, parent, v) in names["audiences"].items()},
+            "stride": generation.rows.shape[1],
+            "capacity": len(generation.rows),
+            "table_size": len(generation.table),
+        }
+        try:
+            (self._folder / f"names-{generation.number}.json").write_text(json.dumps(described))
+        except OSError as error:
+            self._unlink(generation.number)
+            raise self._full(error) from error
+
+    def _full(self, error: OSError) -> StorageFull:
+        message = f"The membership files in {self._folder} cannot be written: {error.strerror}."
+        return StorageFull(message, retry_after_ms=RETRY_AFTER_MS, next_step="Free space on this disk.")
+
+    def _unlink(self, number: int) -> None:
+        self._coming.discard(number)
+        for name in (f"rows-{number}", f"table-{number}", f"names-{number}.json"):
+            (self._folder / name).unlink(missing_ok=True)
 
     def _drop_others(self) -> None:
         """Unlink other generations: readers that have them mapped keep them until they map the new one."""
+        kept = {0, int(self._current[GENERATION]), *self._coming}
         for path in self._folder.iterdir():
-            if _generation_of(path) not in (0, self._current[GENERATION]):
+            if _generation_of(path) not in kept:
                 path.unlink(missing_ok=True)
 
 
@@ -203,8 +256,8 @@ class MembershipReader:
             known = self._names.audiences.get(audience_id)
             if known is None:
                 return None
-            bit, parent_index, _version = known
-            row = self._row(parent_index, key)
+            bit, seed, _version = known
+            row = self._row(seed, key)
             if row < 0:
                 answer: bool | None = False
             else:
@@ -216,24 +269,24 @@ class MembershipReader:
                 return answer
         return None
 
-    def _row(self, parent_index: int, key: str) -> int:
-        found = self._found.get((parent_index, key))
+    def _row(self, seed: int, key: str) -> int:
+        found = self._found.get((seed, key))
         if found is not None:
             return found
         assert self._names is not None
-        digest = key_hash(parent_index, key)
+        digest = key_hash(seed, key)
         high, low = digest >> 64, digest & _MASK64
         size = self._names.table_size
         place = digest % size
         while True:
-            base = place * _ENTRY_WORDS
+            base = place * ENTRY_WORDS
             entry = self._table[base + 2]
             if entry == 0:
                 return -1
             if self._table[base] == high and self._table[base + 1] == low:
                 if len(self._found) >= _KEYS_CACHED_MAX:
                     self._found.clear()
-                self._found[parent_index, key] = entry - 1
+                self._found[seed, key] = entry - 1
                 return int(entry - 1)
             place = (place + 1) % size
 

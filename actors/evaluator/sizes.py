@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -21,6 +21,12 @@ class Sizes:
         """Count anew from the machine's membership; O(audiences x users)."""
         self._names = machine.program.audience_index
         self._sizes = np.array(list(machine.audience_sizes().values()), np.int64)
+
+    def change(self, machine: EvaluatorMachine, ended: Collection[str], gains: Mapping[str, int]) -> None:
+        """Take another machine's audiences: those that `ended` begin with nobody, and each gains entries less exits."""
+        before = {name: int(self._sizes[place]) for name, place in self._names.items() if name not in ended}
+        self._names = machine.program.audience_index
+        self._sizes = np.array([before.get(name, 0) + gains[name] for name in self._names], np.int64)
 
     def add(self, transitions: Transitions) -> None:
         """Add entries and exits that the machine has made; O(transitions)."""

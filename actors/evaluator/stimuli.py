@@ -36,8 +36,15 @@ class TakeTraits:
 
 
 @dataclass(frozen=True, slots=True)
+class Prepare:
+    """New definitions, to be put in force later: begin to build what that takes."""
+
+    published: Published
+
+
+@dataclass(frozen=True, slots=True)
 class Publish:
-    """New definitions."""
+    """Prepared definitions are to be in force from now on."""
 
     published: Published
 
@@ -66,4 +73,4 @@ class Status:
     """Counts for `usher status`."""
 
 
-Stimulus: TypeAlias = Append | Tick | TakeTraits | Publish | Lookup | MembersPage | Status
+Stimulus: TypeAlias = Append | Tick | TakeTraits | Prepare | Publish | Lookup | MembersPage | Status

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from actors.evaluator.results import TRANSITION_SCHEMA
 from cluster.log.contract import Log
-from cluster.log.records import pack_transitions
+from cluster.log.records import TransitionBlock, pack_transitions
 
 Reply = dict[str, Any]
 #: Transitions read at a time when looking back.
@@ -122,3 +122,36 @@ def _newest_entered(table: pa.Table, numbers: NDArray[np.int64]) -> tuple[NDArra
     if not len(rows):
         return np.zeros(0, np.int64), b""
     return numbers[rows], pack_transitions(table.take(pa.array(rows)).to_batches()[0])
+
+
+def packed(blocks: list[TransitionBlock], seq: int, limit: int, audience: str | None) -> Reply:
+    """Cut blocks to (seq, seq + limit], keep one audience's rows, pack."""
+    numbers: list[NDArray[np.int64]] = []
+    tables: list[pa.RecordBatch] = []
+    next_seq = seq
+    room = limit
+    for block in blocks:
+        if room <= 0:
+            break
+        rows = block.rows()
+        first = max(0, next_seq + 1 - block.first_seq)
+        part = rows.slice(first, min(room, rows.num_rows - first))
+        start = block.first_seq + first
+        own = np.arange(start, start + part.num_rows, dtype=np.int64)
+        next_seq = start + part.num_rows - 1
+        room -= part.num_rows
+        if audience is not None:
+            chosen = pc.equal(part.column("audience_id"), audience)
+            part = part.filter(chosen)
+            own = own[np.asarray(chosen)]
+        if part.num_rows:
+            tables.append(part)
+            numbers.append(own)
+    if not tables:
+        return {"next_seq": next_seq, "seqs": b"", "transitions": b""}
+    table = pa.Table.from_batches(tables, TRANSITION_SCHEMA).combine_chunks().to_batches()[0]
+    return {
+        "next_seq": next_seq,
+        "seqs": np.concatenate(numbers).astype("<i8").tobytes(),
+        "transitions": pack_transitions(table),
+    }

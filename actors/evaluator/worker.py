@@ -13,34 +13,40 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-import numpy as np
 import pyarrow as pa
 
-from actors.evaluator.changes import next_change_ms
+from actors.evaluator.backfill import Backfill, Pace
+from actors.evaluator.difference import difference_by_slots
 from actors.evaluator.layout import NEVER
 from actors.evaluator.machine import EvaluatorMachine
 from actors.evaluator.membership_files import MembershipWriter
+from actors.evaluator.questions import lookup, members_page
 from actors.evaluator.recovery import (
     own_rows,
     pack_published,
     pack_traits,
     read_snapshot_file,
     recover,
-    retained_hits,
+    stored_numbers,
 )
 from actors.evaluator.results import BLOCK_ROWS_MAX, Transitions, blocks_of, parts_of
+from actors.evaluator.shadow import Prepared, Shadow
+from actors.evaluator.showing import Showing
 from actors.evaluator.sizes import Sizes
 from actors.evaluator.stimuli import (
     Append,
     Lookup,
     MembersPage,
+    Prepare,
     Publish,
     Status,
     Stimulus,
     TakeTraits,
     Tick,
 )
-from cluster.errors import DataDirError, Refused, StorageFull
+from cluster.definitions.model import Published
+from cluster.definitions.versions import evaluates_alike
+from cluster.errors import DataDirError, Refused
 from cluster.limits import RETRY_AFTER_MS
 from cluster.log.contract import Log
 from cluster.log.records import Entry, EntryKind, TransitionBlock
@@ -57,24 +63,40 @@ def _storage_full(refused: Refused) -> Reply:
     return {"error": "storage_full", "message": str(refused), "retry_after_ms": refused.retry_after_ms}
 
 
+def _not_ready(message: str, retry_after_ms: int = RETRY_AFTER_MS) -> Reply:
+    return {"error": "not_ready", "message": message, "retry_after_ms": retry_after_ms}
+
+
 class EvaluatorWorker:
-    """Owns the machine, the log and the membership files of one evaluator."""
+    """Owns the machine, the log and the membership files of one evaluator, and the publication on its way."""
 
     def __init__(
-        self, log: Log, membership_dir: Path, partitions: Sequence[int], *, seed: int, now_ms: Callable[[], int]
+        self,
+        log: Log,
+        membership_dir: Path,
+        partitions: Sequence[int],
+        *,
+        seed: int,
+        now_ms: Callable[[], int],
+        pace: Pace | None = None,
     ) -> None:
         self.log = log
-        self._writer = MembershipWriter(membership_dir)
+        self._files = MembershipWriter(membership_dir, salt=seed)
+        self._showing = Showing(self._files)
         self._partitions = tuple(partitions)
         self._seed = seed
         self._now_ms = now_ms
+        self._pace = pace or Pace()
         self.machine: EvaluatorMachine | None = None
+        #: The definitions in force. The machine's own are older where what changed since does not concern it.
+        self.published: Published | None = None
+        #: The publication that was asked for last, until it is in force.
+        self.backfill: Backfill | None = None
+        self._published_at_ms = 0
         self._snapshots: dict[str, pa.Table] = {}
         self._snapshot_versions: dict[str, int] = {}
         self._entries: list[Entry] = []
         self._tables: list[pa.RecordBatch] = []
-        #: True when the group made a new machine: membership is published whole.
-        self._renewed = False
         self.sizes = Sizes()
         #: Hits by outcome since the log began: committed with each group, so that no kill makes them wrong.
         self.counts: dict[str, int] = {}
@@ -86,22 +108,23 @@ class EvaluatorWorker:
 
     def recover(self) -> None:
         """Rebuild everything from the log."""
-        self.machine, self._snapshot_versions, self._snapshots = recover(
-            self.log, self._partitions, seed=self._seed
-        )
-        self._entries, self._tables, self._renewed = [], [], False
+        recovered = recover(self.log, self._partitions, seed=self._seed)
+        self.machine, self.published = recovered.machine, recovered.published
+        self._published_at_ms = recovered.published_at_ms
+        self._snapshot_versions, self._snapshots = recovered.snapshot_versions, recovered.snapshots
+        self._entries, self._tables = [], []
         self.counts = {**_NO_COUNTS, **msgspec.json.decode(self.log.meta(_COUNTS) or b"{}", type=dict[str, int])}
         self.sizes = Sizes()
         if self.machine is not None:
             self.sizes.count(self.machine)
             self.machine.compact()
-            self._renewed = True
-            self._show()
+        self._showing.moved()
+        self._show()
 
     @property
     def version(self) -> int:
         """The definitions version in force, 0 before the first."""
-        return self.machine.program.published.version if self.machine is not None else 0
+        return self.published.version if self.published is not None else 0
 
     def next_due_ms(self) -> int | None:
         """Give when a tick is wanted next, None if nothing is armed."""
@@ -115,7 +138,8 @@ class EvaluatorWorker:
     def process(self, group: Sequence[Stimulus]) -> list[Reply]:
         """Do a group of stimuli in order, one commit for all between two publications; give one reply each."""
         self.fresh = []
-        return [reply for part in _parts(group) for reply in self._process_part(part)]
+        with self._pace.at_work():
+            return [reply for part in _parts(group) for reply in self._process_part(part)]
 
     def _process_part(self, part: Sequence[Stimulus]) -> list[Reply]:
         """Evaluate, commit, show.
@@ -129,8 +153,10 @@ class EvaluatorWorker:
         except Refused as refused:
             self.recover()
             return [_storage_full(refused) for _ in part]
-        if self.machine is not None and self.machine.compact():
-            self._renewed = True
+        # Not while another machine's slots are being brought together with these.
+        preparing = self.backfill is not None and not self.backfill.ended
+        if self.machine is not None and not preparing and self.machine.compact():
+            self._showing.moved()
         self._show()
         return replies
 
@@ -155,32 +181,8 @@ class EvaluatorWorker:
         return None
 
     def _show(self) -> None:
-        """Publish the membership that is committed now. Where there is no room for it, readers are told to ask."""
-        machine = self.machine
-        if machine is None:
-            return
-        touched = machine.take_touched()
-        try:
-            if self._renewed or not self._writer.publish(machine, touched, machine.user_count, machine.clock_ms):
-                self._publish_whole(machine)
-            self._renewed = False
-        except StorageFull as full:
-            # What is committed stays, and its senders are told so; the next group tries again.
-            _log.warning("Look-ups are asked of the evaluator until membership can be mapped again. %s", full)
-            self._renewed = True
-
-    def _publish_whole(self, machine: EvaluatorMachine) -> None:
-        machine.take_touched()
-        arrays = machine.program.arrays
-        names = {
-            "definitions_version": machine.program.published.version,
-            "parents": list(machine.program.parents),
-            "audiences": {
-                audience: (i, int(arrays.audience_parent[i]), machine.program.audience_versions[i])
-                for i, audience in enumerate(machine.program.audiences)
-            },
-        }
-        self._writer.publish_all(machine, names, machine.user_count, machine.clock_ms)
+        if self.machine is not None:
+            self._showing.show(self.machine, self.version)
 
     def _handle(self, stimulus: Stimulus) -> Reply:
         match stimulus:
@@ -191,8 +193,10 @@ class EvaluatorWorker:
                 return {}
             case TakeTraits():
                 return self._take_traits(stimulus)
+            case Prepare():
+                return self._prepare(stimulus.published)
             case Publish():
-                return self._publish(stimulus)
+                return self._publish(stimulus.published)
             case Lookup():
                 return self._lookup(stimulus)
             case MembersPage():
@@ -253,12 +257,12 @@ class EvaluatorWorker:
         if self._snapshot_versions.get(snapshot.parent, 0) >= snapshot.version:
             return {"clock_ms": clock}
         if self.machine is None or snapshot.parent not in self.machine.program.parents:
-            return {"error": "not_ready", "message": "no such parent model yet", "retry_after_ms": 200}
+            return _not_ready("no such parent model yet", 200)
         count = self.machine.program.published.definitions.settings.partitions
         try:
             whole = snapshot.table if snapshot.table is not None else read_snapshot_file(snapshot.path)
         except DataDirError as error:
-            return {"error": "not_ready", "message": str(error), "retry_after_ms": RETRY_AFTER_MS}
+            return _not_ready(str(error))
         table = own_rows(whole, self._partitions, count)
         described = pack_traits(snapshot.parent, snapshot.version, snapshot.path)
         self._log("traits", clock, described, subject=snapshot.parent)
@@ -268,25 +272,59 @@ class EvaluatorWorker:
         self._snapshot_versions[snapshot.parent] = snapshot.version
         return {"clock_ms": clock}
 
-    def _publish(self, stimulus: Publish) -> Reply:
-        published = stimulus.published
+    # --- publications ----------------------------------------------------------------------------------
+
+    def _prepare(self, published: Published) -> Reply:
+        """Begin a backfill, in place of any older one; the shell has it built and kept up on a thread of its own."""
+        if published.version <= self.version or self._is_alike(published):
+            return {"version": published.version}
+        before = self.backfill
+        if before is not None and not before.ended:
+            if before.published.version >= published.version:
+                return {"version": before.published.version}
+            before.cancel(f"version {published.version} took the place of version {before.published.version}")
+        self.backfill = Backfill(
+            published,
+            self.log,
+            lambda: Shadow(published, self.log, self._files, self._partitions, seed=self._seed),
+            self._snapshots,
+            self._pace,
+        )
+        return {"version": published.version}
+
+    def _is_alike(self, published: Published) -> bool:
+        """Whether the machine in force is the right one for these definitions too: then nothing is to be built."""
+        return self.published is not None and evaluates_alike(self.published, published)
+
+    def _publish(self, published: Published) -> Reply:
+        """Switch: what was due under the old definitions, then the difference, in one entry with the new ones."""
         if published.version <= self.version:
             return {"clock_ms": self._clock(), "seq": self.log.last_seq()}
         clock = self._clock()
-        retained = retained_hits(self.log, published, self._partitions, clock)
-        if self.machine is None:
-            fresh = EvaluatorMachine(published, seed=self._seed)
-            fresh.load(retained, self._snapshots, clock)
-            tables = [fresh.difference_from(None)]
-        else:
-            fresh, before, after = self.machine.publish(published, retained, self._snapshots, clock)
-            tables = [before, after]
-        self.machine = fresh
+        if not self._is_alike(published):
+            backfill = self.backfill
+            if backfill is None or not backfill.ready or backfill.published.version != published.version:
+                return _not_ready(f"version {published.version} is not prepared")
+            self.backfill = None
+            prepared = backfill.finish(clock)
+            if prepared is None:
+                return _not_ready(f"the backfill of version {published.version} failed: {backfill.ended}")
+            self._switch(prepared, clock)
+        self.published, self._published_at_ms = published, clock
         self._log("definitions", clock, pack_published(published))
-        self._tables += [table for table in tables if table.num_rows]
-        self._renewed = True
-        self.sizes.count(fresh)
         return {"clock_ms": clock, "seq": self.log.last_seq() + len(self._entries)}
+
+    def _switch(self, prepared: Prepared, clock: int) -> None:
+        old, fresh = self.machine, prepared.machine
+        if old is not None:
+            self._emit(old, old.tick(clock))
+        # Audiences that the machine in force does not know may have had transitions at this instant all the same.
+        numbers = stored_numbers(self.log, clock) if self._published_at_ms == clock else {}
+        change = difference_by_slots(old, fresh, prepared.slots, numbers)
+        self._tables += change.tables
+        self.sizes.change(fresh, change.ended, change.gains)
+        self.machine = fresh
+        self._showing.switch(prepared)
 
     # --- questions -------------------------------------------------------------------------------------
 
@@ -294,46 +332,20 @@ class EvaluatorWorker:
         self._tick()
         machine = self.machine
         if machine is None:
-            return {"error": "not_ready", "message": "no definitions yet", "retry_after_ms": 200}
+            return _not_ready("no definitions yet", 200)
         unknown = [a for a in question.audiences if a not in machine.program.audience_index]
         if unknown:
             return {"error": "stale", "message": f"unknown audiences {unknown}", "current_version": self.version,
                     "retry_after_ms": 50}
-        reply: Reply = {
-            "as_of": machine.clock_ms,
-            "members": [[machine.is_member(a, user) for a in question.audiences] for user in question.users],
-        }
-        if question.detail:
-            # `since` is in the log alone: the shell adds it (stored.with_since), as of what is committed with this.
-            reply["through_seq"] = self.log.last_transition_seq() + sum(table.num_rows for table in self._tables)
-            reply["details"] = [
-                [self._detail(machine, audience, user) for audience in question.audiences]
-                for user in question.users
-            ]
-        return reply
-
-    def _detail(self, machine: EvaluatorMachine, audience: str, user: str) -> Reply:
-        index = machine.program.audience_index[audience]
-        return {
-            "since": None,
-            "changes_at": next_change_ms(machine, audience, user),
-            "version": machine.program.audience_versions[index],
-        }
+        uncommitted = sum(table.num_rows for table in self._tables)
+        return lookup(machine, question, self.log.last_transition_seq() + uncommitted)
 
     def _members_page(self, question: MembersPage) -> Reply:
         self._tick()
         machine = self.machine
         if machine is None or question.audience not in machine.program.audience_index:
             return {"members": [], "cursor": None, "as_of": self._clock()}
-        slots = machine.members(question.audience)
-        start = int(np.searchsorted(slots, int(question.cursor or 0)))
-        page = slots[start : start + question.limit]
-        more = start + len(page) < len(slots)
-        return {
-            "members": machine.user_keys(page).to_pylist(),
-            "cursor": str(int(page[-1]) + 1) if more and len(page) else None,
-            "as_of": machine.clock_ms,
-        }
+        return members_page(machine, question)
 
     def _status(self) -> Reply:
         machine = self.machine
@@ -345,6 +357,7 @@ class EvaluatorWorker:
             "clock_ms": machine.clock_ms if machine is not None else 0,
             "state": "live" if machine is not None else "empty",
             "version": self.version,
+            "backfill": self._backfill_status(),
             "partitions": len(self._partitions),
             "events": dict(self.counts),
             "audiences": {a: {"size": self.sizes.of(a), "version": v} for a, v in versions.items()},
@@ -358,11 +371,18 @@ class EvaluatorWorker:
         }
 
 
+    def _backfill_status(self) -> Reply | None:
+        backfill = self.backfill
+        if backfill is None or backfill.ended:
+            return None
+        return {"version": backfill.published.version, "percent": backfill.percent(), "ready": backfill.ready}
+
+
 def _parts(group: Sequence[Stimulus]) -> Iterator[Sequence[Stimulus]]:
-    """Cut a group at publications: what is before one must be in the log to be replayed by it."""
+    """Cut a group at publications: what is before one must be in the log, which it is built from."""
     start = 0
     for place, stimulus in enumerate(group):
-        if isinstance(stimulus, Publish):
+        if isinstance(stimulus, Prepare | Publish):
             if place > start:
                 yield group[start:place]
             yield group[place : place + 1]

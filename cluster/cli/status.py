@@ -15,8 +15,10 @@ from cluster.cli.output import JsonOption, print_json, stdout, table
 if TYPE_CHECKING:
     from cluster.client.models import Status
 
-_GOOD = ("ready", "running", "live", "published", "ok", "idle")
-_STEADY = ("draft", "paused", "archived", "preparing", "starting", "recovering", "draining", "loading")
+_GOOD = ("ready", "running", "live", "ok", "idle")
+_STEADY = (
+    "draft", "paused", "archived", "preparing", "backfilling", "starting", "recovering", "draining", "loading",
+)  # fmt: skip
 
 
 def status(
@@ -118,7 +120,8 @@ def _syncs(report: Status) -> Any:
 
 def state_text(state: str) -> Text:
     """Colour a state: green where all is well, yellow on the way, red where somebody must look."""
-    style = "green" if state in _GOOD else "yellow" if state in _STEADY else "red" if state else "dim"
+    word = state.partition(" ")[0]
+    style = "green" if word in _GOOD else "yellow" if word in _STEADY else "red" if word else "dim"
     return Text(state or "–", style=style)
 
 

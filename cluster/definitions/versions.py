@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from cluster.definitions.canonical import canonical_json
@@ -64,6 +64,29 @@ def _is_new_life(earlier: Audience | None, audience: Audience) -> bool:
     if earlier is None or earlier.status == "archived":
         return audience.status != "archived"
     return earlier.evaluated and audience.status == "draft"
+
+
+def evaluates_alike(before: Published, after: Published) -> bool:
+    """Say whether an evaluator does the same under both.
+
+    Then nothing differs but names, drafts, who of those that are evaluated is paused, and what only edges, loaders and
+    delivery read.
+    """
+    return _evaluated(before) == _evaluated(after)
+
+
+def _evaluated(published: Published) -> tuple[object, ...]:
+    """Give what an evaluator's state and transitions are functions of, in order: hits name things by their place."""
+    definitions = published.definitions
+    audiences = [
+        (each.id, each.parent, each.where, published.audience_versions[each.id])
+        for each in definitions.audiences.values()
+        if each.evaluated
+    ]
+    parents = [(each.id, each.primary_key, list(each.columns.items())) for each in definitions.parent_models.values()]
+    models = [replace(each, name="", description="") for each in definitions.event_models.values()]
+    columns = [list(each.columns) for each in models]
+    return definitions.settings, list(definitions.sources), parents, models, columns, audiences
 
 
 def _changed_meanings(before: Definitions, after: Definitions) -> set[str]:
@@ -205,4 +228,4 @@ def _without_trait_source(raw: Mapping[str, Any]) -> dict[str, Any]:
     return {**raw, "traits": {key: value for key, value in traits.items() if key != "source"}}
 
 
-__all__ = ["Change", "canonical_json", "difference", "document_for_evaluation", "publish"]
+__all__ = ["Change", "canonical_json", "difference", "document_for_evaluation", "evaluates_alike", "publish"]

@@ -135,9 +135,12 @@ class ControllerActor:
 
     # --- for the launcher and starting actors ----------------------------------------------------
 
-    async def newest_definitions(self) -> Published | None:
-        """Give the newest durable definitions, also those not in force yet: what a starting evaluator takes."""
-        return self._machine.target
+    async def starting_definitions(self) -> Published | None:
+        """Give the definitions in force, before the first those that are to be: what a starting evaluator takes.
+
+        Newer ones it is asked to prepare, and switches to with the others.
+        """
+        return self._machine.published or self._machine.target
 
     async def take_first_admin_key(self) -> str | None:
         """Give the admin key made on the first start, once; None ever after."""
@@ -199,16 +202,15 @@ class ControllerActor:
             published = self._machine.published
             return published is not None and published.version >= version
 
-        async with self._changed:
-            try:
-                async with asyncio.timeout(PUBLISH_WAIT_MS / 1000):
-                    await self._changed.wait_for(in_force)
-            except TimeoutError:
-                preparing = list(self._machine.preparing())
-                waits_for = [f"evaluator-{index}" for index in self._machine.behind()]
-                why = "; ".join(self._publish_errors.values())
-                late = {"preparing": preparing, "waits_for": waits_for, "message": why}
-                return {**_accepted(version, changes), **late}
+        try:
+            async with asyncio.timeout(PUBLISH_WAIT_MS / 1000):
+                await self._wait_for(in_force)
+        except TimeoutError:
+            preparing = list(self._machine.preparing())
+            waits_for = [f"evaluator-{index}" for index in self._machine.waits_for()]
+            why = "; ".join(self._publish_errors.values())
+            late = {"preparing": preparing, "waits_for": waits_for, "message": why}
+            return {**_accepted(version, changes), **late}
         return _accepted(version, changes)
 
     def _drive_publication(self) -> None:
@@ -216,24 +218,58 @@ class ControllerActor:
             self._publisher = asyncio.create_task(self._publish_to_all(), name="publisher")
 
     async def _publish_to_all(self) -> None:
-        """Ask every evaluator that is behind, at once, until none is."""
+        """Have every evaluator that is behind prepare, then all of them switch, until none is behind.
+
+        A first failure of any puts the switch off for all: the fewer moments evaluators differ in, the better.
+        """
         while behind := self._machine.behind():
             target = self._machine.target
             assert target is not None, "behind() names evaluators only under a target"
-            taken = await asyncio.gather(*(self._publish_to(index, target) for index in behind))
-            if not all(taken):
+            if await self._prepared_by_all(behind, target):
+                taken = await asyncio.gather(*(self._publish_to(index, target) for index in behind))
+                if all(taken):
+                    continue
+            if self._machine.target is target:
                 await asyncio.sleep(PUBLISH_RETRY_MS / 1000)
 
-    async def _publish_to(self, index: int, target: Published) -> bool:
-        reply = await self._peers.evaluators[index].publish(target)
-        if "error" in reply:
-            self._publish_errors[index] = f"evaluator-{index}: {reply.get('message') or reply['error']}"
+    async def _prepared_by_all(self, behind: list[int], target: Published) -> bool:
+        """Have evaluators prepare, all at once; false where one refuses, or as soon as there is a newer target."""
+        preparing = asyncio.gather(*(self._prepare_at(index, target) for index in behind))
+        newer = asyncio.ensure_future(self._wait_for(lambda: self._machine.target is not target))
+        both: list[asyncio.Future[Any]] = [preparing, newer]
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        is_newest = not newer.done()
+        for future in both:
+            # Of preparations that are not waited for any more: evaluators give them up when asked for the newer one.
+            future.cancel()
+        await asyncio.wait(both)
+        return is_newest and all(preparing.result())
+
+    async def _prepare_at(self, index: int, target: Published) -> bool:
+        if not self._noted(index, await self._peers.evaluators[index].prepare(target)):
             return False
-        self._publish_errors.pop(index, None)
+        self._machine.note_prepared(index, target.version)
+        return True
+
+    async def _publish_to(self, index: int, target: Published) -> bool:
+        if not self._noted(index, await self._peers.evaluators[index].publish(target)):
+            return False
         if self._machine.acknowledge(index, target.version):
             self._store.set_meta("in_force", str(target.version))
             await self._tell()
         return True
+
+    def _noted(self, index: int, reply: Reply) -> bool:
+        """Note why an evaluator refuses, or that it does not; true where it does not."""
+        if "error" in reply:
+            self._publish_errors[index] = f"evaluator-{index}: {reply.get('message') or reply['error']}"
+            return False
+        self._publish_errors.pop(index, None)
+        return True
+
+    async def _wait_for(self, condition: Callable[[], bool]) -> None:
+        async with self._changed:
+            await self._changed.wait_for(condition)
 
     async def _tell(self) -> None:
         async with self._changed:

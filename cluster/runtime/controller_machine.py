@@ -1,8 +1,8 @@
 """The controller's machine: definitions, keys and placement, and how a publication comes into force.
 
-A publication has two steps. It becomes the *target* once it is durable; every evaluator is then asked to take it, again
-and again until it says so. When the last one has, the target is *in force*: only then do edges, delivery and
-traits see it, so no edge decodes for definitions that some evaluator does not know.
+A publication has three steps. It becomes the *target* once it is durable; every evaluator is then asked to prepare it,
+and once all have, to switch to it, again and again until it says so. When the last one has, the target is *in force*:
+only then do edges, delivery and traits see it, so no edge decodes for definitions that some evaluator does not know.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ class ControllerMachine:
     published: Published | None = None
     #: The newest durable publication; equals `published` when nothing is under way.
     target: Published | None = None
+    #: Evaluator index to the newest version that it has prepared in this run.
+    prepared: dict[int, int] = field(default_factory=dict)
     #: Evaluator index to the newest version that it acknowledged.
     taken: dict[int, int] = field(default_factory=dict)
     keys: dict[str, KeyRecord] = field(default_factory=dict)
@@ -89,6 +91,18 @@ class ControllerMachine:
             return []
         return [info.index for info in self.evaluators if self.taken.get(info.index, 0) < self.target.version]
 
+    def waits_for(self) -> list[int]:
+        """Give the evaluators that hold the target up: those that have yet to prepare it, else to switch."""
+        behind = self.behind()
+        if self.target is None:
+            return []
+        version = self.target.version
+        return [index for index in behind if self.prepared.get(index, 0) < version] or behind
+
+    def note_prepared(self, index: int, version: int) -> None:
+        """Note that an evaluator is ready to switch to a version."""
+        self.prepared[index] = version
+
     def acknowledge(self, index: int, version: int) -> bool:
         """Note that an evaluator has taken a version; true when that brought the target into force."""
         self.taken[index] = max(version, self.taken.get(index, 0))
@@ -102,15 +116,19 @@ class ControllerMachine:
         """Name the evaluated audiences whose new version is not in force yet."""
         if self.target is None or self.target is self.published:
             return ()
-        before = {} if self.published is None else self.published.audience_versions
-        audiences = self.target.definitions.audiences
         return tuple(
-            audience_id
-            for audience_id, version in self.target.audience_versions.items()
-            if audience_id in audiences
-            and audiences[audience_id].evaluated
-            and before.get(audience_id) != version
+            audience.id
+            for audience in self.target.definitions.audiences.values()
+            if audience.evaluated and not self._is_in_force(audience.id, self.target.audience_versions[audience.id])
         )
+
+    def _is_in_force(self, audience_id: str, version: int) -> bool:
+        """Whether evaluators evaluate this version of an audience now: a draft has one, and is not."""
+        if self.published is None:
+            return False
+        audience = self.published.definitions.audiences.get(audience_id)
+        same = self.published.audience_versions.get(audience_id) == version
+        return same and audience is not None and audience.evaluated
 
     def add_key(self, key: KeyRecord) -> None:
         """Let a key in."""

@@ -74,8 +74,19 @@ class Evaluator(Protocol):
         """
         ...
 
+    async def prepare(self, published: Published) -> Reply:
+        """Build what new definitions take, beside the work: `{"version": int}` once `publish` would be short.
+
+        Takes as long as the retained events do. Replaces a preparation of an older version, which is refused with
+        `not_ready` then, as is one that failed. Idempotent per version.
+        """
+        ...
+
     async def publish(self, published: Published) -> Reply:
-        """Log and take new definitions: `{"clock_ms": int, "seq": int}`. Idempotent per version."""
+        """Put new definitions in force: `{"clock_ms": int, "seq": int}`. Idempotent per version.
+
+        Prepares them first where that was not done, or was lost with the process.
+        """
         ...
 
     async def apply_traits(self, parent: str, version: int, refs: list[Any], path: str) -> Reply:
@@ -111,7 +122,8 @@ class Evaluator(Protocol):
         """Counts for `usher status`.
 
         `{"name", "pid", "node", "clock_ms", "state", "partitions", "events": {"accepted", "duplicates",
-        "too_late"}, "audiences": {id: {"size", "version"}}, "users", "log_bytes", "seq", "lag_ms", ...}`.
+        "too_late"}, "audiences": {id: {"size", "version"}}, "users", "log_bytes", "seq", "lag_ms", "version",
+        "backfill": {"version", "percent", "ready"} | None, ...}`.
         """
         ...
 

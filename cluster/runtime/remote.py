@@ -21,6 +21,8 @@ from cluster.runtime.ray_session import NAMESPACE
 
 #: Pause before a starting or restarting controller is asked again.
 _ASK_AGAIN_S = 0.1
+#: How long one question for a publication stays open.
+_BACKFILL_TIMEOUT_MS = 20 * CALL_TIMEOUT_MS
 
 
 def unreachable(name: str, why: str) -> Reply:
@@ -92,9 +94,14 @@ class RemoteEvaluator(RemotePart):
         )
         return reply
 
+    async def prepare(self, published: Published) -> Reply:
+        """See the protocol. Waits long: a backfill reads the retained events. Who asks again waits for the same one."""
+        reply: Reply = await self.call("prepare", published, timeout_ms=_BACKFILL_TIMEOUT_MS)
+        return reply
+
     async def publish(self, published: Published) -> Reply:
-        """See the protocol. Waits long: a backfill reads the retained events."""
-        reply: Reply = await self.call("publish", published, timeout_ms=20 * CALL_TIMEOUT_MS)
+        """See the protocol. Waits as long as `prepare`, which an evaluator that lost its preparation does first."""
+        reply: Reply = await self.call("publish", published, timeout_ms=_BACKFILL_TIMEOUT_MS)
         return reply
 
     async def apply_traits(self, parent: str, version: int, refs: list[Any], path: str) -> Reply:
@@ -137,10 +144,10 @@ class RemoteController(RemotePart):
                 return state
             await asyncio.sleep(_ASK_AGAIN_S)
 
-    async def newest_definitions(self) -> Published | None:
-        """Give the newest durable definitions; waits for a controller that starts or restarts."""
+    async def starting_definitions(self) -> Published | None:
+        """Give the definitions that a starting evaluator takes; waits for a controller that starts or restarts."""
         while True:
-            answer = await self.call("newest_definitions")
+            answer = await self.call("starting_definitions")
             if not isinstance(answer, dict):
                 published: Published | None = answer
                 return published

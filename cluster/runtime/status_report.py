@@ -107,21 +107,45 @@ def _audiences(
     if newest is None:
         return []
     preparing = set(state.preparing)
+    percent = backfilled_percent(newest.version, evaluators)
     return [
         {
             "id": audience.id,
             "name": audience.name,
             "version": newest.audience_versions.get(audience.id, 0),
-            "status": _audience_status(audience.status, audience.id in preparing),
+            "status": audience_status(audience.status, audience.id in preparing, percent),
             "size": _audience_size(audience.id, evaluators) if audience.evaluated else 0,
         }
         for audience in newest.definitions.audiences.values()
     ]
 
 
-def _audience_status(declared: str, preparing: bool) -> str:
-    """`preparing` on its way, else as declared: published, paused, draft or archived."""
-    return "preparing" if preparing else declared
+def audience_status(declared: str, preparing: bool, percent: int | None) -> str:
+    """Say where an audience is.
+
+    A published one is `preparing` from when it was accepted, `backfilling n %` from when evaluators work on it, `live`
+    once all of them have this version of it in force; another is as declared: paused, draft, archived.
+    """
+    if declared != "published":
+        return declared
+    if not preparing:
+        return "live"
+    return "preparing" if percent is None else f"backfilling {percent} %"
+
+
+def backfilled_percent(version: int, evaluators: list[Reply]) -> int | None:
+    """Give how far the evaluator that is least far is with a publication; None while none has begun."""
+    shares = [_share(version, reply) for reply in evaluators]
+    if all(share is None for share in shares):
+        return None
+    return min(share or 0 for share in shares)
+
+
+def _share(version: int, reply: Reply) -> int | None:
+    if reply.get("version", 0) >= version:
+        return 100
+    backfill = reply.get("backfill")
+    return int(backfill["percent"]) if backfill and backfill["version"] == version else None
 
 
 def _audience_size(audience_id: str, evaluators: list[Reply]) -> int | None:

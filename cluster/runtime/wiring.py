@@ -133,12 +133,12 @@ class UsherEvaluator(Host):
     """Hosts one evaluator."""
 
     async def build(self, plan: Plan, index: int) -> Any:
-        """Compile, recover from the log, take the newest definitions."""
+        """Compile, recover from the log, take the definitions in force."""
         from actors.evaluator.actor import EvaluatorActor
         from cluster.runtime.warming import warm_up
 
         await warm_up()
-        published = await RemoteController().newest_definitions()
+        published = await RemoteController().starting_definitions()
         evaluator = EvaluatorActor(
             index, plan.data_dir, plan.epoch, plan.partitions_of(index), node_id=plan.node_id
         )

@@ -86,7 +86,7 @@ def test_status_names_every_process_and_what_it_does(usher: Usher) -> None:
     pids = [row["pid"] for row in status["actors"]]
     assert len(set(pids)) == len(pids)
     audiences = {row["id"]: row["status"] for row in status["audiences"]}
-    assert audiences == {"hide_promo": "published", "rich_buyers": "published"}
+    assert audiences == {"hide_promo": "live", "rich_buyers": "live"}
     assert {row["id"] for row in status["syncs"]} == {"hide_promo_hook", "rich_buyers_hook"}
     assert set(status["events"]) >= {"accepted", "duplicates", "rejected", "too_late", "lag_ms"}
     assert status["url"] == usher.url

@@ -85,11 +85,15 @@ class Engine:
 
     def publish(self, document: Row, now_ms: int) -> None:
         """New definitions, backfilled from every row so far."""
+        from actors.evaluator.machine import EvaluatorMachine
+
         self._read(document, self._published)
         retained = [self._hits(self._rows, with_clocks=True)[0]]
-        self._machine, due, changes = self._machine.publish(self._published, retained, self._snapshots(), now_ms)
-        self._take(due)
-        self._take(changes)
+        self.advance(now_ms)
+        fresh = EvaluatorMachine(self._published, clock_ms=0, seed=0x5EED)
+        fresh.load(retained, self._snapshots(), self.clock)
+        self._take(fresh.difference_from(self._machine))
+        self._machine = fresh
 
     def members(self) -> set[tuple[str, str]]:
         """Who is in what at the clock, as (audience id, user id)."""

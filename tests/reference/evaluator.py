@@ -96,7 +96,12 @@ class ReferenceEvaluator:
         self._take_document(document)
         for (parent, key), before in members.items():
             self._user(parent, key).members = before
-        for user in list(self._users.values()):
+        # An audience that moved to another parent is left by its users before those of the other parent enter: they may
+        # have the same keys, and kinds alternate.
+        users = list(self._users.values())
+        for user in users:
+            self._settle(user, self.clock, "definition", user.members & self._language.members(user, self.clock))
+        for user in users:
             self._settle(user, self.clock, "definition")
 
     def members(self) -> set[tuple[str, str]]:
@@ -151,9 +156,9 @@ class ReferenceEvaluator:
             self._settle(user, t, "time")
         user.done_until = max(user.done_until, to_ms)
 
-    def _settle(self, user: User, at: int, cause: str) -> None:
-        """Evaluate membership once for this instant and write what changed."""
-        now = self._language.members(user, at)
+    def _settle(self, user: User, at: int, cause: str, becomes: set[str] | None = None) -> None:
+        """Evaluate membership once for this instant (or take what it becomes) and write what changed."""
+        now = self._language.members(user, at) if becomes is None else becomes
         for audience in sorted(user.members ^ now):
             kind = "entered" if audience in now else "exited"
             numbered = (audience, user.key, at)

@@ -288,6 +288,49 @@ def test_a_removed_sync_is_forgotten_and_one_of_the_same_name_begins_anew(tmp_pa
     asyncio.run(run())
 
 
+def test_an_archived_audience_sends_its_exits_and_one_that_uses_its_id_again_its_own_entries(tmp_path: Path) -> None:
+    async def run() -> None:
+        evaluator = InProcessEvaluator()
+        async with receiver() as endpoint:
+            controller = InProcessController(definitions(endpoint.url))
+            actor = await started(tmp_path, controller, evaluator)
+            evaluator.flip("a")
+            evaluator.flip("b")
+            await endpoint.until(lambda: len(endpoint.kinds) == 2)
+            controller.publish(definitions(endpoint.url, status="archived"))
+            evaluator.flip("a")
+            evaluator.flip("b")
+            await endpoint.until(lambda: len(endpoint.kinds) == 4)
+            controller.publish(definitions(endpoint.url))
+            evaluator.flip("b")
+            await endpoint.until(lambda: len(endpoint.kinds) == 5)
+            await actor.drain()
+
+        assert sorted(endpoint.kinds[2:4]) == [("a", "exited"), ("b", "exited")]
+        assert endpoint.kinds[4:] == [("b", "entered")]
+
+    asyncio.run(run())
+
+
+def test_a_new_sync_of_an_archived_audience_begins_with_the_members_of_its_next_life(tmp_path: Path) -> None:
+    async def run() -> None:
+        evaluator = InProcessEvaluator()
+        for user in ("a", "b", "a", "b"):
+            evaluator.flip(user)
+        async with receiver() as endpoint:
+            controller = InProcessController(definitions(endpoint.url, status="archived"))
+            actor = await started(tmp_path, controller, evaluator)
+            await eventually(lambda: has_syncs(actor, 1))
+            evaluator.flip("b")
+            controller.publish(definitions(endpoint.url))
+            await endpoint.until(lambda: len(endpoint.kinds) == 1)
+            await actor.drain()
+
+        assert endpoint.kinds == [("b", "entered")]
+
+    asyncio.run(run())
+
+
 async def has_logged(actor: DeliveryActor, rows: int) -> bool:
     return len((await actor.sync_log("promo", False, 0, 100)).get("rows", [])) >= rows
 

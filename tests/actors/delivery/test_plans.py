@@ -40,6 +40,8 @@ def test_an_audience_in_preparation_or_a_draft_cannot_be_asked_for_members() -> 
     assert planned().available
     assert not plan_syncs(definitions(URL), (0,), ("hide_promo",), KINDS)["promo"].available
     assert not planned(status="draft").available
+    assert not planned(status="archived").available
+    assert not planned(status="archived").config.paused
     assert planned(status="paused").available
     assert planned(status="paused").config.paused
 

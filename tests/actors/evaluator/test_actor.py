@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,11 @@ import pytest
 
 from actors.evaluator import results
 from actors.evaluator.actor import EvaluatorActor
+from actors.evaluator.backfill import Backfill
+from actors.evaluator.shadow import Shadow
 from cluster.clock import ManualClock
-from cluster.errors import DataDirError, StorageFull
+from cluster.definitions.model import Published
+from cluster.errors import DataDirError, NotReady, StorageFull
 from cluster.runtime.data_dir import DataDir
 from tests.actors.evaluator.examples import event, published
 from tests.actors.evaluator.test_worker import PARTITIONS, START_MS, Evaluator
@@ -96,6 +101,158 @@ def test_trimming_without_room_is_put_off_and_the_work_goes_on(
         assert shell._trimming is not None
         await shell._trimming
         assert "error" not in await shell.lookup("users", ["ann"], ["hide_promo"], True)
+
+    play(body)
+
+
+def shut(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Let backfills stand still between two slices until the event is set."""
+    gate = threading.Event()
+    monkeypatch.setattr(Backfill, "_pause", lambda self, **_: _stand_still(self, gate))
+    return gate
+
+
+def _stand_still(backfill: Backfill, gate: threading.Event) -> None:
+    while not gate.wait(0.002):
+        backfill._check()
+
+
+def later(version: int, **changes: Any) -> Published:
+    """Definitions under which something else is evaluated."""
+    window = {"event": "order", "within": f"{version}m"}
+    new = published(audiences=[{"id": "later", "parent": "users", "where": window}], **changes)
+    return replace(new, version=version)
+
+
+def test_live_work_is_answered_while_a_backfill_goes_on(
+    play: Callable[[Play], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(shell: EvaluatorActor) -> None:
+        made = request(tmp_path, "ann")
+        await shell.append(made)
+        gate = shut(monkeypatch)
+        publishing = asyncio.create_task(shell.publish(later(2)))
+        for _ in range(5):
+            assert "error" not in await asyncio.wait_for(shell.append(made), 10)
+            assert (await shell.lookup("users", ["ann"], ["hide_promo"], False))["members"] == [[True]]
+        status = await shell.status()
+        assert (status["version"], status["backfill"]["version"], status["backfill"]["ready"]) == (1, 2, False)
+        assert not publishing.done()
+        gate.set()
+        assert "error" not in await publishing
+        assert (await shell.status())["backfill"] is None
+        assert (await shell.append(made))["error"] == "stale"
+        assert (await shell.lookup("users", ["ann"], ["later"], False))["members"] == [[True]]
+
+    play(body)
+
+
+def test_everybody_who_asks_for_a_preparation_waits_for_the_same_one(
+    play: Callable[[Play], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(shell: EvaluatorActor) -> None:
+        await shell.append(request(tmp_path, "ann"))
+        gate = shut(monkeypatch)
+        asked = [asyncio.create_task(shell.prepare(later(2))) for _ in range(3)]
+        await asyncio.sleep(0.02)
+        asked[0].cancel()
+        replaced = asked[1:]
+        newest = asyncio.create_task(shell.publish(later(3)))
+        assert [reply["error"] for reply in await asyncio.gather(*replaced)] == ["not_ready"] * 2
+        gate.set()
+        assert "error" not in await newest
+        assert (await shell.status())["version"] == 3
+        assert "error" not in await shell.prepare(later(2)), "what is past is done"
+
+    play(body)
+
+
+def test_draining_gives_a_backfill_up(
+    play: Callable[[Play], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(shell: EvaluatorActor) -> None:
+        await shell.append(request(tmp_path, "ann"))
+        shut(monkeypatch)
+        publishing = asyncio.create_task(shell.publish(later(2)))
+        await asyncio.sleep(0.02)
+        await shell.drain()
+        assert "the evaluator stops" in (await publishing)["message"]
+
+    play(body)
+
+
+def test_draining_ends_a_backfill_that_follows(play: Callable[[Play], None], tmp_path: Path) -> None:
+    async def body(shell: EvaluatorActor) -> None:
+        made = request(tmp_path, "ann")
+        await shell.append(made)
+        assert "error" not in await shell.prepare(later(2))
+        assert "error" not in await shell.append(made)
+        await shell.drain()
+        assert len(list((tmp_path / "data").rglob("rows-*"))) == 1, "what was laid out is given back"
+
+    play(body)
+
+
+def test_an_error_in_a_backfill_is_a_refusal_and_nothing_else(
+    play: Callable[[Play], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        message = "entry 1 is damaged"
+        raise DataDirError(message)
+
+    async def body(shell: EvaluatorActor) -> None:
+        made = request(tmp_path, "ann")
+        await shell.append(made)
+        with monkeypatch.context() as patch:
+            patch.setattr(Shadow, "load", broken)
+            reply = await shell.publish(later(2))
+        assert reply["error"] == "not_ready"
+        assert "entry 1 is damaged" in reply["message"]
+        assert "error" not in await shell.append(made)
+        assert "error" not in await shell.publish(later(2))
+
+    play(body)
+
+
+def test_an_evaluator_that_cannot_take_its_definitions_does_not_start_and_can_be_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        message = "too many open files"
+        raise OSError(message)
+
+    async def run() -> None:
+        with DataDir(tmp_path / "data").open() as owned:
+            first, second = (
+                Shell(0, str(tmp_path / "data"), owned.epoch, PARTITIONS, clock=ManualClock(START_MS)) for _ in range(2)
+            )
+            with monkeypatch.context() as patch:
+                patch.setattr(Shadow, "load", broken)
+                with pytest.raises(NotReady, match="too many open files"):
+                    await first.start(published())
+            await second.start(published())
+            assert (await second.status())["version"] == 1
+            await second.drain()
+
+    asyncio.run(run())
+
+
+def test_nothing_is_trimmed_while_a_backfill_reads(
+    play: Callable[[Play], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(shell: EvaluatorActor) -> None:
+        made = request(tmp_path, "ann")
+        await shell.append(made)
+        gate = shut(monkeypatch)
+        publishing = asyncio.create_task(shell.publish(later(2)))
+        await asyncio.sleep(0.02)
+        shell._trimmed_at_ms = -1e12
+        await shell.append(made)
+        assert shell._trimmed_at_ms == -1e12
+        gate.set()
+        await publishing
+        await shell.append(made)
+        assert shell._trimmed_at_ms > 0
 
     play(body)
 

@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from actors.evaluator import membership_files
+from actors.evaluator.key_table import parent_seed
 from actors.evaluator.membership_files import BOOT, MembershipReader, MembershipWriter
 from cluster.errors import StorageFull
 
@@ -92,8 +93,9 @@ def test_what_a_crash_left_half_written_is_never_taken(tmp_path: Path) -> None:
     again = MembershipWriter(tmp_path)
     again.publish_all(swapped, NAMES, 2, 0)
     reader = MembershipReader(tmp_path)
-    assert reader._row(0, "ben") == 0
-    assert reader._row(0, "ann") == 1
+    seed = parent_seed("users", 0)
+    assert reader._row(seed, "ben") == 0
+    assert reader._row(seed, "ann") == 1
     assert len(list(tmp_path.iterdir())) == 4
 
 

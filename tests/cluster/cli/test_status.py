@@ -26,7 +26,7 @@ REPORT = {
         {"parent": "users", "state": "failed", "rows": 5, "loaded_at_ms": 1_764_518_400_000, "source": "u.parquet",
          "error": {"reason": "missing_column", "message": "Column ltv is missing."}},
     ],
-    "audiences": [{"id": "hide_promo", "name": "Hide", "version": 2, "status": "published", "size": None}],
+    "audiences": [{"id": "hide_promo", "name": "Hide", "version": 2, "status": "backfilling 7 %", "size": None}],
     "syncs": [{"id": "push", "state": "broken", "backlog": 1_500, "delivered": 7, "failed": 2, "reason": "410 Gone"}],
     "events": {"accepted": 1_234_567, "duplicates": 3, "rejected": 4, "too_late": 5, "lag_ms": 7},
 }  # fmt: skip
@@ -44,7 +44,8 @@ def test_the_one_look_shows_every_part_and_every_reason(width: int) -> None:
     shown = captured.get()
     for part in (
         "1,234,567 events accepted", "64 partitions", "1 node", "gone-host is gone", "evaluator-0", "12,345", "3 MiB",
-        "delivery: no answer within 2000 ms", "users: Column ltv is missing.", "hide_promo", "1,500", "push: 410 Gone",
+        "delivery: no answer within 2000 ms", "users: Column ltv is missing.", "hide_promo", "backfilling 7 %",
+        "1,500", "push: 410 Gone",
     ):  # fmt: skip
         assert part in shown
     assert max(map(len, shown.splitlines())) <= width
@@ -57,7 +58,9 @@ def test_an_empty_system_says_how_to_go_on() -> None:
     assert "usher apply" in captured.get()
 
 
-STYLES = [("live", "green"), ("published", "green"), ("preparing", "yellow"), ("broken", "red"), ("", "dim")]
+STYLES = [
+    ("live", "green"), ("preparing", "yellow"), ("backfilling 7 %", "yellow"), ("broken", "red"), ("", "dim"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("state", "style"), STYLES)

@@ -11,7 +11,7 @@ import pytest
 from cluster.definitions.canonical import canonical_json
 from cluster.definitions.model import Published
 from cluster.definitions.parsing import load_paths, parse_document
-from cluster.definitions.versions import Change, difference, document_for_evaluation, publish
+from cluster.definitions.versions import Change, difference, document_for_evaluation, evaluates_alike, publish
 from tests.cluster.definitions.sample import Tree, changed, document, parse
 
 CASES = sorted((Path(__file__).parents[2] / "fixtures" / "semantics").glob("*/definitions.json"))
@@ -84,6 +84,49 @@ def test_a_traits_type_grows_the_audiences_that_use_it() -> None:
     after["audiences"][2]["where"] = before["audiences"][2]["where"] = {"trait": "ltv", "gt": 1}
     versions = versions_after(before, after)
     assert {id_ for id_, version in versions.items() if version == 2} == {"hide_promo", "again"}
+
+
+def alike(after: Tree, first: Tree | None = None) -> bool:
+    before = publish(None, parse(first or document()))
+    published = publish(before, parse(after))
+    logged = parse_document(document_for_evaluation(published.definitions), "<log>", {})
+    same = evaluates_alike(before, published)
+    assert evaluates_alike(before, Published(2, logged, published.audience_versions)) == same, "as read from a log"
+    return same
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [
+        ("audiences.0.name", "Another name"), ("audiences.0.status", "paused"), ("event_models.0.name", "x"),
+        ("parent_models.0.traits.source.path", "y.parquet"), ("destinations.0.url", "https://example.org"),
+        ("sources.0.write_key", "other"),
+    ],
+)  # fmt: skip
+def test_what_only_others_read_lets_an_evaluator_go_on_as_it_is(at: str, value: Any) -> None:
+    assert alike(changed(at, value))
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [
+        ("audiences.0.where", {"trait": "ltv", "gt": 301}), ("audiences.0.id", "another"),
+        ("event_models.0.columns.more", {"path": "context.x", "type": "string"}),
+        ("event_models.0.retention", "3d"), ("parent_models.0.primary_key", "id"),
+        ("parent_models.0.traits.columns.opted_in.type", "string"), ("settings.dedup.horizon", "1h"),
+        ("settings.retention", "8d"),
+    ],
+)  # fmt: skip
+def test_what_evaluation_reads_makes_it_build_anew(at: str, value: Any) -> None:
+    assert not alike(_without(changed(at, value), "again"), _without(document(), "again"))
+    assert alike(_without(document(), "again"), _without(document(), "again"))
+
+
+def test_the_order_of_models_sources_and_audiences_makes_it_build_anew() -> None:
+    for section in ("event_models", "sources", "audiences"):
+        tree = document()
+        tree[section] = tree[section][::-1]
+        assert not alike(tree), section
 
 
 def _without(tree: Tree, id_: str) -> Tree:

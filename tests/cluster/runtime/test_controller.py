@@ -30,11 +30,22 @@ class Evaluator:
     def __init__(self, refusals: int = 0) -> None:
         self.refusals = refusals
         self.taken: list[int] = []
+        #: What was asked, in order.
+        self.asked: list[tuple[str, int]] = []
+        #: Preparations end only while it is set.
+        self.may_end = asyncio.Event()
+        self.may_end.set()
 
-    async def publish(self, published: Published) -> Reply:
+    async def prepare(self, published: Published) -> Reply:
+        self.asked.append(("prepare", published.version))
         if self.refusals:
             self.refusals -= 1
             return {"error": "unreachable", "message": "restarting", "retry_after_ms": 1}
+        await self.may_end.wait()
+        return {"version": published.version}
+
+    async def publish(self, published: Published) -> Reply:
+        self.asked.append(("publish", published.version))
         self.taken.append(published.version)
         return {"clock_ms": 1, "seq": published.version}
 
@@ -119,6 +130,68 @@ def test_apply_answers_preparing_when_an_evaluator_stays_away(tmp_path: Path, cl
             pass
 
     run(tmp_path, clock, body, Evaluator(), Evaluator(refusals=1_000_000))
+
+
+def test_no_evaluator_switches_before_all_have_prepared(tmp_path: Path, clock: ManualClock) -> None:
+    quick, slow = Evaluator(), Evaluator()
+
+    async def body(controller: ControllerActor, bench: Bench) -> None:
+        slow.may_end.clear()
+        reply = await controller.apply(document("vip"), "d.yaml", "replace")
+        assert (reply["preparing"], reply["waits_for"]) == (["vip"], ["evaluator-1"])
+        assert quick.asked == slow.asked == [("prepare", 1)]
+        slow.may_end.set()
+        while (await controller.state_after(-1, NO_WAIT_MS)).published is None:
+            await asyncio.sleep(0)
+        assert quick.asked == slow.asked == [("prepare", 1), ("publish", 1)]
+
+    run(tmp_path, clock, body, quick, slow)
+
+
+def test_a_newer_publication_is_prepared_at_once_in_place_of_one_that_takes_long(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    first, second = Evaluator(), Evaluator()
+
+    async def body(controller: ControllerActor, bench: Bench) -> None:
+        first.may_end.clear()
+        await controller.apply(document("vip"), "d.yaml", "replace")
+        later = asyncio.create_task(controller.apply(document("vip", "new"), "d.yaml", "replace"))
+        while first.asked[-1] != ("prepare", 2):
+            await asyncio.sleep(0)
+        first.may_end.set()
+        assert "preparing" not in await later
+        for evaluator in (first, second):
+            assert evaluator.asked == [("prepare", 1), ("prepare", 2), ("publish", 2)]
+
+    run(tmp_path, clock, body, first, second)
+
+
+def test_an_evaluator_that_refuses_to_prepare_puts_the_switch_off_for_all(tmp_path: Path, clock: ManualClock) -> None:
+    well, ill = Evaluator(), Evaluator(refusals=2)
+
+    async def body(controller: ControllerActor, bench: Bench) -> None:
+        await controller.apply(document("vip"), "d.yaml", "replace")
+        assert well.asked == [("prepare", 1)] * 3 + [("publish", 1)]
+
+    run(tmp_path, clock, body, well, ill)
+
+
+def test_an_evaluator_that_starts_during_a_publication_takes_what_is_in_force(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    slow = Evaluator()
+
+    async def body(controller: ControllerActor, bench: Bench) -> None:
+        await controller.apply(document("vip"), "d.yaml", "replace")
+        slow.may_end.clear()
+        await controller.apply(document("vip", "new"), "d.yaml", "replace")
+        starting = await controller.starting_definitions()
+        assert starting is not None
+        assert starting.version == 1
+        slow.may_end.set()
+
+    run(tmp_path, clock, body, slow)
 
 
 def test_a_faulty_document_changes_nothing_and_names_every_fault(tmp_path: Path, clock: ManualClock) -> None:
@@ -255,7 +328,7 @@ def test_a_restart_in_mid_publication_finishes_it(tmp_path: Path, clock: ManualC
         await controller.drain()
         late.refusals = 0
         again = await bench.start()
-        newest = await again.newest_definitions()
+        newest = await again.starting_definitions()
         assert newest is not None
         assert newest.version == 1
         revision = -1

@@ -34,6 +34,19 @@ def test_preparing_names_only_audiences_whose_new_version_is_not_in_force() -> N
     assert controller.preparing() == ("changed",)
 
 
+def test_it_waits_for_who_has_not_prepared_and_then_for_who_has_not_switched() -> None:
+    controller = machine(evaluators=2)
+    controller.begin(published(1, a=1))
+    controller.note_prepared(1, 1)
+    assert controller.waits_for() == [0]
+    controller.note_prepared(0, 1)
+    assert controller.waits_for() == [0, 1]
+    controller.acknowledge(0, 1)
+    assert controller.waits_for() == [1]
+    controller.begin(published(2, a=2))
+    assert controller.waits_for() == [0, 1]
+
+
 def test_an_old_acknowledgement_does_not_bring_a_newer_publication_into_force() -> None:
     controller = machine(evaluators=1)
     controller.begin(published(1, a=1))

@@ -44,7 +44,7 @@ def test_report_has_the_names_of_the_interface() -> None:
         ("delivery", "delivery", 2), ("traits", "traits", 3),
     }  # fmt: skip
     assert result["audiences"][0] | {"name": ""} == {
-        "id": "vip", "name": "", "version": 3, "status": "published", "size": 2,
+        "id": "vip", "name": "", "version": 3, "status": "live", "size": 2,
     }  # fmt: skip
     assert result["syncs"] == [{"id": "s", "backlog": 1}]
     assert result["events"] == {"accepted": 5, "duplicates": 1, "too_late": 2, "rejected": 0, "lag_ms": 4}
@@ -69,21 +69,51 @@ def test_an_evaluator_that_is_gone_shows_as_such_and_makes_sizes_unknown() -> No
     assert result["audiences"][0]["size"] is None
 
 
-def test_audience_status_is_preparing_until_in_force_and_else_as_declared() -> None:
-    controller = machine(evaluators=1)
-    target = published(1, vip=1, old=1)
-    declared = definitions("vip", "old", "sketch", statuses={"old": "paused", "sketch": "draft"})
-    object.__setattr__(target, "definitions", declared)
+def statuses(controller: Any, *evaluators: Reply) -> dict[str, str]:
+    replies = Replies(dict(enumerate(evaluators)), {}, {}, {})
+    rows = build_report(controller.state(), controller.target, [], CONTROLLER, replies)["audiences"]
+    return {row["id"]: row["status"] for row in rows}
+
+
+def test_a_published_audience_is_live_only_once_it_is_in_force_and_others_are_as_declared() -> None:
+    controller = machine(evaluators=2)
+    target = published(1, vip=1, old=1, sketch=1, gone=1)
+    states = {"old": "paused", "sketch": "draft", "gone": "archived"}
+    object.__setattr__(target, "definitions", definitions(*target.audience_versions, statuses=states))
     controller.begin(target)
-    replies = Replies({0: EVALUATOR}, {}, {}, {})
-
-    def statuses() -> dict[str, str]:
-        rows = build_report(controller.state(), controller.target, [], CONTROLLER, replies)["audiences"]
-        return {row["id"]: row["status"] for row in rows}
-
-    assert statuses() == {"vip": "preparing", "old": "preparing", "sketch": "draft"}
+    assert statuses(controller, EVALUATOR, EVALUATOR) == {"vip": "preparing", **states}
     controller.acknowledge(0, 1)
-    assert statuses() == {"vip": "published", "old": "paused", "sketch": "draft"}
+    assert statuses(controller, {**EVALUATOR, "version": 1}, GONE)["vip"] == "backfilling 0 %"
+    controller.acknowledge(1, 1)
+    assert statuses(controller, EVALUATOR, EVALUATOR) == {"vip": "live", **states}
+
+
+def test_a_backfill_is_as_far_as_the_evaluator_that_is_least_far() -> None:
+    controller = machine(evaluators=3)
+    controller.begin(published(1, kept=1))
+    for index in range(3):
+        controller.acknowledge(index, 1)
+    controller.begin(published(2, kept=1, vip=1))
+
+    def at(percent: int, version: int = 2) -> Reply:
+        return {**EVALUATOR, "version": 1, "backfill": {"version": version, "percent": percent, "ready": False}}
+
+    assert statuses(controller, at(40, version=1), EVALUATOR, GONE) == {"kept": "live", "vip": "preparing"}
+    assert statuses(controller, at(40), at(37), at(99)) == {"kept": "live", "vip": "backfilling 37 %"}
+    assert statuses(controller, at(40), at(37), GONE) == {"kept": "live", "vip": "backfilling 0 %"}
+    assert statuses(controller, at(100), at(100), {**EVALUATOR, "version": 2})["vip"] == "backfilling 100 %"
+
+
+def test_a_draft_that_is_published_under_its_version_is_not_live_before_it_is_in_force() -> None:
+    controller = machine(evaluators=1)
+    draft = published(1, vip=1)
+    object.__setattr__(draft, "definitions", definitions("vip", statuses={"vip": "draft"}))
+    controller.begin(draft)
+    controller.acknowledge(0, 1)
+    controller.begin(published(2, vip=1))
+    assert statuses(controller, EVALUATOR) == {"vip": "preparing"}
+    controller.acknowledge(0, 2)
+    assert statuses(controller, EVALUATOR) == {"vip": "live"}
 
 
 def test_a_part_that_hangs_does_not_hang_the_status() -> None:

@@ -1,0 +1,72 @@
+"""Showing a machine's membership in the mapped files: by touched rows, or whole where rows are other users' now."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from actors.evaluator.machine import EvaluatorMachine
+from actors.evaluator.membership_files import MembershipWriter
+from actors.evaluator.shadow import Prepared
+from cluster.errors import StorageFull
+
+_log = logging.getLogger("usher.evaluator")
+
+
+class Showing:
+    """What readers see of the machine in force. On the thread that evaluates."""
+
+    def __init__(self, writer: MembershipWriter) -> None:
+        self._writer = writer
+        #: True when slots are other users' than what is shown.
+        self._moved = False
+        #: What a switch prepared; it is shown next.
+        self._prepared: Prepared | None = None
+        #: True while readers are told to ask, because there was no room for the files.
+        self._hidden = False
+
+    def moved(self) -> None:
+        """Note that the machine's slots are other users' now; drops what a switch prepared that did not come about."""
+        if self._prepared is not None and self._prepared.generation is not None:
+            self._writer.discard(self._prepared.generation)
+        self._moved, self._prepared = True, None
+
+    def switch(self, prepared: Prepared) -> None:
+        """Show this machine's files next."""
+        self._prepared = prepared
+
+    def show(self, machine: EvaluatorMachine, version: int) -> None:
+        """Show the membership that is committed now. Where there is no room for it, readers are told to ask."""
+        touched = machine.take_touched()
+        whole = self._moved or self._hidden or self._prepared is not None
+        try:
+            if whole or not self._writer.publish(machine, touched, machine.user_count, machine.clock_ms):
+                self._show_whole(machine, version)
+            self._hidden = False
+        except StorageFull as full:
+            # What is committed stays, and its senders are told so; the next group tries again.
+            _log.warning("Look-ups are asked of the evaluator until membership can be mapped again. %s", full)
+            self._hidden = True
+        self._moved, self._prepared = False, None
+
+    def _show_whole(self, machine: EvaluatorMachine, version: int) -> None:
+        keys = None if self._moved else self._writer.keys
+        generation = None
+        if self._prepared is not None:
+            keys, generation = self._prepared.keys, self._prepared.generation
+        names = _names(machine, version)
+        self._writer.publish_all(
+            machine, names, machine.user_count, machine.clock_ms, keys=keys, generation=generation
+        )
+
+
+def _names(machine: EvaluatorMachine, version: int) -> dict[str, Any]:
+    parents = machine.program.arrays.audience_parent.tolist()
+    return {
+        "definitions_version": version,
+        "parents": list(machine.program.parents),
+        "audiences": {
+            audience: (i, parents[i], machine.program.audience_versions[i])
+            for i, audience in enumerate(machine.program.audiences)
+        },
+    }
