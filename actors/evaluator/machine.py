@@ -129,6 +129,11 @@ class EvaluatorMachine:
         """Whether changes that are due at or before the clock remain to be made."""
         return self.settled_ms < self.clock_ms
 
+    @property
+    def wave_work(self) -> int:
+        """How many users the last input brought up to date beside its own."""
+        return int(self._state.scalars[S_WORK])
+
     def handle_batch(
         self,
         hits: pa.RecordBatch,
@@ -332,7 +337,7 @@ class EvaluatorMachine:
         scalars = self._state.scalars
         scalars[S_WORK] = 0
         most = _ALL if wave_users is None else wave_users
-        while fire(self._program_table, self._table, until_ms, most) == NEED_ROOM:
+        while fire(self._program_table, self._table, until_ms, max(1, most)) == NEED_ROOM:
             self._make_room()
         scalars[S_CLOCK] = max(until_ms, self.clock_ms)
 

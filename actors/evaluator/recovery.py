@@ -7,8 +7,9 @@ present instant.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import msgspec
@@ -18,6 +19,7 @@ import pyarrow as pa
 from actors.evaluator.difference import Numbers
 from actors.evaluator.instants import seed_instant
 from actors.evaluator.machine import EvaluatorMachine
+from actors.evaluator.results import TRANSITION_SCHEMA, Transitions, joined
 from cluster.admission.decoder import Decoder
 from cluster.admission.plan import EventPlan
 from cluster.definitions.model import Definitions, Published
@@ -49,6 +51,12 @@ def unpack_published(payload: bytes) -> Published:
     fields = msgspec.json.decode(payload)
     definitions = parse_document(fields["document"], "<log>", {})
     return Published(fields["version"], definitions, fields["audience_versions"])
+
+
+#: The log's key of how far its transitions are.
+PROGRESS: Final = "progress"
+#: What makes a transition the one that it is (semantics.md §3).
+_IDENTITY: Final = ("audience_id", "audience_version", "user_id", "at", "n")
 
 
 def pack_traits(parent: str, version: int, path: str) -> bytes:
@@ -163,34 +171,48 @@ def logged_snapshot(entry: Entry, partitions: Sequence[int], count: int) -> tupl
     return fields["version"], own_rows(read_snapshot_file(fields["path"]), partitions, count)
 
 
-def stored_numbers(log: Log, clock_ms: int) -> Numbers:
-    """Give the latest `n` of each (user, audience) with a stored transition at this clock, the newest there is."""
+def stored_numbers(log: Log, clock_ms: int, after_seq: int) -> Numbers:
+    """Give the latest `n` of each (user, audience) with a transition at this clock, stored above `after_seq`."""
     numbers: Numbers = {}
-    last = log.last_transition_seq()
-    step = 4096
-    while last > 0:
-        first = max(0, last - step)
-        blocks = log.transitions_after(first, last - first)
-        rows = [row for block in blocks for row in block.rows().to_pylist()]
-        for row in rows:
+    for block in log.transitions_after(after_seq, log.last_transition_seq() - after_seq):
+        for row in block.rows().to_pylist():
             if row["at"] == clock_ms:
                 pair = (row["user_id"], row["audience_id"])
                 numbers[pair] = max(numbers.get(pair, 0), row["n"])
-        if not rows or rows[0]["at"] < clock_ms:
-            break
-        last = first
     return numbers
+
+
+class Progress(msgspec.Struct, frozen=True, array_like=True):
+    """How far the transitions are, as of the last commit: its clock, and until when everybody's changes are made.
+
+    Those made later than `settled_ms` have numbers above `settled_seq`; those made at the clock, above `clock_seq`.
+    """
+
+    clock_ms: int = 0
+    settled_ms: int = 0
+    settled_seq: int = 0
+    clock_seq: int = 0
+
+
+def progress_of(log: Log) -> Progress:
+    """Read what the last commit noted."""
+    noted = log.meta(PROGRESS)
+    return msgspec.json.decode(noted, type=Progress) if noted else Progress()
 
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What the log holds: the definitions in force since `published_at_ms` and their machine, None before the first."""
+    """What the log holds: the definitions in force since `published_at_ms` and their machine, None before the first.
+
+    `missing` are the transitions due at or before the log's end that were not made yet.
+    """
 
     machine: EvaluatorMachine | None = None
     published: Published | None = None
     published_at_ms: int = 0
     snapshot_versions: dict[str, int] = field(default_factory=dict)
     snapshots: dict[str, pa.Table] = field(default_factory=dict)
+    missing: pa.RecordBatch = field(default_factory=lambda: pa.RecordBatch.from_pylist([], schema=TRANSITION_SCHEMA))
 
 
 def recover(log: Log, partitions: Sequence[int], *, seed: int) -> Recovered:
@@ -202,9 +224,40 @@ def recover(log: Log, partitions: Sequence[int], *, seed: int) -> Recovered:
     clock_ms = log.last_clock_ms() or 0
     versions, tables = logged_snapshots(log, partitions, published.definitions.settings.partitions)
     machine = EvaluatorMachine(published, seed=seed)
-    slices = EntryReader(published, partitions).slices(retained_entries(log, published, clock_ms))
-    machine.load((each.hits for each in slices), tables, clock_ms)
-    numbers = stored_numbers(log, machine.clock_ms)
+    progress = progress_of(log)
+    # Without a wave under way all that is due up to the last entry is made, and only shown by it.
+    behind = progress.settled_ms < progress.clock_ms
+    settled_ms = progress.settled_ms if behind else clock_ms
+    reader = EntryReader(published, partitions)
+    silent = itertools.takewhile(lambda e: e.clock_ms <= settled_ms, retained_entries(log, published, clock_ms))
+    machine.load((each.hits for each in reader.slices(silent)), tables, settled_ms)
+    recovered = Recovered(machine, published, entry.clock_ms, versions, tables)
+    if behind:
+        return replace(recovered, missing=_finish_wave(log, machine, reader, clock_ms, progress.settled_seq))
+    numbers = stored_numbers(log, clock_ms, progress.clock_seq)
     known = machine.program.audience_index
     seed_instant(machine, {(machine.parent_of(a), user, a): n for (user, a), n in numbers.items() if a in known})
-    return Recovered(machine, published, entry.clock_ms, versions, tables)
+    return recovered
+
+
+def _finish_wave(
+    log: Log, machine: EvaluatorMachine, reader: EntryReader, clock_ms: int, after_seq: int
+) -> pa.RecordBatch:
+    """Move a machine on from where everybody's changes were made; give those that the log has not.
+
+    Nothing but batches and ticks was logged since (`worker.py` sees to that).
+    """
+    since_ms = machine.clock_ms
+    made: list[Transitions] = []
+    entries = retained_entries(log, machine.program.published, clock_ms)
+    for each in reader.slices(e for e in entries if e.clock_ms > since_ms):
+        made.append(machine.handle_batch(each.hits, since_ms, each.clock_ms).transitions)
+    made.append(machine.tick(clock_ms))
+    table = machine.transitions_table(joined(made))
+    stored = {
+        tuple(row[name] for name in _IDENTITY)
+        for block in log.transitions_after(after_seq, log.last_transition_seq() - after_seq)
+        for row in block.rows().to_pylist()
+    }
+    missing = [tuple(row[name] for name in _IDENTITY) not in stored for row in table.to_pylist()]
+    return table.filter(pa.array(missing, pa.bool_()))

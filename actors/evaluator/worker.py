@@ -22,10 +22,13 @@ from actors.evaluator.machine import EvaluatorMachine
 from actors.evaluator.membership_files import MembershipWriter
 from actors.evaluator.questions import lookup, members_page
 from actors.evaluator.recovery import (
+    PROGRESS,
+    Progress,
     own_rows,
     pack_published,
     pack_traits,
     read_snapshot_file,
+    progress_of,
     recover,
     stored_numbers,
 )
@@ -54,6 +57,8 @@ from cluster.log.records import Entry, EntryKind, TransitionBlock
 Reply = dict[str, Any]
 _log = logging.getLogger("usher.evaluator")
 
+#: Users of a wave of due times that one group of inputs brings up to date beside its own: about 10 ms.
+WAVE_USERS: Final = 8_192
 #: The log's key of the counts.
 _COUNTS: Final = "counts"
 _NO_COUNTS: Final = {"accepted": 0, "duplicates": 0, "too_late": 0}
@@ -97,6 +102,9 @@ class EvaluatorWorker:
         self._snapshot_versions: dict[str, int] = {}
         self._entries: list[Entry] = []
         self._tables: list[pa.RecordBatch] = []
+        #: Users of a wave that the group at hand may still bring up to date.
+        self._wave_left = WAVE_USERS
+        self._progress = Progress()
         self.sizes = Sizes()
         #: Hits by outcome since the log began: committed with each group, so that no kill makes them wrong.
         self.counts: dict[str, int] = {}
@@ -119,7 +127,18 @@ class EvaluatorWorker:
             self.sizes.count(self.machine)
             self.machine.compact()
         self._showing.moved()
+        self._progress = progress_of(self.log)
+        if self.machine is not None and recovered.missing.num_rows:
+            # A wave was under way: what it had left is made now, under the ids that it would have had.
+            self._log("tick", self.machine.clock_ms, b"")
+            self._tables.append(recovered.missing)
+            self._commit()
         self._show()
+
+    @property
+    def behind(self) -> bool:
+        """Whether changes are due that are not made yet: more ticks are wanted, at once."""
+        return self.machine is not None and self.machine.behind
 
     @property
     def version(self) -> int:
@@ -138,6 +157,7 @@ class EvaluatorWorker:
     def process(self, group: Sequence[Stimulus]) -> list[Reply]:
         """Do a group of stimuli in order, one commit for all between two publications; give one reply each."""
         self.fresh = []
+        self._wave_left = WAVE_USERS
         with self._pace.at_work():
             return [reply for part in _parts(group) for reply in self._process_part(part)]
 
@@ -163,9 +183,21 @@ class EvaluatorWorker:
     def _commit(self) -> None:
         if self._entries:
             blocks = blocks_of(self._tables, self.log.last_transition_seq() + 1)
-            self.log.commit(self._entries, blocks, {_COUNTS: msgspec.json.encode(self.counts)})
+            progress = self._progress_at(self._entries[-1].clock_ms)
+            meta = {_COUNTS: msgspec.json.encode(self.counts), PROGRESS: msgspec.json.encode(progress)}
+            self.log.commit(self._entries, blocks, meta)
             self.fresh += blocks
+            self._progress = progress
             self._entries, self._tables = [], []
+
+    def _progress_at(self, clock_ms: int) -> Progress:
+        """Give what the commit at hand notes of how far the transitions are."""
+        before, seq = self._progress, self.log.last_transition_seq()
+        clock_seq = before.clock_seq if before.clock_ms == clock_ms else seq
+        if self.machine is None or not self.machine.behind:
+            return Progress(clock_ms, clock_ms, seq, clock_seq)
+        was_behind = before.settled_ms < before.clock_ms
+        return Progress(clock_ms, self.machine.settled_ms, before.settled_seq if was_behind else seq, clock_seq)
 
     def _full_for(self, group: Sequence[Stimulus]) -> Reply | None:
         """Refuse events before they are evaluated where the disk has no room for them.
@@ -230,7 +262,8 @@ class EvaluatorWorker:
             return {"clock_ms": clock, "outcomes": b""}
         with pa.ipc.open_stream(batch.hits) as reader:
             hits = reader.read_next_batch()
-        result = self.machine.handle_batch(hits, clock)
+        result = self.machine.handle_batch(hits, clock, wave_users=self._wave_left)
+        self._wave_worked(self.machine)
         self._emit(self.machine, result.transitions)
         self.counts["accepted"] += int((result.outcomes == 0).sum())
         self.counts["duplicates"] += int((result.outcomes == 1).sum())
@@ -242,15 +275,24 @@ class EvaluatorWorker:
             self.sizes.add(transitions)
             self._tables += [machine.transitions_table(part) for part in parts_of(transitions, BLOCK_ROWS_MAX)]
 
+    def _wave_worked(self, machine: EvaluatorMachine) -> None:
+        self._wave_left = max(1, self._wave_left - machine.wave_work)
+
     def _tick(self) -> None:
-        """Work off what is due; a tick that changes nobody's membership is no entry: the log says it all without."""
+        """Work off what is due, a slice of it where it is a wave.
+
+        A tick that changes nobody's membership is no entry: the log says it all without.
+        """
         if self.machine is None:
             return
         clock = self._clock()
-        transitions = self.machine.tick(clock)
+        self._changed_by_time(self.machine, clock, self.machine.tick(clock, self._wave_left))
+        self._wave_worked(self.machine)
+
+    def _changed_by_time(self, machine: EvaluatorMachine, clock: int, transitions: Transitions) -> None:
         if len(transitions):
             self._log("tick", clock, b"")
-            self._emit(self.machine, transitions)
+            self._emit(machine, transitions)
 
     def _take_traits(self, snapshot: TakeTraits) -> Reply:
         clock = self._clock()
@@ -258,6 +300,8 @@ class EvaluatorWorker:
             return {"clock_ms": clock}
         if self.machine is None or snapshot.parent not in self.machine.program.parents:
             return _not_ready("no such parent model yet", 200)
+        if self.machine.behind:
+            return _not_ready("a wave of due changes goes first", 200)
         count = self.machine.program.published.definitions.settings.partitions
         try:
             whole = snapshot.table if snapshot.table is not None else read_snapshot_file(snapshot.path)
@@ -300,6 +344,8 @@ class EvaluatorWorker:
         """Switch: what was due under the old definitions, then the difference, in one entry with the new ones."""
         if published.version <= self.version:
             return {"clock_ms": self._clock(), "seq": self.log.last_seq()}
+        if self.behind:
+            return _not_ready("a wave of due changes goes first", 200)
         clock = self._clock()
         if not self._is_alike(published):
             backfill = self.backfill
@@ -319,7 +365,7 @@ class EvaluatorWorker:
         if old is not None:
             self._emit(old, old.tick(clock))
         # Audiences that the machine in force does not know may have had transitions at this instant all the same.
-        numbers = stored_numbers(self.log, clock) if self._published_at_ms == clock else {}
+        numbers = stored_numbers(self.log, clock, self._progress.clock_seq) if self._published_at_ms == clock else {}
         change = difference_by_slots(old, fresh, prepared.slots, numbers)
         self._tables += change.tables
         self.sizes.change(fresh, change.ended, change.gains)
@@ -337,6 +383,10 @@ class EvaluatorWorker:
         if unknown:
             return {"error": "stale", "message": f"unknown audiences {unknown}", "current_version": self.version,
                     "retry_after_ms": 50}
+        if machine.behind:
+            # Others may wait; those asked for are brought up to date: an answer is right to the ms.
+            clock = machine.clock_ms
+            self._changed_by_time(machine, clock, machine.settle_users(question.parent, question.users, clock))
         uncommitted = sum(table.num_rows for table in self._tables)
         return lookup(machine, question, self.log.last_transition_seq() + uncommitted)
 
@@ -355,6 +405,7 @@ class EvaluatorWorker:
             versions = dict(zip(program.audiences, program.audience_versions, strict=True))
         return {
             "clock_ms": machine.clock_ms if machine is not None else 0,
+            "settled_ms": machine.settled_ms if machine is not None else 0,
             "state": "live" if machine is not None else "empty",
             "version": self.version,
             "backfill": self._backfill_status(),
