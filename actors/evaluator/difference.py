@@ -82,16 +82,15 @@ def difference(old: EvaluatorMachine | None, new: EvaluatorMachine) -> pa.Record
     return pa.Table.from_batches(tables).combine_chunks().to_batches()[0]
 
 
-def difference_by_slots(
-    old: EvaluatorMachine | None, new: EvaluatorMachine, slots: I32 | None, numbers: Numbers | None = None
-) -> Difference:
+def difference_by_slots(old: EvaluatorMachine | None, new: EvaluatorMachine, slots: I32 | None) -> Difference:
     """Give what turns `old`'s membership into `new`'s, at `new`'s clock, numbered on from the transitions made there.
 
     `slots` are `new`'s for each user of `old`, -1 for none. `old` None: everybody enters. Removed audiences exit with
-    their old version. `numbers` are those at this instant that `old` does not know any more. Notes the transitions in
-    `new`, so that later ones at the same instant go on counting. Cost: O(users x membership words + transitions).
+    their old version. Notes the transitions in `new`, so that a later one at the same instant goes on counting, but for users
+    that `new` does not know (`worker.py` gives a publication a ms of its own). Cost: O(users x membership words +
+    transitions).
     """
-    numbers = dict(numbers or {})
+    numbers: Numbers = {}
     if old is not None and old.clock_ms == new.clock_ms:
         numbers.update({(user, audience): n for (_, user, audience), n in instant_counts(old).items()})
     ended = _ended(old, new)

@@ -30,7 +30,6 @@ from actors.evaluator.recovery import (
     read_snapshot_file,
     progress_of,
     recover,
-    stored_numbers,
 )
 from actors.evaluator.results import BLOCK_ROWS_MAX, Transitions, blocks_of, parts_of
 from actors.evaluator.shadow import Prepared, Shadow
@@ -239,10 +238,14 @@ class EvaluatorWorker:
     # --- what moves the machine ------------------------------------------------------------------------
 
     def _clock(self) -> int:
-        """Stamp an input: now, but never before the evaluator's clock."""
+        """Stamp an input: now, but never before the evaluator's clock.
+
+        The ms of a publication is its own: whoever it made leave may be unknown to the new machine, and with them how
+        many transitions they had at that instant.
+        """
         logged = self._entries[-1].clock_ms if self._entries else self.log.last_clock_ms() or 0
         known = self.machine.clock_ms if self.machine is not None else 0
-        return max(self._now_ms(), logged, known)
+        return max(self._now_ms(), logged, known, self._published_at_ms + 1)
 
     def _log(self, kind: EntryKind, clock_ms: int, payload: bytes, rows: int = 0, subject: str = "") -> None:
         seq = self.log.last_seq() + len(self._entries) + 1
@@ -364,9 +367,7 @@ class EvaluatorWorker:
         old, fresh = self.machine, prepared.machine
         if old is not None:
             self._emit(old, old.tick(clock))
-        # Audiences that the machine in force does not know may have had transitions at this instant all the same.
-        numbers = stored_numbers(self.log, clock, self._progress.clock_seq) if self._published_at_ms == clock else {}
-        change = difference_by_slots(old, fresh, prepared.slots, numbers)
+        change = difference_by_slots(old, fresh, prepared.slots)
         self._tables += change.tables
         self.sizes.change(fresh, change.ended, change.gains)
         self.machine = fresh

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from tests.strategies.conditions import ALL_HEADS
+from tests.strategies.conditions import ALL_HEADS, Node
 from tests.strategies.documents import audiences, documents, event_models, trait_tables
 from tests.strategies.streams import Row, event_streams
 
@@ -55,6 +55,7 @@ def steps(draw: st.DrawFn, scenario: Scenario) -> list[tuple[str, int, Any]]:
     (`definitions`, ms, document). The scenario's rows come in order; their `received_at` is not looked at.
     """
     gaps = st.sampled_from([0, 0, 1, 500, 999, 1_000, 1_001, 5_000, 90_000])
+    least_ms = 1  # the ms of a publication is its own
     events, history = list(scenario.events), []
     document = dict(scenario.document)
     for _ in range(draw(st.integers(1, 10))):
@@ -71,7 +72,8 @@ def steps(draw: st.DrawFn, scenario: Scenario) -> list[tuple[str, int, Any]]:
             value = draw(st.sampled_from(sorted(tables.items(), key=lambda item: item[0])))
         elif kind == "definitions":
             value = document = draw(changed(document))
-        history.append((kind, draw(gaps), value))
+        history.append((kind, max(least_ms, draw(gaps)), value))
+        least_ms = 1 if kind == "definitions" else 0
     return history
 
 
@@ -85,4 +87,23 @@ def changed(draw: st.DrawFn, document: Mapping[str, Any]) -> dict[str, Any]:
     if new["event_models"] == document["event_models"]:
         kept = [audience for audience in document["audiences"] if draw(st.booleans())]
         fresh |= {audience["id"]: audience for audience in kept}
-    return {**new, "audiences": [fresh[name] for name in sorted(fresh)]}
+    return {**new, "audiences": _sound([fresh[name] for name in sorted(fresh)])}
+
+
+def _sound(audiences: Sequence[Node]) -> list[Node]:
+    """Those that refer to audiences of their parent alone; what they refer to comes earlier."""
+    parents: dict[str, str] = {}
+    for audience in audiences:
+        if all(parents.get(name) == audience["parent"] for name in references(audience["where"])):
+            parents[audience["id"]] = audience["parent"]
+    return [audience for audience in audiences if audience["id"] in parents]
+
+
+def references(node: Any) -> set[str]:
+    """The audiences that a condition names."""
+    if isinstance(node, list):
+        return set().union(*map(references, node))
+    if not isinstance(node, dict):
+        return set()
+    own = {node["audience"]} if "audience" in node else set()
+    return own.union(*map(references, node.values()))
