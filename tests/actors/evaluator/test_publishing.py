@@ -41,7 +41,7 @@ class Between(Pace):
         super().__init__()
         self.do: Callable[[], None] = lambda: None
 
-    def pause(self, patient: bool) -> None:
+    def pause(self) -> None:
         self.do()
 
 
@@ -270,6 +270,33 @@ def test_progress_only_grows_and_is_whole_only_once_it_is_ready(evaluator: Evalu
     assert seen == sorted(seen)
     assert (seen[0], backfill.percent()) == (0, 100)
     assert 0 < seen[len(seen) // 2] <= seen[-1] < 100
+
+
+class Unceasing(Between):
+    """Live work that never stops, unless it has to make way."""
+
+    hurried = False
+    times_hurried = 0
+
+    def hurry(self, wanted: bool) -> None:
+        self.times_hurried += wanted and not self.hurried
+        self.hurried = wanted
+
+    def pause(self) -> None:
+        if not self.hurried:
+            self.do()
+
+
+def test_live_work_that_never_stops_makes_way_in_the_end(tmp_path: Path) -> None:
+    pace = Unceasing()
+    evaluator = Evaluator(tmp_path, published(), pace)
+    for number in range(10):
+        evaluator.do(evaluator.batch(*(event("view", f"u{number}") for _ in range(4))))
+    pace.do = lambda: evaluator.do(*(evaluator.batch(*(event("view", "ann") for _ in range(4))) for _ in range(3)))
+    backfill = evaluator.prepare(published(evaluator.published, audiences=[VIEWERS]))
+    assert backfill is not None
+    backfill.build()
+    assert (backfill.ready, pace.times_hurried, pace.hurried) == (True, 1, False)
 
 
 def test_what_is_not_prepared_is_not_switched_to(evaluator: Evaluator) -> None:
