@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -378,6 +379,19 @@ def test_what_does_not_concern_evaluation_is_in_force_without_a_backfill(evaluat
     evaluator.reopen()
     assert evaluator.worker.version == 2
     assert evaluator.members("ann")["hide_promo"] is True
+
+
+def test_going_back_to_what_is_in_force_ends_the_backfill_of_what_was_to_be(evaluator: Evaluator) -> None:
+    other = published(evaluator.published, audiences=[VIEWERS])
+    backfill = evaluator.prepare(other)
+    assert backfill is not None
+    backfill.build()
+    back = replace(published(), version=3)
+    assert evaluator.prepare(back) is None
+    assert (backfill.ready, backfill.ended) == (False, "version 3 took the place of version 2")
+    evaluator.do(Publish(back))
+    assert evaluator.worker.version == 3
+    assert len(list((evaluator.folder / "membership").iterdir())) == 4
 
 
 @pytest.mark.parametrize("gone", [[], [{**VIEWERS, "status": "archived"}]], ids=["deleted", "archived"])
