@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -37,36 +37,26 @@ RETAINED_ROWS: Final = 8_192
 LIVE_ROWS: Final = 500
 #: A live batch comes so often: 25,000 events/s.
 LIVE_EVERY_S: Final = 0.02
-#: Live batches timed with nothing beside them, and at least with the backfill; those after the switch.
-ALONE_BATCHES: Final = 250
-AFTER_BATCHES: Final = 50
+#: Live batches timed with nothing beside them, and while the new machine follows; a fifth of them after the switch.
+BATCHES: Final = 250
+QUICK_BATCHES: Final = 25
 _PARTITIONS: Final = tuple(range(64))
 _NATIVE: Final = 0
 
 
 @dataclass
 class _Live:
-    """A worker with live batches at a steady rate."""
+    """A worker with live batches at a steady rate. They are made before, and sent round and round."""
 
     worker: EvaluatorWorker
     clock: ManualClock
-    events: Callable[[int], list[bytes]]
-    decoder: Decoder
-    published: Published
-    sent: int = 0
+    requests: list[Append]
     took_ms: list[float] = field(default_factory=list)
 
     def batch(self) -> None:
         """Let the next batch's time come, and time it."""
         self.clock.advance(round(LIVE_EVERY_S * 1000))
-        envelope = envelope_of(self.events(self.sent), _NATIVE)
-        self.sent += LIVE_ROWS
-        hits = self.decoder.decode(envelope).hits
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, hits.schema) as writer:
-            writer.write_batch(hits)
-        request = Append(self.published.version, LIVE_ROWS, pack(envelope), sink.getvalue().to_pybytes())
-        self.took_ms.append(self.timed(request)[0])
+        self.took_ms.append(self.timed(self.requests[len(self.took_ms) % len(self.requests)])[0])
 
     def timed(self, stimulus: Stimulus) -> tuple[float, Reply]:
         """Give the ms that a stimulus took, and its answer."""
@@ -84,6 +74,20 @@ class _Live:
         p50, p99, worst = np.percentile(self.took_ms, [50, 99, 100])
         return {"batches": len(self.took_ms), "p50_ms": round(p50, 2), "p99_ms": round(p99, 2),
                 "max_ms": round(worst, 2)}
+
+
+def requests(workload: Workload, version: int, decoder: Decoder, count: int) -> list[Append]:
+    """Give live batches as an edge sends them; their events have no ids, so that none is ever a duplicate."""
+    made = []
+    for number in range(count):
+        texts = event_texts(workload, number * LIVE_ROWS, LIVE_ROWS)
+        envelope = envelope_of([text.replace(b"message_id", b"other_id") for text in texts], _NATIVE)
+        hits = decoder.decode(envelope).hits
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, hits.schema) as writer:
+            writer.write_batch(hits)
+        made.append(Append(version, LIVE_ROWS, pack(envelope), sink.getvalue().to_pybytes()))
+    return made
 
 
 def event_texts(workload: Workload, first: int, count: int) -> list[bytes]:
@@ -114,15 +118,15 @@ def fill_log(log: EvaluatorLog, workload: Workload) -> int:
 def run(
     *, quick: bool = False, events: int | None = None, users: int | None = None, step: Callable[[str], None] = print
 ) -> dict[str, Any]:
-    """Measure; `quick`: a small log, for tests. 5 M events of 1 M users else, which takes some minutes and 6 GB."""
+    """Measure; `quick`: a small log, for a look at it. Else 5 M events of 1 M users: some minutes, and 8 GB."""
     count = events or (50_000 if quick else 5_000_000)
     people = users or (10_000 if quick else 1_000_000)
     workload = engine_workload(users=people, events=count, audiences=101)
     with TemporaryDirectory(prefix="usher-bench-") as folder:
-        return _measure(Path(folder), workload, step)
+        return _measure(Path(folder), workload, QUICK_BATCHES if quick else BATCHES, step)
 
 
-def _measure(folder: Path, workload: Workload, step: Callable[[str], None]) -> dict[str, Any]:
+def _measure(folder: Path, workload: Workload, batches: int, step: Callable[[str], None]) -> dict[str, Any]:
     whole = workload.document
     before = publish(None, _parsed({**whole, "audiences": whole["audiences"][:-1]}))
     after = publish(before, _parsed(whole))
@@ -132,13 +136,11 @@ def _measure(folder: Path, workload: Workload, step: Callable[[str], None]) -> d
     step("recovering from it, as an evaluator that starts")
     worker = EvaluatorWorker(log, folder / "membership", _PARTITIONS, seed=7, now_ms=clock.now_ms)
     first = _first(worker, before, folder, workload)
-    live = _Live(
-        worker, clock, lambda sent: event_texts(workload, len(workload) + sent, LIVE_ROWS),
-        Decoder(EventPlan(before.definitions)), before,
-    )  # fmt: skip
-    live.run(lambda done: done < 20)  # compile, touch
+    made = requests(workload, before.version, Decoder(EventPlan(before.definitions)), batches)
+    live = _Live(worker, clock, made)
+    live.run(lambda done: done < batches // 10)  # compile, touch
     step("live batches alone")
-    alone = live.run(lambda done: done < ALONE_BATCHES)
+    alone = live.run(lambda done: done < batches)
     step("live batches beside a backfill")
     live.timed(Prepare(after))
     backfill = worker.backfill
@@ -147,13 +149,13 @@ def _measure(folder: Path, workload: Workload, step: Callable[[str], None]) -> d
     thread = threading.Thread(target=_build_and_follow, args=(backfill, took))
     thread.start()
     beside = live.run(lambda done: done < 10 or not (backfill.ready or backfill.ended))
-    following = live.run(lambda done: done < ALONE_BATCHES)
+    following = live.run(lambda done: done < batches)
     step("the switch")
     transitions = log.last_transition_seq()
     switch_ms, reply = live.timed(Publish(after))
     assert "error" not in reply, reply
-    live.decoder, live.published = Decoder(EventPlan(after.definitions)), after
-    afterwards = live.run(lambda done: done < AFTER_BATCHES)
+    live.requests = [replace(request, version=after.version) for request in made]
+    afterwards = live.run(lambda done: done < batches // 5)
     thread.join()
     return {
         "events": len(workload), "users": len(workload.user_names), "audiences": len(whole["audiences"]),

@@ -22,11 +22,10 @@ from cluster.log.contract import Log
 
 #: Entries left to the switch: few enough for it to take in some ms.
 ENTRIES_LEFT_MAX: Final = 4
-#: Rounds in which it lets live work go first; in those after them it competes, so that a full load cannot starve it.
-_PATIENT_ROUNDS: Final = 10
+#: Entries that it may be behind once it is ready, before live work makes way for it.
+_BEHIND_MAX: Final = 16
 #: Rounds after which it is as near as it gets: live work waits for the rest at the switch.
 _ROUNDS_MAX: Final = 40
-
 
 _log = logging.getLogger("usher.evaluator")
 
@@ -36,10 +35,11 @@ class Cancelled(Exception):
 
 
 class Pace:
-    """Lets the thread that evaluates go first: what runs beside it stops between its slices while that is at work.
+    """Shares the interpreter between the thread that evaluates and what runs beside it.
 
-    Both need the interpreter. Without this each of the many times that live work gives it up and wants it back, it
-    would wait for a slice to end.
+    The other stops between its slices while that one is at work: else live work would, each of the many times that it
+    gives the interpreter up and wants it back, wait for a slice to end. Only where the other would then never be done
+    (live work never stops, as under a load that is as high as it can be) is it the other way round.
     """
 
     #: The longest that one slice runs.
@@ -48,27 +48,43 @@ class Pace:
     BREATH_S: Final = 0.000_2
     #: The longest that a slice waits for live work to end: a backfill makes way, but comes to its end.
     PATIENCE_S: Final = 0.01
+    #: How much of the time the other has in a hurry, for one part of live work; and how long live work waits at most.
+    HURRY_SHARE: Final = 2.0
+    HURRY_WAIT_S: Final = 1.0
 
     def __init__(self) -> None:
         self._idle = threading.Event()
         self._idle.set()
+        self._calm = threading.Event()
+        self._calm.set()
         self._since = time.monotonic()
+        self._work_s = 0.0
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
         """Around live work."""
+        self._calm.wait(min(self.HURRY_WAIT_S, self.HURRY_SHARE * self._work_s))
         self._idle.clear()
+        began = time.monotonic()
         try:
             yield
         finally:
+            self._work_s = time.monotonic() - began
             self._idle.set()
 
-    def pause(self, patient: bool) -> None:
-        """Between two slices: make way if it is time to, and wait for live work to end if `patient`."""
+    def hurry(self, wanted: bool) -> None:
+        """Let the other go first, or live work again."""
+        if wanted:
+            self._calm.clear()
+        else:
+            self._calm.set()
+
+    def pause(self) -> None:
+        """Between two slices: make way if it is time to, and wait for live work to end unless in a hurry."""
         if time.monotonic() - self._since < self.SLICE_S:
             return
         time.sleep(self.BREATH_S)
-        if patient:
+        if self._calm.is_set():
             self._idle.wait(self.PATIENCE_S)
         self._since = time.monotonic()
 
@@ -156,30 +172,35 @@ class Backfill:
                     return
                 try:
                     moved = self._step(self._shadow)
-                    near = self._shadow.entries_left() <= 2 * ENTRIES_LEFT_MAX
+                    self._pace.hurry(self._shadow.entries_left() > _BEHIND_MAX)
                 except Exception as error:
                     self._note(error)
                     self._end()
                     return
             if moved:
-                self._pace.pause(patient=near)
+                self._pace.pause()
             else:
                 self._pace.wait()
 
     def _come_near(self, shadow: Shadow) -> None:
-        for number in range(_ROUNDS_MAX):
-            for seq in shadow.entries():
+        for _ in range(_ROUNDS_MAX):
+            left = shadow.entries_left()
+            for seq in shadow.entries(self._log.last_seq()):
                 self._seen(seq)
-                self._pause(patient=number < _PATIENT_ROUNDS)
+                self._pause()
             shadow.know_users(self._pause)
             if shadow.entries_left() <= ENTRIES_LEFT_MAX:
                 break
+            # What came during a round takes the next one: where that is not much less, it would never be near.
+            if 2 * shadow.entries_left() > left:
+                self._pace.hurry(True)
+        self._pace.hurry(False)
         shadow.bring_together()
 
     def _step(self, shadow: Shadow) -> bool:
         """Take a slice of what is new; False where there is nothing."""
         if self._work is None and shadow.entries_left():
-            self._work = shadow.entries()
+            self._work = shadow.entries(self._log.last_seq())
         if self._work is None:
             return shadow.keep_up()
         if next(self._work, None) is None:
@@ -207,6 +228,7 @@ class Backfill:
                 self._end()
                 return None
             self.ended, self.ready, self._shadow = "it is taken", False, None
+            self._pace.hurry(False)
             return prepared
 
     # --- inside ----------------------------------------------------------------------------------
@@ -216,9 +238,9 @@ class Backfill:
         whole = self._log.last_seq() - self._first_seq + 1
         self._percent = max(self._percent, min(99, 100 * (seq - self._first_seq + 1) // whole))
 
-    def _pause(self, *, patient: bool = True) -> None:
+    def _pause(self) -> None:
         self._check()
-        self._pace.pause(patient)
+        self._pace.pause()
 
     def _check(self) -> None:
         if not self._wanted:
@@ -226,6 +248,7 @@ class Backfill:
 
     def _note(self, error: Exception) -> None:
         """Note why it ended; an error that nobody asked for is logged."""
+        self._pace.hurry(False)
         if isinstance(error, Cancelled):
             return
         self.ended = str(error) if isinstance(error, UsherError) else f"{type(error).__name__}: {error}"
@@ -233,6 +256,7 @@ class Backfill:
 
     def _end(self) -> None:
         """Give back the files and the memory."""
+        self._pace.hurry(False)
         self.ready = False
         self._work = None
         if self._shadow is not None:

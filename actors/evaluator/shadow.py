@@ -101,13 +101,13 @@ class Shadow:
         """Give how many entries the log has that the machine has not."""
         return self._log.last_seq() - self._position
 
-    def entries(self) -> Iterator[int]:
-        """Take the entries that are left, a slice of one or of some at a time; gives each one's number.
+    def entries(self, through_seq: int) -> Iterator[int]:
+        """Take the entries that are left up to one, a slice of one or of some at a time; gives each one's number.
 
         Run it to its end before another one is begun.
         """
-        after = self._log.entries(after_seq=self._position)
-        for batches, group in itertools.groupby(after, lambda entry: entry.kind == "batch"):
+        left = itertools.takewhile(lambda entry: entry.seq <= through_seq, self._log.entries(after_seq=self._position))
+        for batches, group in itertools.groupby(left, lambda entry: entry.kind == "batch"):
             if batches:
                 for each in self._reader.slices(group):
                     self._machine.handle_batch(each.hits, each.clock_ms, each.clock_ms)

@@ -323,13 +323,16 @@ class EvaluatorWorker:
 
     def _prepare(self, published: Published) -> Reply:
         """Begin a backfill, in place of any older one; the shell has it built and kept up on a thread of its own."""
-        if published.version <= self.version or self._is_alike(published):
+        if published.version <= self.version:
             return {"version": published.version}
-        before = self.backfill
+        before, self.backfill = self.backfill, None
         if before is not None and not before.ended:
             if before.published.version >= published.version:
+                self.backfill = before
                 return {"version": before.published.version}
             before.cancel(f"version {published.version} took the place of version {before.published.version}")
+        if self._is_alike(published):
+            return {"version": published.version}
         self.backfill = Backfill(
             published,
             self.log,

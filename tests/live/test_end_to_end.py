@@ -139,6 +139,24 @@ def test_a_killed_controller_comes_back_with_definitions_and_keys(usher: Usher) 
     assert after["audiences"] == before["audiences"]
 
 
+def test_an_audience_comes_and_goes_while_events_flow(usher: Usher, receiver: Receiver) -> None:
+    path = "/api/v1/audiences/buyers"
+    with stream(usher, "pb") as users:
+        eventually("events flow", lambda: len(users) >= 20)
+        where = {"event": "order_completed", "within": "1h"}
+        assert usher.request("PUT", path, {"parent": "users", "where": where})[0] == 201
+        status = {row["id"]: row["status"] for row in usher.status()["audiences"]}
+        assert status["buyers"] == "live"
+        count = len(users)
+        eventually("events flow on", lambda: len(users) >= count + 20)
+    for user in users:
+        came_and_went(receiver, user)
+        assert usher.is_member("buyers", user) is True
+    assert usher.request("DELETE", path)[0] == 200
+    assert usher.is_member("buyers", users[0]) is None
+    assert_nothing_sent_twice_under_another_id(receiver)
+
+
 def test_the_segment_sdk_sends_to_usher(usher: Usher, receiver: Receiver) -> None:
     errors: list[object] = []
     client = SegmentClient(WRITE_KEY, host=usher.url, on_error=lambda error, items: errors.append(error))

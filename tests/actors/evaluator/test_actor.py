@@ -108,7 +108,7 @@ def test_trimming_without_room_is_put_off_and_the_work_goes_on(
 def shut(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Let backfills stand still between two slices until the event is set."""
     gate = threading.Event()
-    monkeypatch.setattr(Backfill, "_pause", lambda self, **_: _stand_still(self, gate))
+    monkeypatch.setattr(Backfill, "_pause", lambda self: _stand_still(self, gate))
     return gate
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ class Between(Pace):
         super().__init__()
         self.do: Callable[[], None] = lambda: None
 
-    def pause(self, patient: bool) -> None:
+    def pause(self) -> None:
         self.do()
 
 
@@ -272,6 +273,33 @@ def test_progress_only_grows_and_is_whole_only_once_it_is_ready(evaluator: Evalu
     assert 0 < seen[len(seen) // 2] <= seen[-1] < 100
 
 
+class Unceasing(Between):
+    """Live work that never stops, unless it has to make way."""
+
+    hurried = False
+    times_hurried = 0
+
+    def hurry(self, wanted: bool) -> None:
+        self.times_hurried += wanted and not self.hurried
+        self.hurried = wanted
+
+    def pause(self) -> None:
+        if not self.hurried:
+            self.do()
+
+
+def test_live_work_that_never_stops_makes_way_in_the_end(tmp_path: Path) -> None:
+    pace = Unceasing()
+    evaluator = Evaluator(tmp_path, published(), pace)
+    for number in range(10):
+        evaluator.do(evaluator.batch(*(event("view", f"u{number}") for _ in range(4))))
+    pace.do = lambda: evaluator.do(*(evaluator.batch(*(event("view", "ann") for _ in range(4))) for _ in range(3)))
+    backfill = evaluator.prepare(published(evaluator.published, audiences=[VIEWERS]))
+    assert backfill is not None
+    backfill.build()
+    assert (backfill.ready, pace.times_hurried, pace.hurried) == (True, 1, False)
+
+
 def test_what_is_not_prepared_is_not_switched_to(evaluator: Evaluator) -> None:
     new = published(evaluator.published, audiences=[VIEWERS])
     for prepare in ([], [Prepare(new)], [Prepare(published(new, audiences=[]))]):
@@ -351,6 +379,19 @@ def test_what_does_not_concern_evaluation_is_in_force_without_a_backfill(evaluat
     evaluator.reopen()
     assert evaluator.worker.version == 2
     assert evaluator.members("ann")["hide_promo"] is True
+
+
+def test_going_back_to_what_is_in_force_ends_the_backfill_of_what_was_to_be(evaluator: Evaluator) -> None:
+    other = published(evaluator.published, audiences=[VIEWERS])
+    backfill = evaluator.prepare(other)
+    assert backfill is not None
+    backfill.build()
+    back = replace(published(), version=3)
+    assert evaluator.prepare(back) is None
+    assert (backfill.ready, backfill.ended) == (False, "version 3 took the place of version 2")
+    evaluator.do(Publish(back))
+    assert evaluator.worker.version == 3
+    assert len(list((evaluator.folder / "membership").iterdir())) == 4
 
 
 @pytest.mark.parametrize("gone", [[], [{**VIEWERS, "status": "archived"}]], ids=["deleted", "archived"])
