@@ -96,7 +96,8 @@ class EvaluatorWorker:
         self.published: Published | None = None
         #: The publication that was asked for last, until it is in force.
         self.backfill: Backfill | None = None
-        self._published_at_ms = 0
+        #: When a machine last took another's place.
+        self._switched_at_ms = 0
         self._snapshots: dict[str, pa.Table] = {}
         self._snapshot_versions: dict[str, int] = {}
         self._entries: list[Entry] = []
@@ -117,7 +118,8 @@ class EvaluatorWorker:
         """Rebuild everything from the log."""
         recovered = recover(self.log, self._partitions, seed=self._seed)
         self.machine, self.published = recovered.machine, recovered.published
-        self._published_at_ms = recovered.published_at_ms
+        replaced = recovered.published is not None and recovered.published.version > 1
+        self._switched_at_ms = recovered.published_at_ms if replaced else 0
         self._snapshot_versions, self._snapshots = recovered.snapshot_versions, recovered.snapshots
         self._entries, self._tables = [], []
         self.counts = {**_NO_COUNTS, **msgspec.json.decode(self.log.meta(_COUNTS) or b"{}", type=dict[str, int])}
@@ -238,14 +240,13 @@ class EvaluatorWorker:
     # --- what moves the machine ------------------------------------------------------------------------
 
     def _clock(self) -> int:
-        """Stamp an input: now, but never before the evaluator's clock.
+        """Stamp an input: now, but never before the evaluator's clock, nor at a switch between two machines.
 
-        The ms of a publication is its own: whoever it made leave may be unknown to the new machine, and with them how
-        many transitions they had at that instant.
+        Whoever a switch made leave may be unknown to the new machine, and with them how many transitions they had then.
         """
         logged = self._entries[-1].clock_ms if self._entries else self.log.last_clock_ms() or 0
         known = self.machine.clock_ms if self.machine is not None else 0
-        return max(self._now_ms(), logged, known, self._published_at_ms + 1)
+        return max(self._now_ms(), logged, known, self._switched_at_ms + 1)
 
     def _log(self, kind: EntryKind, clock_ms: int, payload: bytes, rows: int = 0, subject: str = "") -> None:
         seq = self.log.last_seq() + len(self._entries) + 1
@@ -362,7 +363,7 @@ class EvaluatorWorker:
             if prepared is None:
                 return _not_ready(f"the backfill of version {published.version} failed: {backfill.ended}")
             self._switch(prepared, clock)
-        self.published, self._published_at_ms = published, clock
+        self.published = published
         self._log("definitions", clock, pack_published(published))
         return {"clock_ms": clock, "seq": self.log.last_seq() + len(self._entries)}
 
@@ -370,6 +371,7 @@ class EvaluatorWorker:
         old, fresh = self.machine, prepared.machine
         if old is not None:
             self._emit(old, old.tick(clock))
+            self._switched_at_ms = clock
         change = difference_by_slots(old, fresh, prepared.slots)
         self._tables += change.tables
         self.sizes.change(fresh, change.ended, change.gains)

@@ -405,21 +405,21 @@ def test_an_id_that_is_used_again_starts_clean(evaluator: Evaluator, gone: list[
     evaluator.publish(audiences=[{**VIEWERS, "where": {"event": "view", "within": "1m"}}])
     asked = Lookup("users", ("ann",), ("viewers",), True)
     reply = with_since(evaluator.worker.log, evaluator.do(asked)[0], asked.users, asked.audiences)
-    assert reply["details"][0][0] == {"since": START_MS + 2_000, "changes_at": START_MS + 60_000, "version": 2}
+    assert reply["details"][0][0] == {"since": START_MS + 2_000, "changes_at": START_MS + 60_001, "version": 2}
     assert [row[2:] for row in evaluator.history() if row[0] == "viewers"] == [
         ("entered", 0, 0, "event"), ("exited", 1_000, 0, "definition"), ("entered", 2_000, 0, "definition"),
     ]
     assert len(set(evaluator.ids())) == len(evaluator.ids())
 
 
-def test_numbering_goes_on_at_the_instant_at_which_an_id_is_given_up_and_used_again(evaluator: Evaluator) -> None:
+def test_each_switch_has_a_ms_of_its_own_after_what_it_ends(evaluator: Evaluator) -> None:
     evaluator.publish(audiences=[VIEWERS])
     evaluator.do(evaluator.batch(event("view", "ann")))
     evaluator.publish(audiences=[])
     evaluator.reopen()
     evaluator.publish(audiences=[VIEWERS])
     assert [row[2:5] for row in evaluator.history() if row[0] == "viewers"] == [
-        ("entered", 0, 0), ("exited", 0, 1), ("entered", 0, 2),
+        ("entered", 1, 0), ("exited", 1, 1), ("entered", 2, 0),
     ]
 
 
@@ -433,7 +433,7 @@ def test_what_the_new_machine_threw_away_at_the_instant_of_the_switch_does_not_c
     evaluator.do(evaluator.batch(event("view", "ann")), evaluator.batch(event("view", "ann")), Publish(new))
     evaluator.published = new
     evaluator.do(evaluator.batch(event("view", "ann")))
-    assert [row for row in evaluator.history() if row[0] == "odd"] == [("odd", "ann", "entered", 0, 0, "event")]
+    assert [row for row in evaluator.history() if row[0] == "odd"] == [("odd", "ann", "entered", 1, 0, "event")]
 
 
 def test_a_user_whom_the_new_version_does_not_know_leaves(evaluator: Evaluator) -> None:
