@@ -25,6 +25,7 @@ CASES: dict[str, str] = {
     "audiences": "benchmarks.bench_audiences",
     "users": "benchmarks.bench_users",
     "waves": "benchmarks.bench_waves",
+    "publish": "benchmarks.case_publish",
     "read": "benchmarks.bench_read",
     "latency": "benchmarks.bench_latency",
     "ingest": "benchmarks.bench_ingest",

@@ -59,6 +59,7 @@ def _headline(report: Status, url: str) -> Panel:
     second = Text(
         f"{events.accepted:,} events accepted   {events.duplicates:,} duplicates   {events.rejected:,} rejected   "
         f"{events.too_late:,} too late   lag {events.lag_ms:,.0f} ms"
+        + (f"   {events.capped:,} out of full windows" if events.capped else "")
     )
     dead = [node for node in report.nodes if not node.get("alive", True)]
     lines = [first, second, *(Text(f"node {node.get('host')} is gone", style="red") for node in dead)]

@@ -33,7 +33,7 @@ from cluster.definitions.model import (
 )
 from cluster.definitions.operators import parse_test
 from cluster.definitions.windows import WINDOW_KEYS, parse_span, parse_window
-from cluster.limits import COUNT_MAX
+from cluster.limits import COUNT_MAX, SEQUENCE_STEPS_MAX
 from cluster.model.durations import format_duration
 
 HEADS: Final = ("all", "any", "not", "trait", "event", "sequence", "audience")
@@ -316,6 +316,10 @@ def _sequence(node: dict[str, Any], place: Place, scope: Scope) -> Condition | N
     retention_ms = _shortest([model for _, model in steps or ()])
     within_ms = parse_span(node, "within", place, retention_ms, faults)
     if steps is None or within_ms is None:
+        return None
+    if len(steps) > SEQUENCE_STEPS_MAX:
+        faults.add((*place, "sequence"), "the sequence has too many steps", found=str(len(steps)),
+                   allowed=f"at most {SEQUENCE_STEPS_MAX} steps")
         return None
     return Sequence(tuple(step for step, _ in steps), within_ms)
 

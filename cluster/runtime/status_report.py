@@ -162,7 +162,8 @@ def _events(evaluators: list[Reply], edges: list[Reply]) -> dict[str, Any]:
     }
     rejected = sum(_total(reply.get("events", {}).get("rejected", 0)) for reply in [*evaluators, *edges])
     lag_ms = max((reply.get("lag_ms") or 0 for reply in evaluators), default=0)
-    return {**counters, "rejected": rejected, "lag_ms": lag_ms}
+    capped = sum(reply.get("counters", {}).get("events_capped", 0) for reply in evaluators)
+    return {**counters, "rejected": rejected, "capped": capped, "lag_ms": lag_ms}
 
 
 def _total(count: int | Mapping[str, int]) -> int:

@@ -1,6 +1,6 @@
 """Compiles the evaluation kernels before an evaluator reports ready, by a small run of the real thing.
 
-Numba compiles a kernel at its first call: 10 to 20 s on a fresh machine, once, then it comes from a cache on disk.
+Numba compiles a kernel at its first call: about a minute on a fresh machine, once, then it comes from a cache on disk.
 Without this the first customer's event would wait for it. A list of signatures lost: it would have to follow every
 change of a kernel.
 """
@@ -62,7 +62,8 @@ async def _run(folder: Path, clock: ManualClock, publications: list[Published]) 
 
 async def _feed(evaluator: EvaluatorActor, published: Published, folder: Path, clock: ManualClock) -> None:
     snapshot = folder / f"{published.version}.arrow"
-    rows = pa.table([["u1", "u9"], pa.array([0, 0], pa.int16()), [500.0, None]], names=["key", "partition", "ltv"])
+    columns = {"key": ["u1", "u9"], "partition": pa.array([0, 0], pa.int16()), "ltv": [500.0, None]}
+    rows = pa.table({**columns, "seen": pa.array([_START_MS, None], pa.int64())})
     with pa.OSFile(str(snapshot), "wb") as file, pa.ipc.new_file(file, rows.schema) as writer:
         writer.write_table(rows)
     _check(await evaluator.apply_traits("users", published.version, [], str(snapshot)))
@@ -110,6 +111,18 @@ def _check(reply: Reply) -> None:
 def _document(channel: str) -> dict[str, Any]:
     """Definitions whose second edition differs in a filter, so that publishing it rebuilds and compares."""
     web = {"any": [{"property": "channel", "eq": "web"}, {"property": "channel", "eq": channel}]}
+    viewed = {"event": "viewed", "where": {"property": "channel", "eq": "web"}}
+    kinds: dict[str, Any] = {
+        "late": {**viewed, "between_ago": ["500ms", "2s"]},
+        "since": {"event": "viewed", "since": "2023-11-01T00:00:00Z"},
+        "today": {"event": "viewed", "this": "day", "tz": "Europe/Berlin"},
+        "sum": {"event": "viewed", "sum": "amount", "gt": 5, "within": "1s"},
+        "distinct": {"event": "viewed", "distinct": "amount", "gt": 1, "within": "1s"},
+        "sequence": {"sequence": [viewed, {"event": "viewed"}], "within": "1s"},
+        "abandoned": {**viewed, "within": "1s", "after": "100ms", "not_followed_by": {"event": "viewed"}},
+        "recent": {"trait": "seen", "within_last": "1s"},
+        "refers": {"any": [{"audience": "counts"}, {"not": {"audience": "sum"}}]},
+    }
     mixed = [
         {"any": [{**_EVENT, "at_most": 1, "where": web}, {**_EVENT, "exactly": 2}]},
         {"not": {"trait": "ltv", "gt": 600}},
@@ -123,7 +136,7 @@ def _document(channel: str) -> dict[str, Any]:
                 "primary_key": "user_id",
                 "traits": {
                     "source": {"kind": "parquet", "path": "none.parquet"},
-                    "columns": {"ltv": {"type": "number"}},
+                    "columns": {"ltv": {"type": "number"}, "seen": {"type": "timestamp"}},
                 },
             }
         ],
@@ -143,6 +156,7 @@ def _document(channel: str) -> dict[str, Any]:
         "audiences": [
             {"id": "counts", "parent": "users", "where": {**_EVENT, "at_least": 2}},
             {"id": "mixed", "parent": "users", "where": {"all": mixed}},
+            *({"id": kind, "parent": "users", "where": where} for kind, where in kinds.items()),
         ],
     }
 

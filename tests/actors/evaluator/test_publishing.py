@@ -407,7 +407,7 @@ def test_an_id_that_is_used_again_starts_clean(evaluator: Evaluator, gone: list[
     reply = with_since(evaluator.worker.log, evaluator.do(asked)[0], asked.users, asked.audiences)
     assert reply["details"][0][0] == {"since": START_MS + 2_000, "changes_at": START_MS + 60_001, "version": 2}
     assert [row[2:] for row in evaluator.history() if row[0] == "viewers"] == [
-        ("entered", 0, 0, "event"), ("exited", 1_000, 0, "definition"), ("entered", 2_000, 0, "definition"),
+        ("entered", 1, 0, "event"), ("exited", 1_000, 0, "definition"), ("entered", 2_000, 0, "definition"),
     ]
     assert len(set(evaluator.ids())) == len(evaluator.ids())
 
