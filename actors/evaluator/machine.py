@@ -71,6 +71,9 @@ _KEYS_A_STEP: Final = 65_536
 
 #: Users given their first truth by one kernel call: between calls the interpreter breathes.
 _USERS_A_STEP: Final = 16_384
+#: Timers that an event may leave to be fired and dealt out later: what a batch adds to a wave's share of the work, so
+#: that a machine at full load never falls further behind.
+_TIMERS_AN_EVENT: Final = 8
 #: As many users as there may be.
 _ALL: Final = 2**62
 
@@ -145,7 +148,7 @@ class EvaluatorMachine:
 
         `end_clock_ms` is the clock after the batch's last row where that row has no hit. Each event's user is brought
         up to date before it, exactly. Then everybody else is to the end of the batch: at most about `wave_users` of
-        them (None: all), and while `behind` says so, later calls go on.
+        them (None: all) and some more an event; while `behind` says so, later calls go on.
         """
         outcomes = np.zeros(hits.num_rows, np.uint8)
         for part, start in _with_starts(slices(hits)):
@@ -154,7 +157,7 @@ class EvaluatorMachine:
             outcomes[start + columns.order] = done
         self._pass_rows(hits)
         end = max(now_ms if end_clock_ms is None else end_clock_ms, self.clock_ms)
-        self._advance(end, wave_users)
+        self._advance(end, None if wave_users is None else wave_users + _TIMERS_AN_EVENT * hits.num_rows)
         return BatchResult(outcomes, self._take(), self.clock_ms)
 
     def tick(self, now_ms: int, wave_users: int | None = None) -> Transitions:

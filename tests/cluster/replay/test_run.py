@@ -176,9 +176,9 @@ def broken_traits(files: Files) -> dict[str, Any]:
     return {}
 
 
-def unsupported_head(files: Files) -> dict[str, Any]:
-    audience = {"id": "today", "parent": "users", "where": {"event": "order", "this": "day"}}
-    files.definitions.write_text(json.dumps({**DOCUMENT, "audiences": [audience]}))
+def unsupported_source(files: Files) -> dict[str, Any]:
+    source = {"id": "shop", "kind": "kafka"}
+    files.definitions.write_text(json.dumps({**DOCUMENT, "sources": [source]}))
     return {}
 
 
@@ -189,7 +189,7 @@ BAD: list[tuple[type[UsherError], str, Any]] = [
     (InputError, "twice", lambda files: {"traits": (str(files.traits), f"users={files.traits}")}),
     (SnapshotError, "ltv", broken_traits),
     (SnapshotError, "names no file", lambda files: {"traits": ("gone.parquet",)}),
-    (DefinitionError, "not evaluated by this release yet", unsupported_head),
+    (DefinitionError, "not available in this release yet", unsupported_source),
 ]
 
 

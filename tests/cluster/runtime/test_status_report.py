@@ -47,7 +47,7 @@ def test_report_has_the_names_of_the_interface() -> None:
         "id": "vip", "name": "", "version": 3, "status": "live", "size": 2,
     }  # fmt: skip
     assert result["syncs"] == [{"id": "s", "backlog": 1}]
-    assert result["events"] == {"accepted": 5, "duplicates": 1, "too_late": 2, "rejected": 0, "lag_ms": 4}
+    assert result["events"] == {"accepted": 5, "duplicates": 1, "too_late": 2, "rejected": 0, "capped": 0, "lag_ms": 4}
 
 
 def test_sizes_and_events_add_up_over_evaluators_and_lag_is_the_worst() -> None:
