@@ -16,6 +16,8 @@ from cluster.errors import InternalError
 
 _STRINGS: Final = pa.dictionary(pa.int32(), pa.string())
 _FLAT: Final = {at.NUMBER: pa.DoubleArray, at.TIME: pa.Int64Array, at.BOOLEAN: pa.BooleanArray}
+#: Facets that read a column as another kind does.
+_FORMS: Final = {at.PATTERN: at.STRING, at.NUMBER_VALUE: at.NUMBER, at.TIME_VALUE: at.TIME}
 #: An offset for texts that have none: the buffers of an empty array may be missing.
 _NO_OFFSETS: Final = np.zeros(2, np.int32)
 _NO_TEXT: Final = np.zeros(1, np.uint8)
@@ -32,7 +34,7 @@ class BatchColumns:
 
     def words(self, column: str, kind: int, folds: bool) -> tuple[int, ...]:
         """Give the B_WIDTH words of a facet. Raises InternalError for a column of another type."""
-        key = (column, at.STRING if kind == at.PATTERN else kind, folds)
+        key = (column, _FORMS.get(kind, kind), folds)
         known = self._words.get(key)
         if known is None:
             known = self._words[key] = self._read(column, key[1], folds)

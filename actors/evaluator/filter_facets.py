@@ -22,7 +22,8 @@ Ranges: TypeAlias = list[tuple[Any, Any]]
 #: (op, text, ignores case), and for those that select filters whether they do where it is true.
 Pattern: TypeAlias = tuple[str, str, bool]
 
-_KINDS: Final = {
+#: What a column is looked at as, but for patterns.
+KINDS: Final = {
     "number": at.NUMBER,
     "timestamp": at.TIME,
     "boolean": at.BOOLEAN,
@@ -30,6 +31,9 @@ _KINDS: Final = {
     "list": at.LIST,
 }
 _ORDERED: Final = (at.NUMBER, at.TIME)
+_EQUALITIES: Final = ("eq", "in", "is_set")
+#: Where all that is asked is equality, values are hashed, not searched for.
+_BY_EQUALITY: Final = {at.NUMBER: at.NUMBER_VALUE, at.TIME: at.TIME_VALUE}
 _TIME_MIN, _TIME_MAX = -(2**63), 2**63 - 1
 
 
@@ -118,7 +122,7 @@ def _complement(ranges: Ranges, highest: int) -> Ranges:
 
 def value_ranges(literal: Literal) -> Ranges:
     """Give the keys of the numbers and times (or 0 and 1) for which an ordered or boolean test is true."""
-    test, kind = literal.test, _KINDS[literal.test.type]
+    test, kind = literal.test, KINDS[literal.test.type]
     if test.op in ("eq", "in"):
         return [(key, key) for key in sorted(key_of(value, kind) for value in literal.values)]
     low, high = _bounds(test)
@@ -129,8 +133,8 @@ def value_ranges(literal: Literal) -> Ranges:
 
 
 def key_of(value: Any, kind: int) -> int:
-    """Give a constant of a NUMBER, TIME or BOOLEAN facet as kernels compare it."""
-    return _number_key(value) if kind == at.NUMBER else int(value)
+    """Give a number, time or boolean as kernels compare it."""
+    return _number_key(value) if kind in (at.NUMBER, at.NUMBER_VALUE) else int(value)
 
 
 def _number_key(value: float) -> int:
@@ -149,7 +153,9 @@ class Facets:
     def of(self, literal: Literal) -> Facet:
         """Give the facet by which a literal looks at its column."""
         test = literal.test
-        kind = at.PATTERN if test.op in PATTERNS else _KINDS[test.type]
+        kind = at.PATTERN if test.op in PATTERNS else KINDS[test.type]
+        if test.op in _EQUALITIES:
+            kind = _BY_EQUALITY.get(kind, kind)
         folded = test.ignore_case and test.op not in ("matches", "is_set")
         key = (literal.column, kind, folded)
         facet = self._by_key.get(key)

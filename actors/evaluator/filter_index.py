@@ -15,19 +15,14 @@ from numpy.typing import NDArray
 
 from actors.evaluator.filter_facets import Facet
 from actors.evaluator.filter_programs import Patterns
-from actors.evaluator.filter_trees import Node
 from actors.evaluator.kernels import filter_layout as at
-
-#: Facets whose classes have at most this many filters in all lead to one node a class.
-_FLAT_FILTERS_MAX = 4_096
 
 
 class FilterIndex:
-    """The nodes of one model. `rests` says of each filter what is left to be tested (None: nothing)."""
+    """The nodes of one model. Every row meets the node of the filters `always`."""
 
-    def __init__(self, rests: Sequence[Node | None], always: Sequence[int]) -> None:
-        self._rests = rests
-        #: by node: its filters
+    def __init__(self, always: Sequence[int]) -> None:
+        #: by node: its filters, ascending
         self.filters: list[list[int]] = [sorted(always)]
         self._up: list[NDArray[np.int32]] = [np.array([-1], np.int32)]
         self._class_node: list[NDArray[np.int32]] = []
@@ -59,27 +54,39 @@ class FilterIndex:
             self._up.append(np.array([-1], np.int32))
         return first, len(patterns.rows)
 
-    def arrays(self) -> dict[int, NDArray[Any]]:
-        """Give the arrays of nodes and classes by their places in a model's table."""
-        pair_starts, words, masks = [0], [], []
-        candidate_starts, candidates = [0], []
-        for filters in self.filters:
-            certain = [i for i in filters if self._rests[i] is None]
-            for word, members in groupby(certain, key=lambda i: i >> 6):
-                words.append(word)
-                masks.append(sum(1 << (i & 63) for i in members))
-            pair_starts.append(len(words))
-            candidates += [i for i in filters if self._rests[i] is not None]
-            candidate_starts.append(len(candidates))
+    def arrays(self, entries: Sequence[int]) -> dict[int, NDArray[Any]]:
+        """Give the arrays of nodes and classes by their places in a model's table.
+
+        `entries`: each filter's program, -1 where its literals say all.
+        """
+        nodes = np.zeros((len(self.filters), at.N_WIDTH), np.int32)
+        nodes[:, at.N_UP] = np.concatenate(self._up)
+        masks = nodes.view(np.uint64)
+        pairs: list[tuple[int, int]] = []
+        candidates: list[tuple[int, int]] = []
+        for node, filters in enumerate(self.filters):
+            certain = [i for i in filters if entries[i] < 0]
+            by_word = [(word, sum(1 << (i & 63) for i in some)) for word, some in groupby(certain, lambda i: i >> 6)]
+            starts = (len(candidates), len(pairs))
+            pairs += by_word[1:]
+            candidates += [(i, entries[i]) for i in filters if entries[i] >= 0]
+            nodes[node, at.N_CANDIDATES : at.N_WORD] = (starts[0], len(candidates), starts[1], len(pairs))
+            if by_word:
+                nodes[node, at.N_WORD], masks[node, at.N_MASK >> 1] = by_word[0]
+        class_node = np.concatenate([np.empty(0, np.int32), *self._class_node])
+        lone = [at.LONE - filters[0] if _is_lone(filters, entries) else 0 for filters in self.filters]
+        lone_of = np.where(nodes[:, at.N_UP] < 0, np.array(lone, np.int32), 0)[class_node]
         return {
-            at.CLASS_NODE: np.concatenate([np.empty(0, np.int32), *self._class_node]),
-            at.NODE_UP: np.concatenate(self._up),
-            at.NODE_PAIRS: np.array(pair_starts, np.int32),
-            at.PAIR_WORD: np.array(words, np.int32),
-            at.PAIR_MASK: np.array(masks, np.uint64),
-            at.NODE_CANDIDATES: np.array(candidate_starts, np.int32),
-            at.CANDIDATE: np.array(candidates, np.int32),
+            at.CLASS_NODE: np.where((class_node >= 0) & (lone_of < 0), lone_of, class_node).astype(np.int32),
+            at.NODES: nodes.reshape(-1),
+            at.PAIR_WORD: np.array([word for word, _ in pairs], np.int32),
+            at.PAIR_MASK: np.array([mask for _, mask in pairs], np.uint64),
+            at.CANDIDATES: np.array(candidates, np.int32).reshape(-1),
         }
+
+
+def _is_lone(filters: Sequence[int], entries: Sequence[int]) -> bool:
+    return len(filters) == 1 and entries[filters[0]] < 0
 
 
 def _parts(first: int, last: int, size: int) -> list[int]:

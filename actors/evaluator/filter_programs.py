@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from actors.evaluator.filter_facets import Facets, Pattern, Ranges, pattern_of, value_ranges
+from actors.evaluator.filter_facets import KINDS, Facets, Pattern, Ranges, pattern_of, value_ranges
 from actors.evaluator.filter_trees import Literal, Node
 from actors.evaluator.kernels import filter_layout as at
 from cluster.definitions.model import Test
@@ -96,7 +96,7 @@ class Programs:
             return (at.PATTERN, place, self._patterns.number(place, pattern_of(literal.test)), 0)
         if facet.kind in (at.STRING, at.LIST):
             return (facet.kind, place, *self._keep([(c, c) for c in sorted(map(facet.class_of, literal.values))]))
-        return (facet.kind, place, *self._keep(value_ranges(literal)))
+        return (KINDS[literal.test.type], place, *self._keep(value_ranges(literal)))
 
     def _keep(self, ranges: Ranges) -> tuple[int, int]:
         key = tuple(ranges)

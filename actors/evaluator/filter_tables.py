@@ -18,7 +18,7 @@ from actors.evaluator.filter_programs import Patterns, Programs
 from actors.evaluator.filter_trees import Cover, Node, covers_of, literals_of, tree_of
 from actors.evaluator.kernels import filter_layout as at
 from actors.evaluator.kernels.addresses import address_of
-from actors.evaluator.kernels.texts import fill_slots, hash_texts
+from actors.evaluator.kernels.texts import fill_slots, hash_keys, hash_texts
 from actors.evaluator.layout import I64, U64
 from cluster.definitions.model import Filter, Test
 
@@ -49,16 +49,15 @@ def build(filters: Sequence[Filter | None]) -> FilterTables:
             select(collected.of(literal), literal, i)
     facets = sorted(collected.all, key=lambda facet: not facet.indexed)
     places = {id(facet): place for place, facet in enumerate(facets)}
-    index = FilterIndex(rests, [i for i, cover in enumerate(covers) if cover is None])
+    index = FilterIndex([i for i, cover in enumerate(covers) if cover is None])
     patterns = Patterns()
     classes = [index.add_classes(facet) for facet in facets]
     selecting = [index.add_patterns(place, facet, patterns) for place, facet in enumerate(facets)]
     programs = Programs(collected, places, patterns)
     entries = [-1 if rest is None else programs.entry(rest) for rest in rests]
     arrays = {
-        **index.arrays(),
+        **index.arrays(entries),
         **_constant_arrays(facets, classes, selecting, patterns),
-        at.ENTRY: np.array(entries, np.int32),
         at.CODE: np.array(programs.code, np.int32).reshape(-1),
         at.RANGES: np.array(programs.ranges, np.int64).reshape(-1),
         at.PATTERNS: np.array(patterns.rows, np.int32).reshape(-1),
@@ -103,9 +102,10 @@ def _constant_arrays(
             keys += [key_of(value, facet.kind) for value in facet.constants]
     ends = np.cumsum([len(patterns.text), *map(len, texts)], dtype=np.int32)
     text = np.frombuffer(bytes(patterns.text) + b"".join(texts), np.uint8)
-    hashes = hash_texts(ends, address_of(text))
+    constants = np.array(keys, np.int64)
+    hashes = (hash_texts(ends, address_of(text)), hash_keys(constants))
     tables = [
-        _slots_of(hashes[first : first + count] if facet.kind in (at.STRING, at.LIST) else hashes[:0])
+        _slots_of(hashes[0 if facet.kind in (at.STRING, at.LIST) else 1][first : first + count])
         for facet, (first, count) in zip(facets, rows, strict=True)
     ]
     begins = np.cumsum([0, *map(len, tables)])
@@ -115,16 +115,15 @@ def _constant_arrays(
     ]
     return {
         at.FACETS: np.array(facet_rows, np.int32).reshape(-1),
-        at.CONSTANTS: np.array(keys, np.int64),
+        at.CONSTANTS: constants,
         at.TEXT_STARTS: ends,
         at.TEXT: text,
-        at.HASHES: hashes,
-        at.SLOTS: np.concatenate([np.empty(0, np.int32), *tables]),
+        at.SLOTS: np.concatenate([np.empty(0, np.uint64), *tables]),
     }
 
 
-def _slots_of(hashes: U64) -> NDArray[np.int32]:
-    """Give a table of hashes at most half full; facets without texts have one empty slot."""
-    slots = np.zeros(1 << (2 * len(hashes)).bit_length(), np.int32)
+def _slots_of(hashes: U64) -> U64:
+    """Give a table of hashes at most half full, a power of two long."""
+    slots = np.zeros(1 << (3 * len(hashes) // 2).bit_length(), np.uint64)
     fill_slots(hashes, slots)
     return slots

@@ -40,7 +40,8 @@ def _loader(bits: int, kind: Any, signed: bool = True) -> Any:
     def load(typing_context: Any, address: Any, length: Any, place: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             pointer = builder.inttoptr(arguments[0], ir.IntType(bits).as_pointer())
-            value = builder.load(builder.gep(pointer, [arguments[2]]))
+            # Arrow promises no more than bytes for text, and IPC no more than its buffers'.
+            value = builder.load(builder.gep(pointer, [arguments[2]]), align=1)
             if bits == 64:
                 return value
             return builder.zext(value, ir.IntType(64)) if bits == 8 else builder.sext(value, ir.IntType(64))
@@ -64,7 +65,7 @@ def _storer(bits: int, kind: Any, signed: bool = True) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             pointer = builder.inttoptr(arguments[0], ir.IntType(bits).as_pointer())
             kept = arguments[3] if bits == 64 else builder.trunc(arguments[3], ir.IntType(bits))
-            builder.store(kept, builder.gep(pointer, [arguments[2]]))
+            builder.store(kept, builder.gep(pointer, [arguments[2]]), align=1)
             return context.get_dummy_value()
 
         stored = types.int64 if signed else types.uint64

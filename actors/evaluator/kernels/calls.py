@@ -45,9 +45,27 @@ def model_i32(call: int, array: int, place: int) -> int:
 
 
 @inner
+def model_i64(call: int, array: int, place: int) -> int:
+    """Give an element of an array of the model's."""
+    return load_i64(model_word(call, array), model_word(call, array + 1), place)
+
+
+@inner
 def model_u64(call: int, array: int, place: int) -> np.uint64:
     """Give an element of an array of the model's."""
     return load_u64(model_word(call, array), model_word(call, array + 1), place)
+
+
+@inner
+def node_word(call: int, node: int, place: int) -> int:
+    """Give word `place` of N_WIDTH."""
+    return model_i32(call, at.NODES, node * at.N_WIDTH + place)
+
+
+@inner
+def node_mask(call: int, node: int) -> np.uint64:
+    """Give the mask of a node's first pair."""
+    return load_u64(model_word(call, at.NODES), model_word(call, at.NODES + 1) >> 1, (node * at.N_WIDTH + at.N_MASK) >> 1)
 
 
 @inner

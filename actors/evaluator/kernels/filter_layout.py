@@ -5,8 +5,8 @@ A *facet* is one way to look at a column, and gives each row a *class*, or sever
 | facet | a row's classes |
 |---|---|
 | NUMBER, TIME | 0 missing; 1 + 2i between constants i - 1 and i; 2 + 2i equal to constant i; 2n + 2 NaN (n constants, ascending) |
+| NUMBER_VALUE, TIME_VALUE, STRING | 0 missing; 1 + i equal to constant i; n + 1 anything else |
 | BOOLEAN | 0 missing, 1 false, 2 true |
-| STRING | 0 missing; 1 + i equal to constant i; n + 1 anything else |
 | LIST | 0 missing, else n + 1 and, for each element that is constant i, 1 + i |
 | PATTERN | none: the patterns that are true for the row's value |
 
@@ -20,36 +20,47 @@ from __future__ import annotations
 from typing import Final
 
 # --- kinds of facets, and of a program's leaves ----------------------------------------------------
-NUMBER: Final = 0
+NUMBER: Final = 0  #: by order
 TIME: Final = 1
 BOOLEAN: Final = 2
 STRING: Final = 3
 LIST: Final = 4
 PATTERN: Final = 5
-IS_SET: Final = 6  #: a leaf only: the column has a value
+NUMBER_VALUE: Final = 6  #: a facet only: by equality
+TIME_VALUE: Final = 7
+IS_SET: Final = 8  #: a leaf only: the column has a value
 
 # --- a model's table: address and length of each array, two words, then scalars ---------------------------------
 FACETS: Final = 0  #: int32, F_WIDTH a facet; those with an index come first
-CONSTANTS: Final = 2  #: int64, of NUMBER facets (as `ordered_key` makes them) and TIME facets
+CONSTANTS: Final = 2  #: int64, numbers (as `ordered_key` makes them) and times
 TEXT_STARTS: Final = 4  #: int32, where each constant of STRING and LIST facets begins in TEXT, and the end
 TEXT: Final = 6  #: uint8, UTF-8 of the patterns, then of the constants
-HASHES: Final = 8  #: uint64, of the constants
-SLOTS: Final = 10  #: int32, open addressing at most half full: 1 + constant within the facet, 0 empty
-CLASS_NODE: Final = 12  #: int32, the first node of a class, -1 none
-NODE_UP: Final = 14  #: int32, the next node, -1 none; node 0 is met by every row
-NODE_PAIRS: Final = 16  #: int32, offsets
-PAIR_WORD: Final = 18  #: int32
-PAIR_MASK: Final = 20  #: uint64, filters 64 * PAIR_WORD + bit that match
-NODE_CANDIDATES: Final = 22  #: int32, offsets
-CANDIDATE: Final = 24  #: int32, filters that match if their program says so
-ENTRY: Final = 26  #: int32, by filter: the first instruction of its program, -1 none
-CODE: Final = 28  #: int32, C_WIDTH an instruction
-RANGES: Final = 30  #: int64, pairs of first and last, ascending and disjoint: numbers as above, times, 0 and 1, classes
-PATTERNS: Final = 32  #: int32, P_WIDTH a pattern
-M_ARRAYS_STOP: Final = 34
-S_FILTERS: Final = 34  #: their number
-S_INDEXED: Final = 35  #: how many facets have an index
-M_WORDS: Final = 36
+SLOTS: Final = 8  #: uint64, open addressing at most half full: upper half of the hash | class, 0 empty
+CLASS_NODE: Final = 10  #: int32, the first node of a class, -1 none, or LONE - the one filter of such a node
+NODES: Final = 12  #: int32, N_WIDTH a node; node 0 is met by every row
+PAIR_WORD: Final = 14  #: int32
+PAIR_MASK: Final = 16  #: uint64, filters 64 * PAIR_WORD + bit that match
+CANDIDATES: Final = 18  #: int32, pairs: a filter, and the first instruction of the program that it matches by
+CODE: Final = 20  #: int32, C_WIDTH an instruction
+RANGES: Final = 22  #: int64, pairs of first and last, ascending and disjoint: numbers as above, times, 0 and 1, classes
+PATTERNS: Final = 24  #: int32, P_WIDTH a pattern
+M_ARRAYS_STOP: Final = 26
+S_FILTERS: Final = 26  #: their number
+S_INDEXED: Final = 27  #: how many facets have an index
+M_WORDS: Final = 28
+
+#: Ten thousand values of one filter each are met without their nodes: what a row reads stays in the cache.
+LONE: Final = -2
+
+# --- a node: what a row that meets it needs, in half a cache line -----------------------------------------
+N_UP: Final = 0  #: the next node, -1 none
+N_CANDIDATES: Final = 1
+N_CANDIDATES_STOP: Final = 2
+N_PAIRS: Final = 3  #: pairs of word and mask, but for the first
+N_PAIRS_STOP: Final = 4
+N_WORD: Final = 5  #: the first pair; mask 0: there is none
+N_MASK: Final = 6
+N_WIDTH: Final = 8
 
 # --- bits of a float64, as int64 -----------------------------------------------------------------------
 NEGATIVE_ZERO: Final = -(2**63)

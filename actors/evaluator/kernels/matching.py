@@ -22,6 +22,8 @@ from actors.evaluator.kernels.calls import (
     model_i32,
     model_u64,
     model_word,
+    node_mask,
+    node_word,
     ordered_key,
     set_memo_place,
     value_of,
@@ -29,7 +31,7 @@ from actors.evaluator.kernels.calls import (
 )
 from actors.evaluator.kernels.jit import inner, kernel
 from actors.evaluator.kernels.programs import ask_all, runs
-from actors.evaluator.kernels.texts import list_patterns, text_class
+from actors.evaluator.kernels.texts import find_key, list_patterns, text_class
 from actors.evaluator.layout import I32, I64, U64
 
 _ZERO = np.uint64(0)
@@ -87,6 +89,11 @@ def _class_of(call: int, facet: int, row: int) -> int:
     if kind == at.LIST:
         return count + 1
     word = word_of(call, facet, row)
+    if kind == at.NUMBER_VALUE:
+        # NaN is no constant.
+        return find_key(call, facet, ordered_key(word))
+    if kind == at.TIME_VALUE:
+        return find_key(call, facet, word)
     if kind == at.NUMBER:
         if word & at.POSITIVE > at.INFINITY:  # NaN
             return 2 * count + 2
@@ -107,22 +114,28 @@ def _set(call: int, word: int, mask: np.uint64) -> None:
 def _meet(call: int, row: int, node: int) -> None:
     """Set the bits of what matches by a node and by those above it."""
     while node >= 0:
-        for pair in range(model_i32(call, at.NODE_PAIRS, node), model_i32(call, at.NODE_PAIRS, node + 1)):
-            _set(call, model_i32(call, at.PAIR_WORD, pair), model_u64(call, at.PAIR_MASK, pair))
-        first = model_i32(call, at.NODE_CANDIDATES, node)
-        for place in range(first, model_i32(call, at.NODE_CANDIDATES, node + 1)):
-            candidate = model_i32(call, at.CANDIDATE, place)
-            entry = model_i32(call, at.ENTRY, candidate)
+        mask = node_mask(call, node)
+        if mask != _ZERO:
+            _set(call, node_word(call, node, at.N_WORD), mask)
+            for pair in range(node_word(call, node, at.N_PAIRS), node_word(call, node, at.N_PAIRS_STOP)):
+                _set(call, model_i32(call, at.PAIR_WORD, pair), model_u64(call, at.PAIR_MASK, pair))
+        for place in range(node_word(call, node, at.N_CANDIDATES), node_word(call, node, at.N_CANDIDATES_STOP)):
+            candidate = model_i32(call, at.CANDIDATES, 2 * place)
+            entry = model_i32(call, at.CANDIDATES, 2 * place + 1)
             if call_word(call, at.CALL_KNOWN_COUNT) < 0:
                 ask_all(call, row, entry)
             if runs(call, row, entry):
                 _set(call, candidate >> 6, _ONE << np.uint64(candidate & 63))
-        node = model_i32(call, at.NODE_UP, node)
+        node = node_word(call, node, at.N_UP)
 
 
 @inner
 def _meet_class(call: int, facet: int, row: int, of: int) -> None:
-    _meet(call, row, model_i32(call, at.CLASS_NODE, facet_word(call, facet, at.F_CLASSES) + of))
+    node = model_i32(call, at.CLASS_NODE, facet_word(call, facet, at.F_CLASSES) + of)
+    if node <= at.LONE:
+        _set(call, (at.LONE - node) >> 6, _ONE << np.uint64((at.LONE - node) & 63))
+    else:
+        _meet(call, row, node)
 
 
 @inner
@@ -251,6 +264,13 @@ def _match_whole(call: I64, rows: I32, starts: I32, stops: I32, ids: I32, asked:
     memo = np.full(_place_memos(address), -1, np.int32)
     lists = np.empty(_LISTS_MIN, np.int32)
     first, before = call[at.CALL_TOP], call[at.CALL_ASKED_COUNT]
+    call[at.CALL_MEMO], call[at.CALL_MEMO + 1] = memo.ctypes.data, memo.size
+    for facet in range(model_word(address, at.S_INDEXED)):
+        if facet_word(address, facet, at.F_KIND) == at.STRING:
+            count = column_word(address, facet, at.B_TEXT_COUNT)
+            if count <= rows.size:
+                for value in range(count):
+                    text_class(address, facet, value)
     while True:
         wants = _match_model(call, rows, starts, stops, ids, asked, memo, bits, touched, lists)
         if wants == _IDS:

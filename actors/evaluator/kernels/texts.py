@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from actors.evaluator.kernels import filter_layout as at
-from actors.evaluator.kernels.addresses import load_i32, load_i64, load_u8, store_i32
+from actors.evaluator.kernels.addresses import load_i32, load_i64, load_u8, load_u64, store_i32
 from actors.evaluator.kernels.calls import (
     ask,
     call_i32,
@@ -19,6 +19,7 @@ from actors.evaluator.kernels.calls import (
     is_regex,
     is_text,
     model_i32,
+    model_i64,
     model_u64,
     model_word,
     question_of,
@@ -27,23 +28,34 @@ from actors.evaluator.kernels.calls import (
 )
 from actors.evaluator.kernels.hashing import mix
 from actors.evaluator.kernels.jit import inner, kernel
-from actors.evaluator.layout import I32, U8, U64
+from actors.evaluator.layout import I32, I64, U8, U64
 
 _BYTE = np.uint64(8)
 _LENGTH = np.uint64(0x9E3779B97F4A7C15)
+_CLASS = np.uint64(0xFFFFFFFF)
+_WORD_BYTES = 8
 _UPPER_A, _UPPER_Z, _CASE, _ASCII_END = 65, 90, 32, 128
+
+
+@inner
+def _eight(data: int, stop: int, place: int) -> np.uint64:
+    """Give the eight bytes at a place, before `stop`."""
+    return load_u64(data + place, (stop - place) >> 3, 0)
 
 
 @inner
 def _hash(data: int, start: int, stop: int) -> np.uint64:
     """Hash bytes. Constants are the author's, not the sender's: no seed has to be secret."""
     result = np.uint64(stop - start) * _LENGTH
+    place = start
+    while place + _WORD_BYTES < stop:
+        result = mix(result ^ _eight(data, stop, place))
+        place += _WORD_BYTES
+    if stop - start >= _WORD_BYTES:
+        return mix(result ^ _eight(data, stop, stop - _WORD_BYTES))
     word = np.uint64(0)
-    for place in range(start, stop):
-        word = (word << _BYTE) | np.uint64(load_u8(data, stop, place))
-        if (place - start) & 7 == 7:
-            result = mix(result ^ word)
-            word = np.uint64(0)
+    for rest in range(place, stop):
+        word = (word << _BYTE) | np.uint64(load_u8(data, stop, rest))
     return mix(result ^ word)
 
 
@@ -57,14 +69,23 @@ def hash_texts(starts: I32, data: int) -> U64:
 
 
 @kernel
-def fill_slots(hashes: U64, slots: I32) -> None:
-    """Fill an empty table of a power of two, larger than the hashes: 1 + place of each."""
+def hash_keys(keys: I64) -> U64:
+    """Give the hash of each number or time."""
+    result = np.empty(keys.size, np.uint64)
+    for i in range(keys.size):
+        result[i] = mix(np.uint64(keys[i]))
+    return result
+
+
+@kernel
+def fill_slots(hashes: U64, slots: U64) -> None:
+    """Fill an empty table of a power of two, larger than the hashes: class 1 + place of each."""
     mask = slots.size - 1
     for i in range(hashes.size):
         slot = np.int64(hashes[i] & np.uint64(mask))
         while slots[slot] != 0:
             slot = (slot + 1) & mask
-        slots[slot] = i + 1
+        slots[slot] = (hashes[i] & ~_CLASS) | np.uint64(i + 1)
 
 
 @kernel
@@ -82,34 +103,58 @@ def fold_ascii(starts: int, data: int, count: int) -> tuple[bool, U8]:
 
 @inner
 def _same(left: int, left_start: int, right: int, right_start: int, length: int) -> bool:
-    for i in range(length):
-        if load_u8(left, left_start + length, left_start + i) != load_u8(right, right_start + length, right_start + i):
+    left_stop, right_stop = left_start + length, right_start + length
+    if length < _WORD_BYTES:
+        for i in range(length):
+            if load_u8(left, left_stop, left_start + i) != load_u8(right, right_stop, right_start + i):
+                return False
+        return True
+    for i in range(0, length - _WORD_BYTES, _WORD_BYTES):
+        if _eight(left, left_stop, left_start + i) != _eight(right, right_stop, right_start + i):
             return False
-    return True
+    return _eight(left, left_stop, left_stop - _WORD_BYTES) == _eight(right, right_stop, right_stop - _WORD_BYTES)
 
 
 @kernel
-def _find_constant(call: int, facet: int, value: int) -> int:
+def _find_text(call: int, facet: int, value: int) -> int:
     """Give the class of a text: 1 + its place among the facet's constants, or one more than their number."""
     count = facet_word(call, facet, at.F_COUNT)
     if count == 0:
         return 1
-    data, start, stop = column_word(call, facet, at.B_TEXT), text_start(call, facet, value), 0
+    data, start = column_word(call, facet, at.B_TEXT), text_start(call, facet, value)
     stop = text_start(call, facet, value + 1)
     hashed = _hash(data, start, stop)
     first, table = facet_word(call, facet, at.F_CONSTANTS), facet_word(call, facet, at.F_SLOTS)
     mask = facet_word(call, facet, at.F_SLOT_MASK)
     slot = np.int64(hashed & np.uint64(mask))
     while True:
-        place = model_i32(call, at.SLOTS, table + slot)
-        if place == 0:
+        entry = model_u64(call, at.SLOTS, table + slot)
+        if entry == np.uint64(0):
             return count + 1
-        constant = first + place - 1
-        if model_u64(call, at.HASHES, constant) == hashed:
-            own = model_i32(call, at.TEXT_STARTS, constant)
-            length = model_i32(call, at.TEXT_STARTS, constant + 1) - own
+        if (entry ^ hashed) & ~_CLASS == np.uint64(0):
+            found = np.int64(entry & _CLASS)
+            own = model_i32(call, at.TEXT_STARTS, first + found - 1)
+            length = model_i32(call, at.TEXT_STARTS, first + found) - own
             if length == stop - start and _same(data, start, model_word(call, at.TEXT), own, length):
-                return place
+                return found
+        slot = (slot + 1) & mask
+
+
+@inner
+def find_key(call: int, facet: int, key: int) -> int:
+    """Give the class of a number or time by equality: as of a text."""
+    hashed = mix(np.uint64(key))
+    first, table = facet_word(call, facet, at.F_CONSTANTS), facet_word(call, facet, at.F_SLOTS)
+    mask = facet_word(call, facet, at.F_SLOT_MASK)
+    slot = np.int64(hashed & np.uint64(mask))
+    while True:
+        entry = model_u64(call, at.SLOTS, table + slot)
+        if entry == np.uint64(0):
+            return facet_word(call, facet, at.F_COUNT) + 1
+        if (entry ^ hashed) & ~_CLASS == np.uint64(0):
+            found = np.int64(entry & _CLASS)
+            if model_i64(call, at.CONSTANTS, first + found - 1) == key:
+                return found
         slot = (slot + 1) & mask
 
 
@@ -119,7 +164,7 @@ def text_class(call: int, facet: int, value: int) -> int:
     place = column_word(call, facet, at.B_MEMO) + value
     found = call_i32(call, at.CALL_MEMO, place)
     if found < 0:
-        found = _find_constant(call, facet, value) if is_text(call, facet, value) else 0
+        found = _find_text(call, facet, value) if is_text(call, facet, value) else 0
         store_i32(call_word(call, at.CALL_MEMO), call_word(call, at.CALL_MEMO + 1), place, found)
     return found
 
