@@ -42,6 +42,25 @@ def referred(code: Iterable[int]) -> list[int]:
     return list(dict.fromkeys(OP_AUDIENCE - op for op in code if op <= OP_AUDIENCE))
 
 
+def in_order_of_reading(codes: Sequence[list[int]]) -> tuple[list[int], list[list[int]]]:
+    """Give an order of audiences in which those that read the same leaves lie together, and their codes in it.
+
+    What refers to others lies behind all that refers to less. An event flips leaves that lie together, and membership
+    bits should be found together too: with 10,000 audiences a row of them is 20 cache lines.
+    """
+    depths: list[int] = []
+    for code in codes:
+        depths.append(1 + max((depths[other] for other in referred(code)), default=-1))
+    first_leaf = [min((op for op in code if op >= 0), default=0) for code in codes]
+    order = sorted(range(len(codes)), key=lambda audience: (depths[audience], first_leaf[audience], audience))
+    place = {audience: i for i, audience in enumerate(order)}
+    moved = [
+        [OP_AUDIENCE - place[OP_AUDIENCE - op] if op <= OP_AUDIENCE else op for op in codes[audience]]
+        for audience in order
+    ]
+    return order, moved
+
+
 def run_code(code: Iterable[int], truth: Sequence[bool], members: Sequence[bool]) -> bool:
     """Run postfix code over leaf truths and memberships: the plain twin of `kernels.membership.evaluate`."""
     stack: list[bool] = []

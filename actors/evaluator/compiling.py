@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from actors.evaluator.codes import audience_arrays, csr, in_order_of_dependency
+from actors.evaluator.codes import audience_arrays, csr, in_order_of_dependency, in_order_of_reading
 from actors.evaluator.filters import true_for_missing
 from actors.evaluator.layout import (
     DEQUE,
@@ -68,7 +68,10 @@ def compile_program(published: Published) -> Program:
     numbers: dict[Symbol, int] = {leaf: i for i, leaf in enumerate([*event_leaves, *times])}
     for parent, leaves in enumerate(trait_leaves):
         numbers.update({TraitKey(parent, leaf.trait, leaf.test): leaf.leaf for leaf in leaves})
-    codes = [[symbol if isinstance(symbol, int) else numbers[symbol] for symbol in tree] for tree in trees]
+    order, codes = in_order_of_reading(
+        [[symbol if isinstance(symbol, int) else numbers[symbol] for symbol in tree] for tree in trees]
+    )
+    audiences = [audiences[i] for i in order]
     default_words = _default_words(trait_leaves, leaf_words, placed, models, parent_index)
     calendars = tuple(dict.fromkeys(w.calendar for w in map(_window, event_leaves) if w.calendar is not None))
     time_columns = tuple(

@@ -13,7 +13,7 @@ from actors.evaluator.kernels.dedup import purge, remember, seen
 from actors.evaluator.kernels.feeding import feed, words_to_feed
 from actors.evaluator.kernels.jit import inner, kernel
 from actors.evaluator.kernels.membership import begin, has_room, mark_defaults, mark_leaf, settle, touch
-from actors.evaluator.kernels.pages import directory_growth, new_page, page_at, page_due, set_page_due
+from actors.evaluator.kernels.pages import ask_words, directory_growth, find_page, new_page, page_at
 from actors.evaluator.kernels.prefetch import prefetch, prefetch_row
 from actors.evaluator.kernels.refreshing import refresh_struct
 from actors.evaluator.kernels.rings import ring_insert, ring_nth
@@ -26,6 +26,7 @@ from actors.evaluator.layout import (
     ALIVE,
     CAUSE_EVENT,
     DIRECT,
+    DIRECTORY,
     DUE,
     DUPLICATE,
     FIRST_PAGE,
@@ -39,6 +40,7 @@ from actors.evaluator.layout import (
     NEVER,
     NEVER_BEFORE,
     PAGES,
+    PLACE_MASK,
     RING,
     S_ALIVE,
     S_ARENA_TOP,
@@ -54,28 +56,40 @@ from actors.evaluator.layout import (
 _ONE = np.uint64(1)
 _ZERO = np.uint64(0)
 #: Hits ahead of which rows and pages are asked for.
-_ROWS_AHEAD = 12
-_PAGES_AHEAD = 6
+_ROWS_AHEAD = 16
+_DIRECTORIES_AHEAD = 10
+_PAGES_AHEAD = 5
 
 
 @inner
-def _ask(p: ProgramTable, s: StateTable, slots: I32, models: I16, i: int) -> None:
-    """Ask for the memory of hits to come."""
+def _ask(p: ProgramTable, s: StateTable, slots: I32, match_offsets: I32, matches: I32, i: int) -> None:
+    """Ask for the memory of hits to come: the row, then the directory, then what the hit's last filter feeds.
+
+    Filters of one page match together mostly, so the last one stands for all; a direct page is asked for by it too.
+    """
     ahead = i + _ROWS_AHEAD
     if ahead < slots.size:
         user = np.int64(slots[ahead])
         prefetch_row(s.users, user, 0)
-        prefetch_row(s.users, user, 8)
-        prefetch_row(s.users, user, 16)
-    ahead = i + _PAGES_AHEAD
+        prefetch_row(s.users, user, p.shape[FIRST_PAGE])
+        prefetch_row(s.users, user, p.shape[FIRST_PAGE] + 8)
+    ahead = i + _DIRECTORIES_AHEAD
     if ahead < slots.size:
-        model = np.int64(models[ahead])
-        if model < p.shape[DIRECT]:
-            place = s.users[slots[ahead], p.shape[FIRST_PAGE] + 2 * model]
-            if place != 0:
-                prefetch(s.arena, place)
-                prefetch(s.arena, place + 8)
-                prefetch(s.arena, place + 16)
+        directory = s.users[slots[ahead], DIRECTORY]
+        if directory != 0:
+            prefetch(s.arena, directory)
+            prefetch(s.arena, directory + 8)
+    ahead = i + _PAGES_AHEAD
+    if ahead < slots.size and match_offsets[ahead + 1] > match_offsets[ahead]:
+        user = np.int64(slots[ahead])
+        feed_ = p.filter_feeds[matches[match_offsets[ahead + 1] - 1]]
+        page = np.int64(p.struct_page[p.feed_struct[feed_]])
+        ask_words(p, s, user, page)
+        place = page_at(p, s, user, page)
+        if place != 0:
+            prefetch(s.arena, place)
+            prefetch(s.arena, place + 8)
+            prefetch(s.arena, place + 16)
 
 
 @inner
@@ -98,16 +112,25 @@ def _feed_ring(p: ProgramTable, s: StateTable, user: int, struct: int, page: int
 
 
 @inner
-def _schedule(p: ProgramTable, s: StateTable, user: int, page: int, soonest: int, needed: int, now: int) -> int:
-    """Bring a page's due time forward to `soonest`; one that has none yet is due when it is no longer needed."""
-    due = page_due(p, s, user, page)
+def _schedule(
+    p: ProgramTable, s: StateTable, user: int, page: int, entry: int, soonest: int, needed: int, now: int
+) -> int:
+    """Bring a page's due time forward to `soonest`; one that has none yet is due when it is no longer needed.
+
+    `entry` is what `find_page` gave.
+    """
+    column = p.shape[FIRST_PAGE] + 2 * page + 1
+    due = s.users[user, column] if entry < 0 else s.arena[entry + 1]
     if due == NEVER:
         due = min(soonest, max(needed, now + 1))
     elif soonest < due:
         due = soonest
     else:
         return due
-    set_page_due(p, s, user, page, due)
+    if entry < 0:
+        s.users[user, column] = due
+    else:
+        s.arena[entry + 1] = due
     return due
 
 
@@ -122,6 +145,7 @@ def _feed(
     least = NEVER
     page = -1
     place = 0
+    entry = 0
     soonest = NEVER
     needed = NEVER_BEFORE
     for m in range(matched.size):
@@ -129,11 +153,16 @@ def _feed(
             struct = np.int64(p.feed_struct[f])
             if p.struct_page[struct] != page:
                 if page >= 0 and live:
-                    least = min(least, _schedule(p, s, user, page, soonest, needed, now))
+                    least = min(least, _schedule(p, s, user, page, entry, soonest, needed, now))
                 page = np.int64(p.struct_page[struct])
-                place = page_at(p, s, user, page)
-                if place == 0:
+                entry = find_page(p, s, user, page)
+                if entry == 0:
                     place = new_page(p, s, user, page)
+                    entry = find_page(p, s, user, page)
+                elif entry < 0:
+                    place = s.users[user, p.shape[FIRST_PAGE] + 2 * page]
+                else:
+                    place = s.arena[entry] & PLACE_MASK
                 soonest = NEVER
                 needed = NEVER_BEFORE
             if p.struct_kind[struct] == RING and p.struct_delay[struct] == 0:
@@ -148,7 +177,7 @@ def _feed(
                     s.fed_page[s.scalars[S_FED]] = place
                     s.scalars[S_FED] += 1
     if page >= 0 and live:
-        least = min(least, _schedule(p, s, user, page, soonest, needed, now))
+        least = min(least, _schedule(p, s, user, page, entry, soonest, needed, now))
     return least
 
 
@@ -159,7 +188,8 @@ def _look_at_fed(p: ProgramTable, s: StateTable, user: int, now: int) -> int:
     for i in range(s.scalars[S_FED]):
         struct = np.int64(s.fed_struct[i])
         soonest, needed = refresh_struct(p, s, user, struct, s.fed_page[i], now)
-        least = min(least, _schedule(p, s, user, p.struct_page[struct], soonest, needed, now))
+        page = np.int64(p.struct_page[struct])
+        least = min(least, _schedule(p, s, user, page, find_page(p, s, user, page), soonest, needed, now))
     s.scalars[S_FED] = 0
     return least
 
@@ -228,7 +258,7 @@ def apply_hits(
     count = rows.size
     i = start
     while i < count:
-        _ask(p, s, slots, models, i)
+        _ask(p, s, slots, match_offsets, matches, i)
         user = np.int64(slots[i])
         clock = max(clocks[i], s.scalars[S_CLOCK])
         parent = np.int64(s.user_parent[user])

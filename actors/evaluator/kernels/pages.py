@@ -11,6 +11,7 @@ import numpy as np
 from actors.evaluator.kernels.abandonment import abandonment_clear
 from actors.evaluator.kernels.chunks import chunk_bits, clear, drop, free_chunk, new_chunk
 from actors.evaluator.kernels.jit import inner, kernel
+from actors.evaluator.kernels.prefetch import prefetch_row
 from actors.evaluator.kernels.rings import ring_clear
 from actors.evaluator.kernels.sums import sum_clear
 from actors.evaluator.kernels.tables import ProgramTable, StateTable
@@ -18,7 +19,9 @@ from actors.evaluator.layout import (
     ABANDON,
     DIRECT,
     DIRECTORY,
+    FIRST_MEMBER,
     FIRST_PAGE,
+    FIRST_WORD,
     NEVER,
     PLACE_BITS,
     PLACE_MASK,
@@ -56,6 +59,15 @@ def listed(s: StateTable, user: int, page: int) -> int:
 
 
 @inner
+def find_page(p: ProgramTable, s: StateTable, user: int, page: int) -> int:
+    """Give where a page's entry lies: -1 for a direct one, else its place in the arena; 0: the user has no such page."""
+    if page < p.shape[DIRECT]:
+        return -1 if s.users[user, p.shape[FIRST_PAGE] + 2 * page] != 0 else 0
+    index = listed(s, user, page)
+    return 0 if index < 0 else s.users[user, DIRECTORY] + 2 + 2 * index
+
+
+@inner
 def page_at(p: ProgramTable, s: StateTable, user: int, page: int) -> int:
     """Give the place of a user's page, 0 if there is none."""
     if page < p.shape[DIRECT]:
@@ -65,20 +77,23 @@ def page_at(p: ProgramTable, s: StateTable, user: int, page: int) -> int:
 
 
 @inner
-def page_due(p: ProgramTable, s: StateTable, user: int, page: int) -> int:
-    """Give the due time of a user's page; the page exists."""
-    if page < p.shape[DIRECT]:
-        return s.users[user, p.shape[FIRST_PAGE] + 2 * page + 1]
-    return s.arena[s.users[user, DIRECTORY] + 3 + 2 * listed(s, user, page)]
-
-
-@inner
 def set_page_due(p: ProgramTable, s: StateTable, user: int, page: int, due: int) -> None:
     """Set the due time of a user's page; the page exists."""
     if page < p.shape[DIRECT]:
         s.users[user, p.shape[FIRST_PAGE] + 2 * page + 1] = due
     else:
         s.arena[s.users[user, DIRECTORY] + 3 + 2 * listed(s, user, page)] = due
+
+
+@inner
+def ask_words(p: ProgramTable, s: StateTable, user: int, page: int) -> None:
+    """Ask for the words of a user's row that a page's events and due times touch: leaves, and their first audiences."""
+    leaf = p.page_leaves[page]
+    if leaf < p.page_leaves[page + 1]:
+        prefetch_row(s.users, user, FIRST_WORD + (leaf >> 6))
+        reader = p.leaf_audiences[leaf]
+        if reader < p.leaf_audiences[leaf + 1]:
+            prefetch_row(s.users, user, p.shape[FIRST_MEMBER] + (p.leaf_audience[reader] >> 6))
 
 
 @kernel

@@ -20,7 +20,6 @@ from actors.evaluator.kernels.windows import until
 from actors.evaluator.layout import (
     D_COUNT,
     DISTINCT,
-    FIRST_PAGE,
     FIRST_WORD,
     FOLLOW_TS,
     NEVER,
@@ -124,7 +123,9 @@ def _abandoned(p: ProgramTable, s: StateTable, user: int, struct: int, at: int, 
 
 @inner
 def lapse_plain_page(p: ProgramTable, s: StateTable, user: int, page: int, place: int, t: int) -> int:
-    """As `refresh_page` for a page of small rings, where time can only make true leaves false; gives its due time.
+    """As `refresh_page` for a page of small rings, where time can only make true leaves false.
+
+    Gives the page's due time for the caller to note; NEVER: `refresh_page` saw to it.
 
     Looks at the leaves that are true, whatever number there is: their bits say which.
     """
@@ -147,8 +148,7 @@ def lapse_plain_page(p: ProgramTable, s: StateTable, user: int, page: int, place
                 soonest = min(soonest, end)
             bits &= bits - _ONE
     if soonest == NEVER:
-        return refresh_page(p, s, user, page, place, t)
-    s.users[user, p.shape[FIRST_PAGE] + 2 * page + 1] = soonest
+        refresh_page(p, s, user, page, place, t)
     return soonest
 
 

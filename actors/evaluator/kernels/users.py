@@ -11,7 +11,7 @@ import numpy as np
 from actors.evaluator.kernels.feeding import words_to_mature
 from actors.evaluator.kernels.jit import inner, kernel
 from actors.evaluator.kernels.membership import begin, has_room, mark_parent, settle, touch
-from actors.evaluator.kernels.pages import directory_count
+from actors.evaluator.kernels.pages import ask_words, directory_count
 from actors.evaluator.kernels.prefetch import prefetch, prefetch_row
 from actors.evaluator.kernels.refreshing import lapse_plain_page, refresh_page, set_leaf
 from actors.evaluator.kernels.tables import ProgramTable, StateTable
@@ -36,7 +36,6 @@ from actors.evaluator.layout import (
     NEVER,
     PLACE_BITS,
     PLACE_MASK,
-    ROW_WORDS,
     S_ALIVE,
     S_ARENA_TOP,
     S_INSTANT_LEN,
@@ -141,7 +140,9 @@ def _refresh_due_pages(p: ProgramTable, s: StateTable, user: int, t: int) -> Non
         if s.users[user, first + 2 * page + 1] <= t:
             place = s.users[user, first + 2 * page]
             if p.page_plain[page] != 0:
-                lapse_plain_page(p, s, user, page, place, t)
+                due = lapse_plain_page(p, s, user, page, place, t)
+                if due != NEVER:
+                    s.users[user, first + 2 * page + 1] = due
             else:
                 refresh_page(p, s, user, page, place, t)
     # From the end: a page that is freed leaves the directory.
@@ -150,7 +151,13 @@ def _refresh_due_pages(p: ProgramTable, s: StateTable, user: int, t: int) -> Non
         directory = s.users[user, DIRECTORY]
         if s.arena[directory + 3 + 2 * i] <= t:
             entry = s.arena[directory + 2 + 2 * i]
-            refresh_page(p, s, user, entry >> PLACE_BITS, entry & PLACE_MASK, t)
+            page = entry >> PLACE_BITS
+            if p.page_plain[page] != 0:
+                due = lapse_plain_page(p, s, user, page, entry & PLACE_MASK, t)
+                if due != NEVER:
+                    s.arena[directory + 3 + 2 * i] = due
+            else:
+                refresh_page(p, s, user, page, entry & PLACE_MASK, t)
         i -= 1
 
 
@@ -195,6 +202,14 @@ def advance_user(p: ProgramTable, s: StateTable, user: int, until: int) -> int:
 
 
 @inner
+def _ask_page(p: ProgramTable, s: StateTable, user: int, page: int, place: int) -> None:
+    ask_words(p, s, user, page)
+    prefetch(s.arena, place)
+    prefetch(s.arena, place + 8)
+    prefetch(s.arena, place + 16)
+
+
+@inner
 def _ask(p: ProgramTable, s: StateTable, first: int, until: int) -> int:
     """Ask for the memory of the users of a list from `first` on: rows, then the pages due; give how many are in `wave`."""
     count = 0
@@ -202,17 +217,26 @@ def _ask(p: ProgramTable, s: StateTable, first: int, until: int) -> int:
     while user >= 0 and count < WAVE_STEP:
         s.wave[count] = user
         count += 1
-        for column in range(0, p.shape[ROW_WORDS], 8):
+        prefetch_row(s.users, user, 0)
+        for column in range(p.shape[FIRST_PAGE], p.shape[FIRST_TIME], 8):
             prefetch_row(s.users, user, column)
         user = s.timer_next[user]
     column = p.shape[FIRST_PAGE]
     for i in range(count):
         for page in range(p.shape[DIRECT]):
             if s.users[s.wave[i], column + 2 * page + 1] <= until:
-                place = s.users[s.wave[i], column + 2 * page]
-                prefetch(s.arena, place)
-                prefetch(s.arena, place + 8)
-                prefetch(s.arena, place + 16)
+                _ask_page(p, s, s.wave[i], page, s.users[s.wave[i], column + 2 * page])
+        directory = s.users[s.wave[i], DIRECTORY]
+        if directory != 0:
+            prefetch(s.arena, directory)
+            prefetch(s.arena, directory + 8)
+    for i in range(count):
+        directory = s.users[s.wave[i], DIRECTORY]
+        if directory != 0:
+            for j in range(s.arena[directory + 1]):
+                if s.arena[directory + 3 + 2 * j] <= until:
+                    entry = s.arena[directory + 2 + 2 * j]
+                    _ask_page(p, s, s.wave[i], entry >> PLACE_BITS, entry & PLACE_MASK)
     return count
 
 
