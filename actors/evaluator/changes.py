@@ -17,15 +17,14 @@ INSTANTS_MAX = 100_000
 def next_change_ms(machine: EvaluatorMachine, audience: str, key: str) -> int | None:
     """Give the exact ms at which the user enters or leaves by time alone, None if never.
 
-    The user alone is moved into a machine's arrays of its own, where time is let run: O(the user's state and due times).
-    The machine must have worked off what is due for the user.
+    The user alone is moved into a machine's arrays of its own, where time is let run: O(the user's state and due
+    times). The machine must have worked off what is due for the user.
     """
     slot = machine.slot_of(machine.parent_of(audience), key)
     if slot < 0:
         return None
     program = machine.program
     alone = moved(program.arrays, machine.state, np.array([slot], np.int32))
-    at = next_flip(
-        ProgramTable(program.arrays), StateTable(alone), program.audience_index[audience], machine.clock_ms, INSTANTS_MAX
-    )
+    table, index = ProgramTable(program.arrays), program.audience_index[audience]
+    at = next_flip(table, StateTable(alone), index, machine.clock_ms, INSTANTS_MAX)
     return None if at == NEVER else int(at)

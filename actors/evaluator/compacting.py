@@ -75,8 +75,8 @@ def worth_compacting(s: StateArrays) -> bool:
 def compacted(program: ProgramArrays, s: StateArrays, horizon_ms: int) -> tuple[StateArrays, I32]:
     """Give new arrays with the users worth keeping, and their old slots, ascending.
 
-    All that was due must be worked off. No timer is armed: `finish_loading` arms them anew. Cost: O(what is kept), and a
-    look at each user.
+    All that was due must be worked off. No timer is armed: `finish_loading` arms them anew. Cost: O(what is kept), and
+    a look at each user.
     """
     rows = s.users[: int(s.scalars[S_USERS])]
     first, last = int(program.shape[FIRST_PAGE]), int(program.shape[FIRST_TIME])

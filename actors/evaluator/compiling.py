@@ -1,4 +1,4 @@
-"""Published definitions -> program: leaves shared across audiences, structures shared across leaves, everything flat."""
+"""Published definitions -> program: leaves shared across audiences, structures across leaves, everything flat."""
 
 from __future__ import annotations
 

@@ -86,8 +86,8 @@ def difference_by_slots(old: EvaluatorMachine | None, new: EvaluatorMachine, slo
     """Give what turns `old`'s membership into `new`'s, at `new`'s clock, numbered on from the transitions made there.
 
     `slots` are `new`'s for each user of `old`, -1 for none. `old` None: everybody enters. Removed audiences exit with
-    their old version. Notes the transitions in `new`, so that a later one at the same instant goes on counting, but for users
-    that `new` does not know (`worker.py` gives a publication a ms of its own). Cost: O(users x membership words +
+    their old version. Notes the transitions in `new`, so that a later one at the same instant goes on counting, but for
+    users that `new` does not know (`worker.py` gives a publication a ms of its own). Cost: O(users x membership words +
     transitions).
     """
     numbers: Numbers = {}

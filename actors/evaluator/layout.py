@@ -87,8 +87,8 @@ CHUNK_BITS_MIN: Final = 4
 CHUNK_CLASSES: Final = 48
 
 # --- leaves --------------------------------------------------------------------------------------
-#: How long an event at ts counts for a leaf. Until ts + span: WITHIN; only if ts >= origin: SINCE; but no longer than to
-#: the next boundary of calendar `origin`: THIS.
+#: How long an event at ts counts for a leaf. Until ts + span: WITHIN; only if ts >= origin: SINCE; but no longer than
+#: to the next boundary of calendar `origin`: THIS.
 WITHIN: Final = 0
 SINCE: Final = 1
 THIS: Final = 2
@@ -198,7 +198,8 @@ class ProgramArrays(NamedTuple):
     struct_page: I32  #: [S]
     struct_offset: I64  #: [S] word inside the page
     struct_kind: I32  #: [S]
-    struct_capacity: I64  #: [S] RING, DISTINCT: entries kept; SEQUENCE: steps; ABANDON: ms before the first event counts
+    #: [S] RING, DISTINCT: entries kept; SEQUENCE: steps; ABANDON: ms before the first event counts
+    struct_capacity: I64
     struct_leaves: I32  #: [S + 1] CSR into event leaves (leaf index = position)
     struct_reach: I64  #: [S] the longest span of its leaves, ms
     struct_delay: I64  #: [S] ms before an event counts, 0: at once

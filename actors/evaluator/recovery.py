@@ -248,10 +248,11 @@ def _finish_wave(
     Nothing but batches and ticks was logged since (`worker.py` sees to that).
     """
     since_ms = machine.clock_ms
-    made: list[Transitions] = []
     entries = retained_entries(log, machine.program.published, clock_ms)
-    for each in reader.slices(e for e in entries if e.clock_ms > since_ms):
-        made.append(machine.handle_batch(each.hits, since_ms, each.clock_ms).transitions)
+    made: list[Transitions] = [
+        machine.handle_batch(each.hits, since_ms, each.clock_ms).transitions
+        for each in reader.slices(entry for entry in entries if entry.clock_ms > since_ms)
+    ]
     made.append(machine.tick(clock_ms))
     table = machine.transitions_table(joined(made))
     stored = {

@@ -121,7 +121,7 @@ def _home(structure: Structure) -> tuple[int, Filter | None]:
 
 
 def place(leaves: Iterable[EventLeaf], models: int) -> tuple[list[Placed], int]:
-    """Give the structures of the leaves, in order of their pages, and the number of pages; page i < models is model i's."""
+    """Give the structures of the leaves, in order of pages, and the number of pages; page i < models is model i's."""
     grouped: dict[Structure, list[EventLeaf]] = {}
     for leaf in leaves:
         grouped.setdefault(structure_of(leaf), []).append(leaf)
@@ -161,7 +161,8 @@ def _pages_of(structures: Sequence[Structure], grouped: dict[Structure, list[Eve
     by_key: dict[object, list[Structure]] = {None: []}
     for structure in structures:
         where = _home(structure)[1]
-        key = equality_key(where) if where is not None and not isinstance(structure, SequenceLeaf | AbandonLeaf) else None
+        alone = where is not None and isinstance(structure, Ring | Sum)
+        key = equality_key(where) if alone and where is not None else None
         by_key.setdefault(key, []).append(structure)
     result: list[list[Structure]] = []
     for group in by_key.values():

@@ -1,4 +1,4 @@
-"""A trait snapshot as the kernels take it: the truth of trait conditions, and the times of those that depend on time."""
+"""A trait snapshot as the kernels take it: truths of trait conditions, and the times of those that depend on time."""
 
 from __future__ import annotations
 

@@ -9,7 +9,8 @@ from actors.evaluator.kernels.hashing import hash_strings
 from actors.evaluator.layout import I16, I32, I64, U8, U64
 from actors.evaluator.program import Program
 
-#: Spreads identities of texts. Fixed: a checkpoint holds them. Two texts of one window share one with probability 2^-64.
+#: Spreads identities of texts. Fixed: a checkpoint holds them. Two texts of one window share one with probability
+#: 2^-64.
 _SEED = np.uint64(0x5EEDED1D)
 
 
@@ -46,7 +47,8 @@ def identities(column: pa.Array) -> I64:
     if pa.types.is_dictionary(kind):
         codes = column.indices.fill_null(0) if column.null_count else column.indices
         known = identities(column.dictionary) if len(column.dictionary) else np.zeros(1, np.int64)
-        return known[np.asarray(codes.to_numpy(zero_copy_only=False))]
+        result: I64 = known[np.asarray(codes.to_numpy(zero_copy_only=False))]
+        return result
     if pa.types.is_string(kind):
         return hash_texts(column).view(np.int64)
     if pa.types.is_list(kind):

@@ -27,8 +27,8 @@ from actors.evaluator.recovery import (
     own_rows,
     pack_published,
     pack_traits,
-    read_snapshot_file,
     progress_of,
+    read_snapshot_file,
     recover,
 )
 from actors.evaluator.results import BLOCK_ROWS_MAX, Transitions, blocks_of, parts_of

@@ -170,7 +170,8 @@ class EventCounts(msgspec.Struct, frozen=True, kw_only=True):
     duplicates: int = 0
     rejected: int = 0
     too_late: int = 0
-    #: Events that fell out of a full window of one user (cluster.limits.WINDOW_EVENTS_MAX) since the evaluators started.
+    #: Events that fell out of a full window of one user (cluster.limits.WINDOW_EVENTS_MAX) since the evaluators
+    #: started.
     capped: int = 0
     lag_ms: float = 0
 

@@ -15,8 +15,8 @@ _TRAIT_SOURCES = ("parquet", "arrow")
 def unsupported(definitions: Definitions, file: str = NO_FILE) -> list[Fault]:
     """Name every part of sound definitions that this release cannot carry out; empty when there is none.
 
-    The whole condition language is evaluated; what is missing are kinds of sources and options of syncs. Paths are those
-    of `definitions.document`, in which the indexes count the merged lists.
+    The whole condition language is evaluated; what is missing are kinds of sources and options of syncs. Paths are
+    those of `definitions.document`, in which the indexes count the merged lists.
     """
     return [
         Fault(file, path_text(place), message, found, allowed)

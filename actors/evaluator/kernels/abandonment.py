@@ -1,7 +1,7 @@
 """Abandonment: first events that no follow-up came after, until one does.
 
-First events at or before the latest follow-up of another row are out for good (the set of follow-ups only grows), so the
-two latest follow-ups of different rows decide about every first event, early or late; the deque holds the others.
+First events at or before the latest follow-up of another row are out for good (the set of follow-ups only grows), so
+the two latest follow-ups of different rows decide about every first event, early or late; the deque holds the others.
 """
 
 from __future__ import annotations

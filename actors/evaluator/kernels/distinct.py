@@ -1,7 +1,7 @@
 """Distinct values: each at its latest time, the n latest kept: enough for "at least n distinct" in any window.
 
-A value dropped because n others are as late or later is never wanted again: times of values only grow. Cost of an event:
-O(n), whatever the number of events and values.
+A value dropped because n others are as late or later is never wanted again: times of values only grow. Cost of an
+event: O(n), whatever the number of events and values.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The hot loop: hits in, structures fed, transitions out.
 
-Sketch of the cost per hit that feeds r rings: a user row (two or three cache lines), a page (two lines), r insertions of
-a few ns, a program run per audience that reads a flipped leaf. The lines are asked for some hits ahead, so what is left of
-the memory's latency is what the queue of outstanding misses lets through.
+Sketch of the cost per hit that feeds r rings: a user row (two or three cache lines), a page (two lines), r insertions
+of a few ns, a program run per audience that reads a flipped leaf. The lines are asked for some hits ahead, so what is
+left of the memory's latency is what the queue of outstanding misses lets through.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def _feed(
             if p.struct_page[struct] != page:
                 if page >= 0 and live:
                     least = min(least, _schedule(p, s, user, page, entry, soonest, needed, now))
-                page = np.int64(p.struct_page[struct])
+                page = int(p.struct_page[struct])
                 entry = find_page(p, s, user, page)
                 if entry == 0:
                     place = new_page(p, s, user, page)
@@ -162,7 +162,7 @@ def _feed(
                 elif entry < 0:
                     place = s.users[user, p.shape[FIRST_PAGE] + 2 * page]
                 else:
-                    place = s.arena[entry] & PLACE_MASK
+                    place = int(s.arena[entry] & PLACE_MASK)
                 soonest = NEVER
                 needed = NEVER_BEFORE
             if p.struct_kind[struct] == RING and p.struct_delay[struct] == 0:
@@ -250,10 +250,10 @@ def apply_hits(
 ) -> int:
     """Apply hits `start..` in order; hits of one row and user are one step. Give how many are applied.
 
-    Fewer than all: there is no room (S_NEED words of the arena, 0: in the output); call again from there. `times` is read
-    by `timed` (0: the clock is the ts) and `relative` (an offset to the clock). `matches` are filters by hit (CSR), `values`
-    a row a hit. Before an event is applied its user is brought up to date; nobody else is. Not `live` (loading retained
-    events): no due times, leaves or transitions, only structures, greatest ts and ids.
+    Fewer than all: there is no room (S_NEED words of the arena, 0: in the output); call again from there. `times` is
+    read by `timed` (0: the clock is the ts) and `relative` (an offset to the clock). `matches` are filters by hit
+    (CSR), `values` a row a hit. Before an event is applied its user is brought up to date; nobody else is. Not `live`
+    (loading retained events): no due times, leaves or transitions, only structures, greatest ts and ids.
     """
     count = rows.size
     i = start

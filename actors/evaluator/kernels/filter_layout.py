@@ -4,7 +4,7 @@ A *facet* is one way to look at a column, and gives each row a *class*, or sever
 
 | facet | a row's classes |
 |---|---|
-| NUMBER, TIME | 0 missing; 1 + 2i between constants i - 1 and i; 2 + 2i equal to constant i; 2n + 2 NaN (n constants, ascending) |
+| NUMBER, TIME | 0 missing; 1 + 2i between constants i - 1 and i; 2 + 2i equal to constant i; 2n + 2 NaN (of n) |
 | NUMBER_VALUE, TIME_VALUE, STRING | 0 missing; 1 + i equal to constant i; n + 1 anything else |
 | BOOLEAN | 0 missing, 1 false, 2 true |
 | LIST | 0 missing, else n + 1 and, for each element that is constant i, 1 + i |

@@ -140,7 +140,7 @@ def _new_user(
 @inner
 def _guess(s: StateTable, hashed: np.uint64) -> int:
     """Give the slot in a key's first place of the table, -1: it is empty. Mostly it is the key's own."""
-    return np.int64(s.key_table[np.int64(hashed & np.uint64(s.key_table.size - 1))] & _LOW) - 1
+    return int(s.key_table[np.int64(hashed & np.uint64(s.key_table.size - 1))] & _LOW) - 1
 
 
 @inner

@@ -60,7 +60,7 @@ def listed(s: StateTable, user: int, page: int) -> int:
 
 @inner
 def find_page(p: ProgramTable, s: StateTable, user: int, page: int) -> int:
-    """Give where a page's entry lies: -1 for a direct one, else its place in the arena; 0: the user has no such page."""
+    """Give where a page's entry lies: -1 for a direct one, else its place in the arena; 0: the user has none."""
     if page < p.shape[DIRECT]:
         return -1 if s.users[user, p.shape[FIRST_PAGE] + 2 * page] != 0 else 0
     index = listed(s, user, page)

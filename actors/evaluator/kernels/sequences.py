@@ -1,8 +1,9 @@
 """Sequences: for every event, the latest start of a chain of steps that ends at or before it.
 
-A chain e1..em is true until ts(e1) + D, so of all chains the one that starts last decides. Each entry of the deque holds,
-for k = 1..m, the latest ts(e1) of chains of the first k steps among the events up to it. An event in order extends the last
-entry's: O(m). A late one recomputes those behind it until nothing changes: O(m x later events), at most.
+A chain e1..em is true until ts(e1) + D, so of all chains the one that starts last decides. Each entry of the deque
+holds, for k = 1..m, the latest ts(e1) of chains of the first k steps among the events up to it. An event in order
+extends the last entry's: O(m). A late one recomputes those behind it until nothing changes: O(m x later events), at
+most.
 """
 
 from __future__ import annotations

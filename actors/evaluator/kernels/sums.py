@@ -1,9 +1,9 @@
 """Sums over a window: kept in two float64 parts, so that taking a value out again leaves no trace of it.
 
 The sum of all values in the deque is `high + low`, up to `error`: the parts hold 106 bits and every rounding beyond
-them is noted (the error-free transformations of Knuth and Dekker; Shewchuk, Adaptive Precision Floating-Point Arithmetic,
-1997). With values of a like size nothing is ever rounded and `high` is what `math.fsum` gives. Only where a comparison
-falls within a bound that is not 0 is the sum made anew from the deque, exactly: O(events in the window).
+them is noted (the error-free transformations of Knuth and Dekker; Shewchuk, Adaptive Precision Floating-Point
+Arithmetic, 1997). With values of a like size nothing is ever rounded and `high` is what `math.fsum` gives. Only where a
+comparison falls within a bound that is not 0 is the sum made anew from the deque, exactly: O(events in the window).
 """
 
 from __future__ import annotations

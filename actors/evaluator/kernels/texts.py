@@ -136,7 +136,7 @@ def _find_text(call: int, facet: int, value: int) -> int:
             own = model_i32(call, at.TEXT_STARTS, first + found - 1)
             length = model_i32(call, at.TEXT_STARTS, first + found) - own
             if length == stop - start and _same(data, start, model_word(call, at.TEXT), own, length):
-                return found
+                return int(found)
         slot = (slot + 1) & mask
 
 
@@ -154,7 +154,7 @@ def find_key(call: int, facet: int, key: int) -> int:
         if (entry ^ hashed) & ~_CLASS == np.uint64(0):
             found = np.int64(entry & _CLASS)
             if model_i64(call, at.CONSTANTS, first + found - 1) == key:
-                return found
+                return int(found)
         slot = (slot + 1) & mask
 
 
@@ -206,7 +206,7 @@ def holds_pattern(call: int, facet: int, pattern: int, value: int) -> bool:
         last = min(first, last)
     elif op == at.ENDS:
         first = max(first, last)
-    for place in range(first, last + 1):
+    for place in range(first, last + 1):  # noqa: SIM110 - numba compiles no generators
         if _same(text, place, sought, own, length):
             return True
     return False

@@ -211,7 +211,7 @@ def _ask_page(p: ProgramTable, s: StateTable, user: int, page: int, place: int) 
 
 @inner
 def _ask(p: ProgramTable, s: StateTable, first: int, until: int) -> int:
-    """Ask for the memory of the users of a list from `first` on: rows, then the pages due; give how many are in `wave`."""
+    """Ask for the memory of the users of a list from `first` on: rows, then pages due; give how many are in `wave`."""
     count = 0
     user = first
     while user >= 0 and count < WAVE_STEP:

@@ -104,7 +104,9 @@ def test_case_is_folded_beyond_ascii() -> None:
 
 def test_minus_zero_is_zero_and_the_next_number_is_not() -> None:
     tiny = 5e-324
-    filters: list[Filter | None] = [number("eq", 0.0), number("gt", -0.0), number("lt", 0.0), number("between", (-0.0, tiny))]
+    filters: list[Filter | None] = [
+        number("eq", 0.0), number("gt", -0.0), number("lt", 0.0), number("between", (-0.0, tiny)),
+    ]  # fmt: skip
     inside: list[Filter | None] = [FilterAll((text("eq", "a"), where)) for where in filters if where]
     columns = {"n": pa.array([-0.0, 0.0, tiny, -tiny]), "code": pa.array(["a"] * 4)}
     assert matched(filters + inside, **columns) == [[0, 3, 4, 7], [0, 3, 4, 7], [1, 3, 5, 7], [2, 6]]
@@ -112,7 +114,8 @@ def test_minus_zero_is_zero_and_the_next_number_is_not() -> None:
 
 def test_not_a_number_is_no_number_but_there() -> None:
     filters: list[Filter | None] = [
-        number("gte", 0.0), number("lt", 0.0), number("ne", 0.0), number("is_set", True), number("between", (-1e9, 1e9)),
+        number("gte", 0.0), number("lt", 0.0), number("ne", 0.0), number("is_set", True),
+        number("between", (-1e9, 1e9)),
     ]  # fmt: skip
     inside: list[Filter | None] = [FilterAll((text("eq", "a"), where)) for where in filters if where]
     values = pa.array(np.array([np.nan, -np.nan, np.inf, -np.inf]))
@@ -134,7 +137,8 @@ def test_regular_expressions_in_many_programs_are_asked_of_the_rows_that_come_to
         for i in range(300)
     ]
     columns = {
-        "code": pa.array([f"v{i % 9}" for i in range(400)]), "plain": pa.array([f"{'xy'[i % 2]}{i}" for i in range(400)])
+        "code": pa.array([f"v{i % 9}" for i in range(400)]),
+        "plain": pa.array([f"{'xy'[i % 2]}{i}" for i in range(400)]),
     }  # fmt: skip
     assert matched(filters, **columns) == expected(columns, 400, filters)
 

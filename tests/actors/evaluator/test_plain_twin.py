@@ -21,7 +21,7 @@ STEPS = 16
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything begins with next to no room; monkeypatch gives the old sizes back."""
     for module, names in (
-        (state, ("USERS", "OUT_ROWS", "ARENA_WORDS", "NODES", "IDS", "_TABLE_BITS_MIN")),
+        (state, ("USERS", "OUT_ROWS", "ARENA_WORDS", "IDS", "_TABLE_BITS_MIN")),
         (compacting, ("DEPARTED_USERS_MIN",)),
         (inputs, ("SLICE_HITS",)),
         (machine, ("_KEYS_A_STEP",)),

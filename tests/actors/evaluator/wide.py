@@ -134,7 +134,7 @@ def shrink() -> None:
     """Let every array begin with next to no room, and move users together whenever one has left."""
     from actors.evaluator import compacting, inputs, machine, state
 
-    state.USERS, state.OUT_ROWS, state.ARENA_WORDS, state.NODES, state.IDS = 1, 1, 8, 1, 1  # type: ignore[misc]
+    state.USERS, state.OUT_ROWS, state.ARENA_WORDS, state.IDS = 1, 1, 8, 1  # type: ignore[misc]
     state._TABLE_BITS_MIN = 1  # type: ignore[misc]
     compacting.DEPARTED_USERS_MIN = 0  # type: ignore[misc]
     inputs.SLICE_HITS = 7  # type: ignore[misc]
