@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from actors.evaluator.layout import (
     ABANDON,
@@ -35,7 +36,7 @@ from actors.evaluator.symbols import (
 from cluster.definitions.model import Filter
 
 #: Words of a page at most where it can be helped: a user of one structure of it pays for all.
-PAGE_WORDS_MAX = 96
+PAGE_WORDS_MAX: Final = 96
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from actors.evaluator import compacting, inputs, machine, state
+from actors.evaluator import compacting, inputs, machine, state, structures
 from tests.actors.evaluator import wide
 from tests.properties.engine import Engine, comparable
 from tests.reference.evaluator import ReferenceEvaluator
@@ -22,7 +22,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything begins with next to no room; monkeypatch gives the old sizes back."""
     for module, names in (
         (state, ("USERS", "OUT_ROWS", "ARENA_WORDS", "IDS", "_TABLE_BITS_MIN")),
-        (compacting, ("DEPARTED_USERS_MIN",)),
+        (compacting, ("DEPARTED_USERS_MIN", "FREE_WORDS_MIN")),
+        (structures, ("PAGE_WORDS_MAX",)),
         (inputs, ("SLICE_HITS",)),
         (machine, ("_KEYS_A_STEP",)),
     ):

@@ -39,7 +39,9 @@ def document(seed: int) -> dict[str, Any]:
                 "primary_key": "key",
                 "traits": {
                     "source": {"kind": "parquet", "path": "x.parquet"},
-                    "columns": {"ltv": {"type": "number"}, "tier": {"type": "string"}},
+                    "columns": {
+                        "ltv": {"type": "number"}, "tier": {"type": "string"}, "seen": {"type": "timestamp"},
+                    },
                 },
             }
             for parent in ("users", "shops")
@@ -53,10 +55,19 @@ def document(seed: int) -> dict[str, Any]:
             for model in ("order", "visit", "view")
         ],
         "audiences": [
-            {"id": f"a{i}", "parent": parent, "where": _node(draw, parent, 2)}
+            {"id": f"a{i}", "parent": parent, "where": _refers(draw, i, parent) or _node(draw, parent, 2)}
             for i, parent in enumerate(["users"] * 80 + ["shops"] * 8)
         ],
     }
+
+
+def _refers(draw: random.Random, index: int, parent: str) -> dict[str, Any] | None:
+    """An audience over two others, at times."""
+    first = 0 if parent == "users" else 80
+    if index < first + 2 or draw.random() > 0.1:
+        return None
+    one, other = (f"a{draw.randrange(first, index)}" for _ in range(2))
+    return {draw.choice(["all", "any"]): [{"audience": one}, {"not": {"audience": other}}]}
 
 
 def _node(draw: random.Random, parent: str, depth: int) -> dict[str, Any]:
@@ -68,8 +79,11 @@ def _node(draw: random.Random, parent: str, depth: int) -> dict[str, Any]:
     if draw.random() < 0.25:
         return draw.choice([
             {"trait": "ltv", "gt": draw.randrange(100)}, {"trait": "tier", "ne": draw.choice(CHANNELS)},
-            {"trait": "ltv", "is_set": False},
+            {"trait": "ltv", "is_set": False}, {"trait": "seen", "within_last": "30s"},
+            {"trait": "seen", draw.choice(["more_than_ago", "within_next"]): "5s"},
         ])
+    if draw.random() < 0.3:
+        return _deque(draw, parent)
     model = draw.choice([name for name, (owner, _) in MODELS.items() if owner == parent])
     node = {
         "event": model,
@@ -84,7 +98,29 @@ def _node(draw: random.Random, parent: str, depth: int) -> dict[str, Any]:
         node["where"] = {"property": "channel", draw.choice(["eq", "ne"]): draw.choice(CHANNELS)}
     if node.get("at_least") == 0:
         node["at_least"] = 1
+    if draw.random() < 0.3:
+        del node["within"]
+        node |= draw.choice([
+            {"between_ago": ["1s", "30s"]}, {"since": "2026-11-23T00:00:30Z"},
+            {"this": draw.choice(["day", "week", "month"]), "tz": draw.choice(["UTC", "Asia/Singapore"])},
+        ])
     return node
+
+
+def _deque(draw: random.Random, parent: str) -> dict[str, Any]:
+    """A leaf that keeps more than counts do."""
+    own = [name for name, (owner, _) in MODELS.items() if owner == parent]
+    web = {"property": "channel", draw.choice(["eq", "ne"]): draw.choice(CHANNELS)}
+    steps = [{"event": draw.choice(own)}, {"event": draw.choice(own), "where": web}, {"event": draw.choice(own)}]
+    window = draw.choice([{"within": "30s"}, {"between_ago": ["999ms", "30s"]}, {"this": "day"}])
+    aggregate = draw.choice(["sum", "avg", "min", "max", "distinct"])
+    return draw.choice([
+        {"event": draw.choice(own), aggregate: "amount", draw.choice(["gt", "lte", "eq"]): draw.randrange(90)} | window,
+        {"event": draw.choice(own), "distinct": "channel", "gte": draw.choice([1, 2, 3])} | window,
+        {"sequence": steps[: draw.choice([1, 2, 3])], "within": "30s"},
+        {"event": draw.choice(own), "where": web, "within": "30s", "after": draw.choice(["0s", "999ms"]),
+         "not_followed_by": steps[: draw.choice([1, 2])]},
+    ])  # fmt: skip
 
 
 def history(seed: int, steps: int) -> list[tuple[str, int, Any]]:
@@ -127,16 +163,19 @@ def _snapshot(draw: random.Random) -> pa.Table:
         "key": pa.array(keys, pa.string()),
         "ltv": pa.array([draw.choice([None, float(draw.randrange(100))]) for _ in keys], pa.float64()),
         "tier": pa.array([draw.choice([None, *CHANNELS]) for _ in keys], pa.string()),
+        "seen": pa.array([draw.choice([None, START_MS + draw.randrange(90_000)]) for _ in keys], pa.timestamp("ms")),
     })
 
 
 def shrink() -> None:
     """Let every array begin with next to no room, and move users together whenever one has left."""
-    from actors.evaluator import compacting, inputs, machine, state
+    from actors.evaluator import compacting, inputs, machine, state, structures
 
     state.USERS, state.OUT_ROWS, state.ARENA_WORDS, state.IDS = 1, 1, 8, 1  # type: ignore[misc]
     state._TABLE_BITS_MIN = 1  # type: ignore[misc]
     compacting.DEPARTED_USERS_MIN = 0  # type: ignore[misc]
+    compacting.FREE_WORDS_MIN = 64  # type: ignore[misc]
+    structures.PAGE_WORDS_MAX = 6  # type: ignore[misc]
     inputs.SLICE_HITS = 7  # type: ignore[misc]
     machine._KEYS_A_STEP = 3  # type: ignore[misc]
 
