@@ -255,7 +255,7 @@ def fire(p: ProgramTable, s: StateTable, until: int, most: int) -> int:
         if user == -1:
             return DONE
         if user >= 0:
-            for i in range(_ask(p, s, user, until)):
+            for i in range(min(_ask(p, s, user, until), most - s.scalars[S_WORK])):
                 if advance_user(p, s, np.int64(s.wave[i]), until) == NEED_ROOM:
                     return NEED_ROOM
                 s.scalars[S_WORK] += 1

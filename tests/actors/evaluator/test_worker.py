@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import msgspec
 import pyarrow as pa
 import pytest
 
+from actors.evaluator import machine, worker
 from actors.evaluator.backfill import Backfill, Pace
 from actors.evaluator.membership_files import MembershipReader
 from actors.evaluator.stimuli import (
@@ -411,3 +413,50 @@ def test_state_of_lapsed_windows_is_freed(evaluator: Evaluator) -> None:
     evaluator.do(Tick())
     counters = evaluator.worker.machine.counters()
     assert (counters["blocks"], counters["timers"], counters["alive"]) == (0, 0, 0)
+
+
+# --- a wave of due changes -------------------------------------------------------------------------------
+
+
+def wave_history(evaluator: Evaluator, users: int, *, crash_after: int | None) -> list[tuple[Any, ...]]:
+    """All enter at once and leave at once; some buy again while others wait. Reopened after so many groups."""
+    names = [f"user{i:03}" for i in range(users)]
+    evaluator.do(*(evaluator.batch(event("order", name, channel="web")) for name in names))
+    evaluator.clock.advance(5_000)
+    for group in range(40):
+        evaluator.do(evaluator.batch(event("order", names[-1 - group], channel="web")) if group % 3 == 1 else Tick())
+        assert group > 5 or crash_after is not None or evaluator.worker.behind
+        if group == crash_after:
+            evaluator.reopen()
+    evaluator.clock.advance(60_000)
+    for _ in range(200):
+        evaluator.do(Tick())
+    assert not evaluator.worker.behind
+    return sorted(evaluator.history())
+
+
+@pytest.mark.parametrize("crash_after", range(9))
+def test_a_crash_in_the_middle_of_a_wave_loses_and_doubles_and_renames_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crash_after: int
+) -> None:
+    monkeypatch.setattr(worker, "WAVE_USERS", 7)
+    monkeypatch.setattr(machine, "_TIMERS_AN_EVENT", 0)
+    without = wave_history(Evaluator(tmp_path / "without", published()), 60, crash_after=None)
+    crashed = Evaluator(tmp_path / "crashed", published())
+    assert wave_history(crashed, 60, crash_after=crash_after) == without
+    assert len(set(crashed.ids())) == len(crashed.ids()) == len(without)
+
+
+def test_a_publication_and_a_snapshot_wait_for_the_end_of_a_wave(
+    evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "WAVE_USERS", 3)
+    evaluator.do(*(evaluator.batch(event("order", f"user{i}", channel="web")) for i in range(20)))
+    evaluator.clock.advance(5_000)
+    evaluator.do(Tick())
+    assert evaluator.worker.behind
+    (reply,) = evaluator.do(Publish(evaluator.published))
+    assert "error" not in reply, "what is in force already is no publication"
+    later = replace(evaluator.published, version=evaluator.published.version + 1)
+    (reply,) = evaluator.do(Publish(later))
+    assert reply["error"] == "not_ready"
