@@ -76,7 +76,8 @@ class _Batch:
         """Add a model that has rows; `names` are those of its columns in the batch, None: the same."""
         asking = -1 if tables.regexes else 0
         table = address_of(tables.table)
-        self._calls[model, : at.CALL_NEXT] = (table, _WORD_BYTES * len(self._words), first_filter, self._patterns, 0, asking)
+        columns = _WORD_BYTES * len(self._words)
+        self._calls[model, : at.CALL_NEXT] = (table, columns, first_filter, self._patterns, 0, asking)
         for column, kind, folds in tables.facets:
             self._words += self._columns.words(column if names is None else names[column], kind, folds)
         self._firsts.append(self._patterns)

@@ -65,7 +65,8 @@ def node_word(call: int, node: int, place: int) -> int:
 @inner
 def node_mask(call: int, node: int) -> np.uint64:
     """Give the mask of a node's first pair."""
-    return load_u64(model_word(call, at.NODES), model_word(call, at.NODES + 1) >> 1, (node * at.N_WIDTH + at.N_MASK) >> 1)
+    nodes, words = model_word(call, at.NODES), model_word(call, at.NODES + 1)
+    return load_u64(nodes, words >> 1, (node * at.N_WIDTH + at.N_MASK) >> 1)
 
 
 @inner

@@ -4,11 +4,13 @@ A *facet* is one way to look at a column, and gives each row a *class*, or sever
 
 | facet | a row's classes |
 |---|---|
-| NUMBER, TIME | 0 missing; 1 + 2i between constants i - 1 and i; 2 + 2i equal to constant i; 2n + 2 NaN (n constants, ascending) |
+| NUMBER, TIME | 0 missing; 1 + 2i between constants i - 1 and i; 2 + 2i equal to constant i; 2n + 2 NaN |
 | NUMBER_VALUE, TIME_VALUE, STRING | 0 missing; 1 + i equal to constant i; n + 1 anything else |
 | BOOLEAN | 0 missing, 1 false, 2 true |
 | LIST | 0 missing, else n + 1 and, for each element that is constant i, 1 + i |
 | PATTERN | none: the patterns that are true for the row's value |
+
+where n is the number of the facet's constants, and those of NUMBER and TIME ascend.
 
 What filters ask of a facet is ranges of its classes. They lie in a segment tree: a class leads to a *node*, each node
 to the one above it, and the filters at these nodes are those that the class matches: the certain ones as words of

@@ -32,7 +32,9 @@ from actors.evaluator.layout import I32, I64, U8, U64
 
 _BYTE = np.uint64(8)
 _LENGTH = np.uint64(0x9E3779B97F4A7C15)
-_CLASS = np.uint64(0xFFFFFFFF)
+#: The lower half of a slot.
+_CLASS_BITS = 0xFFFFFFFF
+_CLASS = np.uint64(_CLASS_BITS)
 _WORD_BYTES = 8
 _UPPER_A, _UPPER_Z, _CASE, _ASCII_END = 65, 90, 32, 128
 
@@ -132,7 +134,7 @@ def _find_text(call: int, facet: int, value: int) -> int:
         if entry == np.uint64(0):
             return count + 1
         if (entry ^ hashed) & ~_CLASS == np.uint64(0):
-            found = np.int64(entry & _CLASS)
+            found = model_i64(call, at.SLOTS, table + slot) & _CLASS_BITS
             own = model_i32(call, at.TEXT_STARTS, first + found - 1)
             length = model_i32(call, at.TEXT_STARTS, first + found) - own
             if length == stop - start and _same(data, start, model_word(call, at.TEXT), own, length):
@@ -152,7 +154,7 @@ def find_key(call: int, facet: int, key: int) -> int:
         if entry == np.uint64(0):
             return facet_word(call, facet, at.F_COUNT) + 1
         if (entry ^ hashed) & ~_CLASS == np.uint64(0):
-            found = np.int64(entry & _CLASS)
+            found = model_i64(call, at.SLOTS, table + slot) & _CLASS_BITS
             if model_i64(call, at.CONSTANTS, first + found - 1) == key:
                 return found
         slot = (slot + 1) & mask
@@ -206,28 +208,30 @@ def holds_pattern(call: int, facet: int, pattern: int, value: int) -> bool:
         last = min(first, last)
     elif op == at.ENDS:
         first = max(first, last)
-    for place in range(first, last + 1):
-        if _same(text, place, sought, own, length):
-            return True
-    return False
+    place = first
+    while place <= last and not _same(text, place, sought, own, length):
+        place += 1
+    return place <= last
 
 
 @kernel
 def list_patterns(call: int, facet: int, value: int) -> int:
     """Write the list of a value, which has room: the number, then the nodes, of the patterns that select it.
 
-    Gives where the list is. Where nothing is known yet, regular expressions are asked.
+    Gives where the list is. Where nothing is known yet, regular expressions are asked, and taken to select the value,
+    so that what their filters ask besides is asked too.
     """
     lists, room = call_word(call, at.CALL_LISTS), call_word(call, at.CALL_LISTS + 1)
     asking = call_word(call, at.CALL_KNOWN_COUNT) < 0 and is_text(call, facet, value)
     start = call_word(call, at.CALL_LISTS_TOP)
     top = start + 1
     for pattern in range(facet_word(call, facet, at.F_PATTERNS), facet_word(call, facet, at.F_PATTERNS_STOP)):
-        if asking and is_regex(call, pattern):
-            ask(call, pattern, value)
         row = pattern * at.P_WIDTH
+        unknown = asking and is_regex(call, pattern)
+        if unknown:
+            ask(call, pattern, value)
         selects_true = model_i32(call, at.PATTERNS, row + at.P_POSITIVE) == 1
-        if holds_pattern(call, facet, pattern, value) == selects_true:
+        if unknown or holds_pattern(call, facet, pattern, value) == selects_true:
             store_i32(lists, room, top, model_i32(call, at.PATTERNS, row + at.P_NODE))
             top += 1
     store_i32(lists, room, start, top - start - 1)

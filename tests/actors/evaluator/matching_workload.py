@@ -10,6 +10,7 @@ import hashlib
 import random
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -112,7 +113,7 @@ def expected(columns: dict[str, pa.Array], rows: int, filters: list[Filter | Non
 
 def rows_of(found: tuple[Any, Any]) -> list[list[int]]:
     offsets, ids = found
-    return [ids[start:stop].tolist() for start, stop in zip(offsets[:-1], offsets[1:], strict=True)]
+    return [ids[start:stop].tolist() for start, stop in pairwise(offsets)]
 
 
 def digest(seed: int) -> str:

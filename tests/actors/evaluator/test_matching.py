@@ -46,7 +46,7 @@ def matched(filters: list[Filter | None], **columns: pa.Array) -> list[list[int]
 
 
 @settings(max_examples=150, deadline=None)
-@given(SOURCES, st.integers(0, 20), st.integers(0, 40))
+@given(SOURCES, st.integers(0, 60), st.integers(0, 40))
 def test_each_row_gets_the_filters_that_are_true_for_it(draw: random.Random, rows: int, most: int) -> None:
     filters = draw_filters(draw, most)
     columns = draw_columns(draw, rows)
@@ -104,7 +104,9 @@ def test_case_is_folded_beyond_ascii() -> None:
 
 def test_minus_zero_is_zero_and_the_next_number_is_not() -> None:
     tiny = 5e-324
-    filters: list[Filter | None] = [number("eq", 0.0), number("gt", -0.0), number("lt", 0.0), number("between", (-0.0, tiny))]
+    filters: list[Filter | None] = [
+        number("eq", 0.0), number("gt", -0.0), number("lt", 0.0), number("between", (-0.0, tiny)),
+    ]  # fmt: skip
     inside: list[Filter | None] = [FilterAll((text("eq", "a"), where)) for where in filters if where]
     columns = {"n": pa.array([-0.0, 0.0, tiny, -tiny]), "code": pa.array(["a"] * 4)}
     assert matched(filters + inside, **columns) == [[0, 3, 4, 7], [0, 3, 4, 7], [1, 3, 5, 7], [2, 6]]
@@ -112,7 +114,8 @@ def test_minus_zero_is_zero_and_the_next_number_is_not() -> None:
 
 def test_not_a_number_is_no_number_but_there() -> None:
     filters: list[Filter | None] = [
-        number("gte", 0.0), number("lt", 0.0), number("ne", 0.0), number("is_set", True), number("between", (-1e9, 1e9)),
+        number("gte", 0.0), number("lt", 0.0), number("ne", 0.0), number("is_set", True),
+        number("between", (-1e9, 1e9)),
     ]  # fmt: skip
     inside: list[Filter | None] = [FilterAll((text("eq", "a"), where)) for where in filters if where]
     values = pa.array(np.array([np.nan, -np.nan, np.inf, -np.inf]))
@@ -134,9 +137,17 @@ def test_regular_expressions_in_many_programs_are_asked_of_the_rows_that_come_to
         for i in range(300)
     ]
     columns = {
-        "code": pa.array([f"v{i % 9}" for i in range(400)]), "plain": pa.array([f"{'xy'[i % 2]}{i}" for i in range(400)])
-    }  # fmt: skip
+        "code": pa.array([f"v{i % 9}" for i in range(400)]),
+        "plain": pa.array([f"{'xy'[i % 2]}{i}" for i in range(400)]),
+    }
     assert matched(filters, **columns) == expected(columns, 400, filters)
+
+
+def test_regular_expressions_beside_the_one_that_selects_are_asked_too() -> None:
+    where = FilterAll((text("matches", "^a"), text("matches", "b$")))
+    either = FilterAny((where, FilterAll((text("matches", "c"), FilterNot(text("matches", "d"))))))
+    found = matched([where, either], code=pa.array(["ab", "a", "b", "c", "cd", None, "abcd"]))
+    assert found == [[0, 1], [], [], [1], [], [], []]
 
 
 def test_the_rest_of_a_conjunction_is_tested_where_its_rarest_value_is() -> None:
