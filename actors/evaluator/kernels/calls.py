@@ -159,9 +159,12 @@ def ordered_key(bits: int) -> int:
 
 
 @inner
-def is_regex(call: int, pattern: int) -> bool:
-    """Say whether a pattern is a regular expression, which is asked."""
-    return model_i32(call, at.PATTERNS, pattern * at.P_WIDTH + at.P_OP) == at.REGEX
+def is_asked(call: int, pattern: int) -> bool:
+    """Say whether a pattern is a regular expression that is not known beforehand."""
+    row = pattern * at.P_WIDTH
+    return (
+        model_i32(call, at.PATTERNS, row + at.P_OP) == at.REGEX and model_i32(call, at.PATTERNS, row + at.P_NODE) < 0
+    )
 
 
 @inner

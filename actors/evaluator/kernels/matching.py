@@ -122,7 +122,7 @@ def _meet(call: int, row: int, node: int) -> None:
         for place in range(node_word(call, node, at.N_CANDIDATES), node_word(call, node, at.N_CANDIDATES_STOP)):
             candidate = model_i32(call, at.CANDIDATES, 2 * place)
             entry = model_i32(call, at.CANDIDATES, 2 * place + 1)
-            if call_word(call, at.CALL_KNOWN_COUNT) < 0:
+            if call_word(call, at.CALL_ASKING) == 1:
                 ask_all(call, row, entry)
             if runs(call, row, entry):
                 _set(call, candidate >> 6, _ONE << np.uint64(candidate & 63))

@@ -11,12 +11,10 @@ import numpy as np
 from actors.evaluator.kernels import filter_layout as at
 from actors.evaluator.kernels.addresses import load_i32, load_i64, load_u8, load_u64, store_i32
 from actors.evaluator.kernels.calls import (
-    ask,
     call_i32,
     call_word,
     column_word,
     facet_word,
-    is_regex,
     is_text,
     model_i32,
     model_i64,
@@ -176,7 +174,7 @@ def text_class(call: int, facet: int, value: int) -> int:
 
 @inner
 def _is_known(call: int, question: int) -> bool:
-    known, count = call_word(call, at.CALL_KNOWN), max(call_word(call, at.CALL_KNOWN_COUNT), 0)
+    known, count = call_word(call, at.CALL_KNOWN), call_word(call, at.CALL_KNOWN_COUNT)
     low, high = 0, count
     while low < high:
         middle = (low + high) >> 1
@@ -196,10 +194,10 @@ def holds_pattern(call: int, facet: int, pattern: int, value: int) -> bool:
     """
     if not is_text(call, facet, value):
         return False
-    if is_regex(call, pattern):
-        return _is_known(call, question_of(call, pattern, value))
     row = pattern * at.P_WIDTH
     op = model_i32(call, at.PATTERNS, row + at.P_OP)
+    if op == at.REGEX:
+        return _is_known(call, question_of(call, pattern, value))
     own = model_i32(call, at.PATTERNS, row + at.P_START)
     length = model_i32(call, at.PATTERNS, row + at.P_STOP) - own
     text, sought = column_word(call, facet, at.B_TEXT), model_word(call, at.TEXT)
@@ -218,20 +216,15 @@ def holds_pattern(call: int, facet: int, pattern: int, value: int) -> bool:
 def list_patterns(call: int, facet: int, value: int) -> int:
     """Write the list of a value, which has room: the number, then the nodes, of the patterns that select it.
 
-    Gives where the list is. Where nothing is known yet, regular expressions are asked, and taken to select the value,
-    so that what their filters ask besides is asked too.
+    Gives where the list is.
     """
     lists, room = call_word(call, at.CALL_LISTS), call_word(call, at.CALL_LISTS + 1)
-    asking = call_word(call, at.CALL_KNOWN_COUNT) < 0 and is_text(call, facet, value)
     start = call_word(call, at.CALL_LISTS_TOP)
     top = start + 1
     for pattern in range(facet_word(call, facet, at.F_PATTERNS), facet_word(call, facet, at.F_PATTERNS_STOP)):
         row = pattern * at.P_WIDTH
-        unknown = asking and is_regex(call, pattern)
-        if unknown:
-            ask(call, pattern, value)
         selects_true = model_i32(call, at.PATTERNS, row + at.P_POSITIVE) == 1
-        if unknown or holds_pattern(call, facet, pattern, value) == selects_true:
+        if holds_pattern(call, facet, pattern, value) == selects_true:
             store_i32(lists, room, top, model_i32(call, at.PATTERNS, row + at.P_NODE))
             top += 1
     store_i32(lists, room, start, top - start - 1)

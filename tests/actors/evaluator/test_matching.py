@@ -189,6 +189,11 @@ def test_a_column_of_another_type_is_refused() -> None:
         Matcher([number("gt", 1.0)]).match({"n": pa.array([1], pa.int32())}, 1)
 
 
+def test_a_column_of_another_length_is_refused() -> None:
+    with pytest.raises(InternalError, match="2 events has 1 rows"):
+        Matcher([number("gt", 1.0)]).match({"n": pa.array([1.0])}, 2)
+
+
 def test_plain_kernels_stay_in_bounds_and_give_what_compiled_ones_give() -> None:
     seeds = ("1", "2", "3")
     command = [sys.executable, "-m", "tests.actors.evaluator.matching_workload", *seeds]
