@@ -24,16 +24,17 @@ _NO_TEXT: Final = np.zeros(1, np.uint8)
 
 
 class BatchColumns:
-    """What lies where in a batch. Each column is looked at once, whoever asks; kept as long as kernels read it."""
+    """What lies where in a batch of `rows` rows. Each column is looked at once, and kept while kernels read it."""
 
-    def __init__(self, column_of: Callable[[str], pa.Array]) -> None:
+    def __init__(self, column_of: Callable[[str], pa.Array], rows: int) -> None:
         self._column_of = column_of
+        self._rows = rows
         self._kept: list[Any] = []
         self._columns: dict[str, pa.Array] = {}
         self._words: dict[tuple[str, int, bool], tuple[int, ...]] = {}
 
     def words(self, column: str, kind: int, folds: bool) -> tuple[int, ...]:
-        """Give the B_WIDTH words of a facet. Raises InternalError for a column of another type."""
+        """Give the B_WIDTH words of a facet. Raises InternalError for a column of another type or length."""
         key = (column, _FORMS.get(kind, kind), folds)
         known = self._words.get(key)
         if known is None:
@@ -48,6 +49,9 @@ class BatchColumns:
         column = self._columns.get(name)
         if column is None:
             column = self._column_of(name)
+            if len(column) != self._rows:
+                message = f"a column of {self._rows} events has {len(column)} rows"
+                raise InternalError(message)
             if isinstance(column, pa.StringArray):
                 column = column.dictionary_encode()
             self._columns[name] = column

@@ -78,8 +78,8 @@ class Programs:
         going_on = yes if node.every else no
         # What costs most is tested last, and so written first.
         for child in sorted(node.children, key=_cost, reverse=True):
-            ends = (going_on, no) if node.every else (yes, going_on)
-            going_on = self._emit(child, *ends, last)
+            targets = (going_on, no) if node.every else (yes, going_on)
+            going_on = self._emit(child, *targets, last)
         return going_on
 
     def _leaf(self, literal: Literal) -> tuple[int, int, int, int]:

@@ -34,8 +34,9 @@ class FilterTables:
     arrays: tuple[NDArray[Any], ...]
     facets: tuple[tuple[str, int, bool], ...]
     pattern_count: int
-    #: pattern -> (place of its facet, test), of the regular expressions
-    regexes: dict[int, tuple[int, Test]]
+    #: pattern -> (place of its facet, test), of the regular expressions: those that select filters, and all others
+    selecting_regexes: dict[int, tuple[int, Test]]
+    other_regexes: dict[int, tuple[int, Test]]
 
 
 def build(filters: Sequence[Filter | None]) -> FilterTables:
@@ -53,6 +54,7 @@ def build(filters: Sequence[Filter | None]) -> FilterTables:
     patterns = Patterns()
     classes = [index.add_classes(facet) for facet in facets]
     selecting = [index.add_patterns(place, facet, patterns) for place, facet in enumerate(facets)]
+    selecting_regexes = dict(patterns.regexes)
     programs = Programs(collected, places, patterns)
     entries = [-1 if rest is None else programs.entry(rest) for rest in rests]
     arrays = {
@@ -70,7 +72,8 @@ def build(filters: Sequence[Filter | None]) -> FilterTables:
         arrays=ordered,
         facets=tuple((facet.column, facet.kind, facet.folded) for facet in facets),
         pattern_count=len(patterns.rows),
-        regexes=patterns.regexes,
+        selecting_regexes=selecting_regexes,
+        other_regexes={n: regex for n, regex in patterns.regexes.items() if n not in selecting_regexes},
     )
 
 

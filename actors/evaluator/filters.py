@@ -185,35 +185,3 @@ def evaluate_filter(columns: dict[str, pa.Array], where: Filter, memo: dict[Prop
     assert isinstance(where, FilterAll | FilterAny)
     out: Bools = combine.reduce(results)
     return out
-
-
-def match_bits(
-    columns: dict[str, pa.Array], rows: int, filters: Sequence[Filter | None], words: int
-) -> NDArray[np.uint64]:
-    """Give each row's match bits over the filters (bit i of the words = filter i; None matches all): [rows, words].
-
-    Filters that are one test on a dictionary column cost their dictionary, not the rows: their bits are
-    gathered per distinct value and taken once per column.
-    """
-    bits = np.zeros((rows, words), np.uint64)
-    memo: dict[PropertyTest, Bools] = {}
-    tables: dict[str, NDArray[np.uint64]] = {}
-    for i, where in enumerate(filters):
-        word, bit = i >> 6, np.uint64(1 << (i & 63))
-        if where is None:
-            bits[:, word] |= bit
-        elif isinstance(where, PropertyTest) and pa.types.is_dictionary(columns[where.column].type):
-            column = columns[where.column]
-            table = tables.setdefault(where.column, np.zeros((len(column.dictionary) + 1, words), np.uint64))
-            table[:-1, word] |= np.where(_on_dictionary(column, where.test), bit, np.uint64(0))
-            if true_for_missing(where.test):
-                table[-1, word] |= bit
-        else:
-            bits[evaluate_filter(columns, where, memo), word] |= bit
-    for name, table in tables.items():
-        bits |= table[dictionary_codes(columns[name])]
-    return bits
-
-
-def _on_dictionary(column: pa.DictionaryArray, test: Test) -> Bools:
-    return evaluate_test(column.dictionary, test)

@@ -65,8 +65,8 @@ def node_word(call: int, node: int, place: int) -> int:
 @inner
 def node_mask(call: int, node: int) -> np.uint64:
     """Give the mask of a node's first pair."""
-    place = (node * at.N_WIDTH + at.N_MASK) >> 1
-    return load_u64(model_word(call, at.NODES), model_word(call, at.NODES + 1) >> 1, place)
+    nodes, words = model_word(call, at.NODES), model_word(call, at.NODES + 1)
+    return load_u64(nodes, words >> 1, (node * at.N_WIDTH + at.N_MASK) >> 1)
 
 
 @inner
@@ -159,9 +159,12 @@ def ordered_key(bits: int) -> int:
 
 
 @inner
-def is_regex(call: int, pattern: int) -> bool:
-    """Say whether a pattern is a regular expression, which is asked."""
-    return model_i32(call, at.PATTERNS, pattern * at.P_WIDTH + at.P_OP) == at.REGEX
+def is_asked(call: int, pattern: int) -> bool:
+    """Say whether a pattern is a regular expression that is not known beforehand."""
+    row = pattern * at.P_WIDTH
+    return (
+        model_i32(call, at.PATTERNS, row + at.P_OP) == at.REGEX and model_i32(call, at.PATTERNS, row + at.P_NODE) < 0
+    )
 
 
 @inner

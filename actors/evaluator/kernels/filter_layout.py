@@ -4,11 +4,13 @@ A *facet* is one way to look at a column, and gives each row a *class*, or sever
 
 | facet | a row's classes |
 |---|---|
-| NUMBER, TIME | 0 missing; 1 + 2i between constants i - 1 and i; 2 + 2i equal to constant i; 2n + 2 NaN (of n) |
+| NUMBER, TIME | 0 missing; 1 + 2i between constants i - 1 and i; 2 + 2i equal to constant i; 2n + 2 NaN |
 | NUMBER_VALUE, TIME_VALUE, STRING | 0 missing; 1 + i equal to constant i; n + 1 anything else |
 | BOOLEAN | 0 missing, 1 false, 2 true |
 | LIST | 0 missing, else n + 1 and, for each element that is constant i, 1 + i |
 | PATTERN | none: the patterns that are true for the row's value |
+
+where n is the number of the facet's constants, and those of NUMBER and TIME ascend.
 
 What filters ask of a facet is ranges of its classes. They lie in a segment tree: a class leads to a *node*, each node
 to the one above it, and the filters at these nodes are those that the class matches: the certain ones as words of
@@ -95,12 +97,12 @@ P_OP: Final = 0
 P_START: Final = 1  #: its text in TEXT
 P_STOP: Final = 2
 P_POSITIVE: Final = 3  #: 0: the node is met where it is false
-P_NODE: Final = 4
+P_NODE: Final = 4  #: -1: it leads to none
 P_WIDTH: Final = 5
 CONTAINS: Final = 0
 STARTS: Final = 1
 ENDS: Final = 2
-REGEX: Final = 3  #: not run here: asked
+REGEX: Final = 3  #: not run here: known beforehand where it leads to a node, else asked
 #: A question is a pattern, above these bits, and a value's place in its dictionary.
 VALUE_BITS: Final = 32
 
@@ -123,15 +125,16 @@ CALL_COLUMNS: Final = 1  #: address of its facets' columns
 CALL_FILTER: Final = 2  #: what its filter 0 is in the result
 CALL_PATTERN: Final = 3  #: what its pattern 0 is in questions
 CALL_KNOWN: Final = 4  #: address of the questions whose answer is yes, ascending
-CALL_KNOWN_COUNT: Final = 5  #: their number; -1: nothing is known yet, what would have to be is asked
+CALL_KNOWN_COUNT: Final = 5  #: their number
+CALL_ASKING: Final = 6  #: 1: what is not known beforehand is asked
 #: Scratch from here on, filled in by `matching.py`.
-CALL_NEXT: Final = 6  #: how many of the model's rows are done
-CALL_TOP: Final = 7  #: ids in use
-CALL_LISTS_TOP: Final = 8  #: words of lists in use
-CALL_ASKED_COUNT: Final = 9  #: questions, also those for which there was no room
-CALL_MEMO: Final = 10  #: address and length of the classes known: by facet and place in its dictionary
-CALL_BITS: Final = 12  #: address and length of a row's filters as words
-CALL_TOUCHED: Final = 14  #: address and length of the bits of words that are not 0
-CALL_LISTS: Final = 16  #: address and length of lists of nodes: by value, how many and which
-CALL_ASKED: Final = 18  #: address and length of room for questions
-CALL_WIDTH: Final = 20
+CALL_NEXT: Final = 7  #: how many of the model's rows are done
+CALL_TOP: Final = 8  #: ids in use
+CALL_LISTS_TOP: Final = 9  #: words of lists in use
+CALL_ASKED_COUNT: Final = 10  #: questions, also those for which there was no room
+CALL_MEMO: Final = 11  #: address and length of the classes known: by facet and place in its dictionary
+CALL_BITS: Final = 13  #: address and length of a row's filters as words
+CALL_TOUCHED: Final = 15  #: address and length of the bits of words that are not 0
+CALL_LISTS: Final = 17  #: address and length of lists of nodes: by value, how many and which
+CALL_ASKED: Final = 19  #: address and length of room for questions
+CALL_WIDTH: Final = 21

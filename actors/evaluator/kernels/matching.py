@@ -46,8 +46,8 @@ for _bit in range(64):
 
 #: What a model's rows stop for.
 _DONE, _IDS, _LISTS = 0, 1, 2
-#: Ids a row is expected to have, and lists a batch.
-_IDS_A_ROW, _LISTS_MIN = 4, 64
+#: Room at first: ids a row, words of lists of nodes, and questions.
+_IDS_A_ROW, _LISTS_MIN, _ASKED_MIN = 4, 64, 64
 
 
 @inner
@@ -122,7 +122,7 @@ def _meet(call: int, row: int, node: int) -> None:
         for place in range(node_word(call, node, at.N_CANDIDATES), node_word(call, node, at.N_CANDIDATES_STOP)):
             candidate = model_i32(call, at.CANDIDATES, 2 * place)
             entry = model_i32(call, at.CANDIDATES, 2 * place + 1)
-            if call_word(call, at.CALL_KNOWN_COUNT) < 0:
+            if call_word(call, at.CALL_ASKING) == 1:
                 ask_all(call, row, entry)
             if runs(call, row, entry):
                 _set(call, candidate >> 6, _ONE << np.uint64(candidate & 63))
@@ -255,6 +255,20 @@ def _longest_list(call: int) -> int:
     return longest + 1
 
 
+@inner
+def _look_up(call: int, rows: int) -> None:
+    """Look up the distinct values of short dictionaries beforehand.
+
+    One after the other the look-ups overlap in the processor, which rows between them would prevent: a third less
+    for ten thousand values. A dictionary with more values than there are rows is of other models too.
+    """
+    for facet in range(model_word(call, at.S_INDEXED)):
+        count = column_word(call, facet, at.B_TEXT_COUNT)
+        if facet_word(call, facet, at.F_KIND) == at.STRING and count <= rows:
+            for value in range(count):
+                text_class(call, facet, value)
+
+
 @kernel
 def _match_whole(call: I64, rows: I32, starts: I32, stops: I32, ids: I32, asked: I64) -> tuple[I32, I64]:
     """Match all rows of one model, making room as needed. Gives `ids` and `asked`, or larger ones."""
@@ -265,12 +279,7 @@ def _match_whole(call: I64, rows: I32, starts: I32, stops: I32, ids: I32, asked:
     lists = np.empty(_LISTS_MIN, np.int32)
     first, before = call[at.CALL_TOP], call[at.CALL_ASKED_COUNT]
     call[at.CALL_MEMO], call[at.CALL_MEMO + 1] = memo.ctypes.data, memo.size
-    for facet in range(model_word(address, at.S_INDEXED)):
-        if facet_word(address, facet, at.F_KIND) == at.STRING:
-            count = column_word(address, facet, at.B_TEXT_COUNT)
-            if count <= rows.size:
-                for value in range(count):
-                    text_class(address, facet, value)
+    _look_up(address, rows.size)
     while True:
         wants = _match_model(call, rows, starts, stops, ids, asked, memo, bits, touched, lists)
         if wants == _IDS:
@@ -317,7 +326,7 @@ def match_rows(calls: I64, models: I64) -> tuple[I32, I32, I64]:
     order, begins = _by_model(models, calls.size // at.CALL_WIDTH)
     starts, stops = np.empty(models.size, np.int32), np.empty(models.size, np.int32)
     ids = np.empty(_IDS_A_ROW * models.size + 64, np.int32)
-    asked = np.empty(0, np.int64)
+    asked = np.empty(_ASKED_MIN, np.int64)
     top = questions = present = 0
     for model in range(begins.size - 1):
         if begins[model] < begins[model + 1]:

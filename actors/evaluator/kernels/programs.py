@@ -11,8 +11,8 @@ from actors.evaluator.kernels.addresses import load_i64
 from actors.evaluator.kernels.calls import (
     ask,
     first_element,
+    is_asked,
     is_present,
-    is_regex,
     is_text,
     is_true,
     model_i32,
@@ -84,11 +84,11 @@ def runs(call: int, row: int, entry: int) -> bool:
 
 @kernel
 def ask_all(call: int, row: int, entry: int) -> None:
-    """Ask every regular expression that a program may come to for a row."""
+    """Ask every regular expression that a program may come to for a row and that is not known beforehand."""
     for line in range(model_i32(call, at.CODE, entry * at.C_WIDTH + at.C_LAST), entry + 1):
         c = line * at.C_WIDTH
         pattern, facet = model_i32(call, at.CODE, c + at.C_START), model_i32(call, at.CODE, c + at.C_FACET)
-        if model_i32(call, at.CODE, c + at.C_KIND) == at.PATTERN and is_regex(call, pattern):
+        if model_i32(call, at.CODE, c + at.C_KIND) == at.PATTERN and is_asked(call, pattern):
             value = value_of(call, facet, row)
             if is_text(call, facet, value):
                 ask(call, pattern, value)

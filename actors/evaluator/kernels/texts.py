@@ -11,12 +11,10 @@ import numpy as np
 from actors.evaluator.kernels import filter_layout as at
 from actors.evaluator.kernels.addresses import load_i32, load_i64, load_u8, load_u64, store_i32
 from actors.evaluator.kernels.calls import (
-    ask,
     call_i32,
     call_word,
     column_word,
     facet_word,
-    is_regex,
     is_text,
     model_i32,
     model_i64,
@@ -32,7 +30,9 @@ from actors.evaluator.layout import I32, I64, U8, U64
 
 _BYTE = np.uint64(8)
 _LENGTH = np.uint64(0x9E3779B97F4A7C15)
-_CLASS = np.uint64(0xFFFFFFFF)
+#: The lower half of a slot.
+_CLASS_BITS = 0xFFFFFFFF
+_CLASS = np.uint64(_CLASS_BITS)
 _WORD_BYTES = 8
 _UPPER_A, _UPPER_Z, _CASE, _ASCII_END = 65, 90, 32, 128
 
@@ -132,11 +132,11 @@ def _find_text(call: int, facet: int, value: int) -> int:
         if entry == np.uint64(0):
             return count + 1
         if (entry ^ hashed) & ~_CLASS == np.uint64(0):
-            found = np.int64(entry & _CLASS)
+            found = model_i64(call, at.SLOTS, table + slot) & _CLASS_BITS
             own = model_i32(call, at.TEXT_STARTS, first + found - 1)
             length = model_i32(call, at.TEXT_STARTS, first + found) - own
             if length == stop - start and _same(data, start, model_word(call, at.TEXT), own, length):
-                return int(found)
+                return found
         slot = (slot + 1) & mask
 
 
@@ -152,9 +152,9 @@ def find_key(call: int, facet: int, key: int) -> int:
         if entry == np.uint64(0):
             return facet_word(call, facet, at.F_COUNT) + 1
         if (entry ^ hashed) & ~_CLASS == np.uint64(0):
-            found = np.int64(entry & _CLASS)
+            found = model_i64(call, at.SLOTS, table + slot) & _CLASS_BITS
             if model_i64(call, at.CONSTANTS, first + found - 1) == key:
-                return int(found)
+                return found
         slot = (slot + 1) & mask
 
 
@@ -174,7 +174,7 @@ def text_class(call: int, facet: int, value: int) -> int:
 
 @inner
 def _is_known(call: int, question: int) -> bool:
-    known, count = call_word(call, at.CALL_KNOWN), max(call_word(call, at.CALL_KNOWN_COUNT), 0)
+    known, count = call_word(call, at.CALL_KNOWN), call_word(call, at.CALL_KNOWN_COUNT)
     low, high = 0, count
     while low < high:
         middle = (low + high) >> 1
@@ -194,10 +194,10 @@ def holds_pattern(call: int, facet: int, pattern: int, value: int) -> bool:
     """
     if not is_text(call, facet, value):
         return False
-    if is_regex(call, pattern):
-        return _is_known(call, question_of(call, pattern, value))
     row = pattern * at.P_WIDTH
     op = model_i32(call, at.PATTERNS, row + at.P_OP)
+    if op == at.REGEX:
+        return _is_known(call, question_of(call, pattern, value))
     own = model_i32(call, at.PATTERNS, row + at.P_START)
     length = model_i32(call, at.PATTERNS, row + at.P_STOP) - own
     text, sought = column_word(call, facet, at.B_TEXT), model_word(call, at.TEXT)
@@ -206,25 +206,22 @@ def holds_pattern(call: int, facet: int, pattern: int, value: int) -> bool:
         last = min(first, last)
     elif op == at.ENDS:
         first = max(first, last)
-    for place in range(first, last + 1):  # noqa: SIM110 - numba compiles no generators
-        if _same(text, place, sought, own, length):
-            return True
-    return False
+    place = first
+    while place <= last and not _same(text, place, sought, own, length):
+        place += 1
+    return place <= last
 
 
 @kernel
 def list_patterns(call: int, facet: int, value: int) -> int:
     """Write the list of a value, which has room: the number, then the nodes, of the patterns that select it.
 
-    Gives where the list is. Where nothing is known yet, regular expressions are asked.
+    Gives where the list is.
     """
     lists, room = call_word(call, at.CALL_LISTS), call_word(call, at.CALL_LISTS + 1)
-    asking = call_word(call, at.CALL_KNOWN_COUNT) < 0 and is_text(call, facet, value)
     start = call_word(call, at.CALL_LISTS_TOP)
     top = start + 1
     for pattern in range(facet_word(call, facet, at.F_PATTERNS), facet_word(call, facet, at.F_PATTERNS_STOP)):
-        if asking and is_regex(call, pattern):
-            ask(call, pattern, value)
         row = pattern * at.P_WIDTH
         selects_true = model_i32(call, at.PATTERNS, row + at.P_POSITIVE) == 1
         if holds_pattern(call, facet, pattern, value) == selects_true:

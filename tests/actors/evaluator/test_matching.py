@@ -46,7 +46,7 @@ def matched(filters: list[Filter | None], **columns: pa.Array) -> list[list[int]
 
 
 @settings(max_examples=150, deadline=None)
-@given(SOURCES, st.integers(0, 20), st.integers(0, 40))
+@given(SOURCES, st.integers(0, 60), st.integers(0, 40))
 def test_each_row_gets_the_filters_that_are_true_for_it(draw: random.Random, rows: int, most: int) -> None:
     filters = draw_filters(draw, most)
     columns = draw_columns(draw, rows)
@@ -139,8 +139,15 @@ def test_regular_expressions_in_many_programs_are_asked_of_the_rows_that_come_to
     columns = {
         "code": pa.array([f"v{i % 9}" for i in range(400)]),
         "plain": pa.array([f"{'xy'[i % 2]}{i}" for i in range(400)]),
-    }  # fmt: skip
+    }
     assert matched(filters, **columns) == expected(columns, 400, filters)
+
+
+def test_regular_expressions_beside_the_one_that_selects_are_asked_too() -> None:
+    where = FilterAll((text("matches", "^a"), text("matches", "b$")))
+    either = FilterAny((where, FilterAll((text("matches", "c"), FilterNot(text("matches", "d"))))))
+    found = matched([where, either], code=pa.array(["ab", "a", "b", "c", "cd", None, "abcd"]))
+    assert found == [[0, 1], [], [], [1], [], [], []]
 
 
 def test_the_rest_of_a_conjunction_is_tested_where_its_rarest_value_is() -> None:
@@ -180,6 +187,11 @@ def test_operators_that_need_a_clock_are_refused() -> None:
 def test_a_column_of_another_type_is_refused() -> None:
     with pytest.raises(InternalError, match="int32"):
         Matcher([number("gt", 1.0)]).match({"n": pa.array([1], pa.int32())}, 1)
+
+
+def test_a_column_of_another_length_is_refused() -> None:
+    with pytest.raises(InternalError, match="2 events has 1 rows"):
+        Matcher([number("gt", 1.0)]).match({"n": pa.array([1.0])}, 2)
 
 
 def test_plain_kernels_stay_in_bounds_and_give_what_compiled_ones_give() -> None:
