@@ -38,7 +38,8 @@ def program_table(published: Published, *, start_ms: int, until_ms: int) -> dict
     found: dict[Leaf, None] = {leaf: None for condition in conditions for leaf in _leaves(condition)}
     counts = sorted((x for x in found if isinstance(x, EventCount)), key=lambda count: models[count.event])
     tests = [x for x in found if isinstance(x, TraitTest)]
-    numbers: dict[Leaf, int] = {leaf: number for number, leaf in enumerate([*counts, *tests])}
+    leaves: list[Leaf] = [*counts, *tests]
+    numbers = {leaf: number for number, leaf in enumerate(leaves)}
     audiences = [{"number": number, "any": _terms(condition, numbers, negated=False)}
                  for number, condition in enumerate(conditions)]
 
