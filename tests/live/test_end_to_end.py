@@ -44,7 +44,9 @@ def stream(usher: Usher, prefix: str) -> Iterator[list[str]]:
 
 
 def test_an_event_makes_a_member_at_once_and_a_webhook_soon(usher: Usher, receiver: Receiver) -> None:
-    eventually("the traits are loaded", lambda: usher.status()["traits"])
+    eventually("the traits are taken", lambda: all(
+        row["version"] is not None and not row["waiting_for"] for row in usher.status()["traits"]
+    ))  # fmt: skip
     assert usher.is_member("hide_promo", "ada") is False
     assert usher.track("ada", "order_completed", "m-ada", channel="web") == 200
     assert usher.is_member("hide_promo", "ada") is True
