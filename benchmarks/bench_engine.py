@@ -110,13 +110,14 @@ def same_transitions(
     plain: PlainEvaluator,
 ) -> bool:
     """Say whether both made the same transitions; within one instant and pair their order is not compared."""
-    audience_of = {name: i for i, name in enumerate(machine.program.audiences)}
+    number = {name: i for i, name in enumerate(plain.names)}
+    audience_of = np.array([number[name] for name in machine.program.audiences])
     user_of = {name: i for i, name in enumerate(workload.user_names)}
     slots = np.array([user_of[key] for key in
                       machine.user_keys(np.arange(machine.user_count, dtype=np.int32)).to_pylist()])
     rows = first.to_pylist()
     mine = _sorted(
-        np.concatenate([[audience_of[r["audience_id"]] for r in rows], *[t.audience for t in results]]),
+        np.concatenate([[number[r["audience_id"]] for r in rows], *[audience_of[t.audience] for t in results]]),
         np.concatenate([[user_of[r["user_id"]] for r in rows], *[slots[t.user] for t in results]]),
         np.concatenate([[r["at"] for r in rows], *[t.at for t in results]]),
         np.concatenate([[r["kind"] == "entered" for r in rows], *[t.entered for t in results]]),

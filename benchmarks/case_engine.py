@@ -6,7 +6,7 @@ from benchmarks import bench_engine
 from benchmarks.cases import Step
 from benchmarks.results import CaseResult, Check, Figure
 
-RATIO_TARGET = 8.0
+RATIO_TARGET = 12.0
 
 
 def measure(quick: bool, step: Step) -> CaseResult:
