@@ -100,7 +100,7 @@ def _ordered(column: pa.Array, op: str, test: Test) -> Bools:
         return inside
     compare = _COMPARE.get(op)
     if compare is None:
-        message = f"operator {op} on {test.type} is not evaluated by this release"
+        message = f"no operator {op} on {test.type}"
         raise InternalError(message)
     result: Bools = compare(values, operand)
     return result
@@ -133,7 +133,7 @@ def _string(column: pa.Array, op: str, test: Test) -> Bools:
     elif op == "ends_with":
         result = pc.ends_with(values, operands[0])
     else:
-        message = f"operator {op} on string is not evaluated by this release"
+        message = f"no operator {op} on string"
         raise InternalError(message)
     return _numpy(result.fill_null(False) if result.null_count else result)
 

@@ -145,6 +145,8 @@ EventLeaf: TypeAlias = CountLeaf | SumLeaf | SequenceLeaf | AbandonLeaf
 Structure: TypeAlias = Ring | Sum | SequenceLeaf | AbandonLeaf
 Symbol: TypeAlias = EventLeaf | TraitKey | TimeKey | int
 
+#: No count gets there: what is compared with more is compared with infinity.
+_COUNTS_MAX: Final = 2.0**62
 _NEGATED_COMPARISON: Final = {"lt": "gte", "lte": "gt"}
 _MIRRORED: Final = {"gt": "lt", "gte": "lte", "lt": "gt", "lte": "gte", "eq": "eq"}
 
@@ -254,8 +256,9 @@ class Symbols:
         def at_least(n: int) -> list[Symbol]:
             return self._at_least(node.event, node.where, node.window, n, node.column)
 
-        if not math.isfinite(node.value):
-            return [OP_TRUE if (node.comparison in ("lt", "lte")) == (node.value > 0) else OP_FALSE]
+        if not abs(node.value) < _COUNTS_MAX:
+            holds = ("lt", "lte") if node.value > 0 else ("gt", "gte")
+            return [OP_TRUE if node.comparison in holds else OP_FALSE]
         above = at_least(math.floor(node.value) + 1)
         reached = at_least(math.ceil(node.value))
         if node.comparison == "eq":

@@ -46,6 +46,15 @@ def defined(kinds: dict[str, Any]) -> Published:
     return publish(None, parse_document(document, "memory", {}))
 
 
+@pytest.mark.parametrize("value", [1e19, 1e300, -1e300])
+@pytest.mark.parametrize("comparison", ["gt", "gte", "lt", "lte", "eq"])
+def test_a_count_that_is_never_reached_is_as_infinity(comparison: str, value: float) -> None:
+    distinct = {"event": "view", "distinct": "channel", comparison: value, "within": "1m"}
+    machine = EvaluatorMachine(defined({"d": distinct}))
+    machine.handle_batch(views(["u", "u"], np.array([START_MS, START_MS])), 0)
+    assert machine.is_member("d", "u") is (comparison in (("lt", "lte") if value > 0 else ("gt", "gte")))
+
+
 def views(users: list[str], clocks: np.ndarray, times: np.ndarray | None = None) -> pa.RecordBatch:
     count = len(users)
     channels = pa.DictionaryArray.from_arrays(
