@@ -7,12 +7,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
 
 from actors.evaluator.machine import EvaluatorMachine
 from actors.evaluator.recovery import own_hits, own_rows
 from benchmarks.bench_engine import hit_batches, published_of, snapshot_of
 from benchmarks.workloads import START_MS, Workload, engine_workload
 from cluster.model.partitions import partitions_of
+from tests.conftest import START_MS as START_CLOCK_MS
+from tests.properties.engine import Engine, clocks_of, comparable
+from tests.strategies import Scenario, scenarios
 
 PARTITIONS = 64
 #: True for users of whom nothing is known, and where two counts meet.
@@ -49,3 +53,43 @@ def test_any_number_of_evaluators_makes_the_same_transitions(workload: Workload,
     shared = [row for k in range(count) for row in evaluated(workload, tuple(range(k, PARTITIONS, count)))]
     assert len(alone) > 1_000
     assert sorted(shared) == sorted(alone)
+
+
+class Part(Engine):
+    """An engine that owns some of three partitions: it sees its own users alone."""
+
+    def __init__(self, owned: tuple[int, ...], document: Any, traits: Any, clock: int) -> None:
+        self._owned = owned
+        super().__init__(document, traits, clock)
+
+    def _hits(self, rows: Any, *, with_clocks: bool) -> Any:
+        hits, reasons = super()._hits(rows, with_clocks=with_clocks)
+        return own_hits(hits, self._owned, 3), reasons
+
+    def _snapshots(self) -> dict[str, pa.Table]:
+        result = {}
+        for name, table in super()._snapshots().items():
+            owners = partitions_of([key.encode() for key in table.column("key").to_pylist()], 3).astype(np.int16)
+            place = table.schema.get_field_index("partition")
+            result[name] = own_rows(table.set_column(place, "partition", pa.array(owners)), self._owned, 3)
+        return result
+
+
+@given(scenarios(max_events=25))
+@settings(max_examples=30)
+def test_any_condition_gives_the_same_transitions_with_two_and_three_evaluators(scenario: Scenario) -> None:
+    # How many ids one evaluator remembers is its own: an eviction depends on who else it serves.
+    own = {name: value for name, value in scenario.document.get("settings", {}).items() if name != "dedup"}
+    document = {**scenario.document, "settings": {**own, "partitions": 3}}
+    clocked = clocks_of(scenario.events)
+    times = [clock for _, clock in clocked if clock is not None]
+    first, last = (times[0], times[-1]) if times else (START_CLOCK_MS, START_CLOCK_MS)
+    histories = []
+    for owners in ([(0, 1, 2)], [(0, 2), (1,)], [(0,), (1,), (2,)]):
+        parts = [Part(owned, document, scenario.traits, first) for owned in owners]
+        for part in parts:
+            part.batch(clocked)
+            part.advance(last + scenario.tail_ms)
+        histories.append(comparable([each for part in parts for each in part.transitions]))
+    assert histories[1] == histories[0]
+    assert histories[2] == histories[0]

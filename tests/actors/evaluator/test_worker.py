@@ -454,9 +454,26 @@ def test_a_publication_and_a_snapshot_wait_for_the_end_of_a_wave(
     evaluator.do(*(evaluator.batch(event("order", f"user{i}", channel="web")) for i in range(20)))
     evaluator.clock.advance(5_000)
     evaluator.do(Tick())
-    assert evaluator.worker.behind
-    (reply,) = evaluator.do(Publish(evaluator.published))
-    assert "error" not in reply, "what is in force already is no publication"
     later = replace(evaluator.published, version=evaluator.published.version + 1)
-    (reply,) = evaluator.do(Publish(later))
-    assert reply["error"] == "not_ready"
+    assert evaluator.worker.behind
+    assert evaluator.do(Publish(later))[0]["error"] == "not_ready"
+    assert evaluator.take_traits(1, user3=500.0)["error"] == "not_ready"
+    assert evaluator.worker.behind
+    while evaluator.worker.behind:
+        evaluator.do(Tick())
+    assert "error" not in evaluator.take_traits(1, user3=500.0)
+    assert "error" not in evaluator.do(Publish(later))[0]
+    assert evaluator.worker.version == later.version
+
+
+def test_a_look_up_in_the_middle_of_a_wave_is_right_and_durable(
+    evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "WAVE_USERS", 3)
+    names = [f"user{i}" for i in range(20)]
+    evaluator.do(*(evaluator.batch(event("order", name, channel="web")) for name in names))
+    evaluator.clock.advance(5_000)
+    (reply,) = evaluator.do(Lookup("users", tuple(names), ("hide_promo",), False))
+    assert reply["members"] == [[False]] * 20
+    exits = [row for row in evaluator.history() if row[0] == "hide_promo" and row[2] == "exited"]
+    assert [(row[3], row[5]) for row in exits] == [(5_000, "time")] * 20
