@@ -7,8 +7,9 @@ import numpy as np
 from actors.evaluator.compacting import moved
 from actors.evaluator.kernels.tables import ProgramTable, StateTable
 from actors.evaluator.kernels.users import next_flip
-from actors.evaluator.layout import NEVER
+from actors.evaluator.layout import NEVER, S_NEED
 from actors.evaluator.machine import EvaluatorMachine
+from actors.evaluator.state import with_arena_room
 
 #: Instants looked at. A sum over a window of more events than this may say None for a change that lies behind them.
 INSTANTS_MAX = 100_000
@@ -26,5 +27,6 @@ def next_change_ms(machine: EvaluatorMachine, audience: str, key: str) -> int | 
     program = machine.program
     alone = moved(program.arrays, machine.state, np.array([slot], np.int32))
     table, index = ProgramTable(program.arrays), program.audience_index[audience]
-    at = next_flip(table, StateTable(alone), index, machine.clock_ms, INSTANTS_MAX)
+    while (at := next_flip(table, StateTable(alone), index, machine.clock_ms, INSTANTS_MAX)) < 0:
+        alone = with_arena_room(alone, int(alone.scalars[S_NEED]))
     return None if at == NEVER else int(at)

@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from actors.evaluator.difference import Numbers
 from actors.evaluator.instants import seed_instant
@@ -56,7 +57,7 @@ def unpack_published(payload: bytes) -> Published:
 #: The log's key of how far its transitions are.
 PROGRESS: Final = "progress"
 #: What makes a transition the one that it is (semantics.md §3).
-_IDENTITY: Final = ("audience_id", "audience_version", "user_id", "at", "n")
+_IDENTITY: Final = ["audience_id", "audience_version", "user_id", "at", "n"]
 
 
 def pack_traits(parent: str, version: int, path: str) -> bytes:
@@ -175,10 +176,10 @@ def stored_numbers(log: Log, clock_ms: int, after_seq: int) -> Numbers:
     """Give the latest `n` of each (user, audience) with a transition at this clock, stored above `after_seq`."""
     numbers: Numbers = {}
     for block in log.transitions_after(after_seq, log.last_transition_seq() - after_seq):
-        for row in block.rows().to_pylist():
-            if row["at"] == clock_ms:
-                pair = (row["user_id"], row["audience_id"])
-                numbers[pair] = max(numbers.get(pair, 0), row["n"])
+        rows = block.rows()
+        for row in rows.filter(pc.equal(rows.column("at"), clock_ms)).to_pylist():
+            pair = (row["user_id"], row["audience_id"])
+            numbers[pair] = max(numbers.get(pair, 0), row["n"])
     return numbers
 
 
@@ -255,10 +256,8 @@ def _finish_wave(
     ]
     made.append(machine.tick(clock_ms))
     table = machine.transitions_table(joined(made))
-    stored = {
-        tuple(row[name] for name in _IDENTITY)
-        for block in log.transitions_after(after_seq, log.last_transition_seq() - after_seq)
-        for row in block.rows().to_pylist()
-    }
-    missing = [tuple(row[name] for name in _IDENTITY) not in stored for row in table.to_pylist()]
-    return table.filter(pa.array(missing, pa.bool_()))
+    made_now = pa.Table.from_batches([table]).append_column("place", pa.array(np.arange(table.num_rows)))
+    blocks = log.transitions_after(after_seq, log.last_transition_seq() - after_seq)
+    stored = pa.Table.from_batches([block.rows() for block in blocks], TRANSITION_SCHEMA).select(_IDENTITY)
+    missing = made_now.join(stored, keys=_IDENTITY, join_type="left anti").sort_by("place")
+    return missing.select(TRANSITION_SCHEMA.names).combine_chunks().to_batches()[0] if missing.num_rows else table[:0]

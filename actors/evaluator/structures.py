@@ -21,7 +21,7 @@ from actors.evaluator.layout import (
     SUM,
     SUM_WORDS,
 )
-from actors.evaluator.matching import equality_key
+from actors.evaluator.matching import equality_keys
 from actors.evaluator.symbols import (
     AbandonLeaf,
     CountLeaf,
@@ -160,11 +160,11 @@ def _pages_of(structures: Sequence[Structure], grouped: dict[Structure, list[Eve
     if sum(words.values()) <= PAGE_WORDS_MAX:
         return [list(structures)]
     by_key: dict[object, list[Structure]] = {None: []}
+    # As the index finds them: what is found by one value is fed together.
+    alone = [structure for structure in structures if isinstance(structure, Ring | Sum)]
+    found = dict(zip(alone, equality_keys([structure.where for structure in alone]), strict=True))
     for structure in structures:
-        where = _home(structure)[1]
-        alone = where is not None and isinstance(structure, Ring | Sum)
-        key = equality_key(where) if alone and where is not None else None
-        by_key.setdefault(key, []).append(structure)
+        by_key.setdefault(found.get(structure) if isinstance(structure, Ring | Sum) else None, []).append(structure)
     result: list[list[Structure]] = []
     for group in by_key.values():
         result.append([])

@@ -115,6 +115,8 @@ def _document(channel: str) -> dict[str, Any]:
     kinds: dict[str, Any] = {
         "late": {**viewed, "between_ago": ["500ms", "2s"]},
         "since": {"event": "viewed", "since": "2023-11-01T00:00:00Z"},
+        "any_case": {"event": "viewed", "within": "1s",
+                     "where": {"property": "channel", "contains": "WEB", "ignore_case": True}},
         "today": {"event": "viewed", "this": "day", "tz": "Europe/Berlin"},
         "sum": {"event": "viewed", "sum": "amount", "gt": 5, "within": "1s"},
         "distinct": {"event": "viewed", "distinct": "amount", "gt": 1, "within": "1s"},

@@ -11,6 +11,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from cluster import limits
+
 
 def cache_dir() -> Path:
     """Give the folder: NUMBA_CACHE_DIR if set, else beside the sources if that can be written, else the user's own."""
@@ -19,7 +21,9 @@ def cache_dir() -> Path:
         return Path(chosen)
     here = Path(__file__).parent
     digest = hashlib.blake2b(digest_size=8)
-    for path in [*sorted(here.glob("*.py")), here.parent / "layout.py"]:
+    # Bounds are compiled in too.
+    bounds = Path(limits.__file__)
+    for path in [*sorted(here.glob("*.py")), here.parent / "layout.py", bounds]:
         digest.update(path.read_bytes())
     name = f"kernels-{digest.hexdigest()}"
     beside = here / "__pycache__"

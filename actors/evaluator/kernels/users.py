@@ -265,7 +265,7 @@ def fire(p: ProgramTable, s: StateTable, until: int, most: int) -> int:
 def next_flip(p: ProgramTable, s: StateTable, audience: int, now: int, most: int) -> int:
     """Let time run for user 0 until membership in an audience flips; give that ms, NEVER: not within `most` instants.
 
-    For arrays that hold that user alone, made with room for what may happen to it.
+    For arrays that hold that user alone. -1 where the arena lacks S_NEED words: call again, what was looked at is done.
     """
     word = p.shape[FIRST_MEMBER] + (audience >> 6)
     bit = np.uint64(audience & 63)
@@ -278,7 +278,7 @@ def next_flip(p: ProgramTable, s: StateTable, audience: int, now: int, most: int
         s.scalars[S_OUT] = 0
         s.scalars[S_INSTANT_LEN] = 0
         if advance_user(p, s, 0, t) == NEED_ROOM:
-            break
+            return -1
         if ((s.words[0, word] >> bit) & np.uint64(1)) != was:
             return t
         t = s.users[0, DUE]
