@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from actors.evaluator.codes import audience_arrays, csr, in_order_of_dependency, in_order_of_reading
-from actors.evaluator.filters import true_for_missing
 from actors.evaluator.layout import (
     DEQUE,
     DIRECT_PAGES,
@@ -28,6 +27,7 @@ from actors.evaluator.layout import (
     WITHIN_NEXT,
     ProgramArrays,
 )
+from actors.evaluator.matching.operators import true_for_missing
 from actors.evaluator.program import Program, TraitLeaf, ValueColumn
 from actors.evaluator.structures import Feed, Placed, feeds_of, own_words, place, span_of
 from actors.evaluator.symbols import (

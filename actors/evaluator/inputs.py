@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from actors.evaluator.layout import I16, I32, I64, NEVER_BEFORE, U8
-from actors.evaluator.matching import Matcher, match_hits
+from actors.evaluator.matching.matcher import Matcher, match_hits
 from actors.evaluator.program import Program
 from actors.evaluator.values import values_of
 

@@ -21,7 +21,7 @@ from actors.evaluator.layout import (
     SUM,
     SUM_WORDS,
 )
-from actors.evaluator.matching import equality_keys
+from actors.evaluator.matching.matcher import equality_keys
 from actors.evaluator.symbols import (
     AbandonLeaf,
     CountLeaf,

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from actors.evaluator.filters import evaluate_test
 from actors.evaluator.layout import I64, MISSING, U64
+from actors.evaluator.matching.operators import evaluate_test
 from actors.evaluator.program import Program
 
 #: How a snapshot holds a trait of each declared type (docs/architecture.md §5).

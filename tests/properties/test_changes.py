@@ -1,4 +1,4 @@
-"""`changes_at` is the ms at which membership flips if nothing happens, as the reference finds it by looking everywhere."""
+"""`changes_at` is the ms at which membership flips if nothing happens: the reference looks everywhere for it."""
 
 from __future__ import annotations
 

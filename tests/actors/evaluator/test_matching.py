@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.evaluator.matching import Matcher, equality_key, equality_keys, match_hits
+from actors.evaluator.matching.matcher import Matcher, equality_key, equality_keys, match_hits
 from cluster.definitions.model import Filter, FilterAll, FilterAny, FilterNot, PropertyTest
 from cluster.definitions.model import Test as Comparison
 from cluster.errors import InternalError

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.evaluator.filter_facets import Facet
-from actors.evaluator.filter_programs import Patterns
 from actors.evaluator.kernels import filter_layout as at
+from actors.evaluator.matching.facets import Facet
+from actors.evaluator.matching.programs import Patterns
 
 
 class FilterIndex:

@@ -1,7 +1,7 @@
 """From the columns of a batch to the filters that match each row.
 
 What a row costs follows the filters that match it: equalities, thresholds and patterns are an index from values to
-filters (`filter_tables.py`), and only what a filter asks besides is tested, on the rows that the index selected.
+filters (`tables.py`), and only what a filter asks besides is tested, on the rows that the index selected.
 Negated operators are true for a missing value, all others false (semantics.md §2).
 """
 
@@ -15,14 +15,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from actors.evaluator.batch_columns import BatchColumns
-from actors.evaluator.filter_tables import FilterTables, build
-from actors.evaluator.filter_trees import equality_key, equality_keys
-from actors.evaluator.filters import evaluate_test
 from actors.evaluator.kernels import filter_layout as at
 from actors.evaluator.kernels.addresses import address_of
 from actors.evaluator.kernels.matching import match_rows
 from actors.evaluator.layout import I32, I64
+from actors.evaluator.matching.columns import BatchColumns
+from actors.evaluator.matching.operators import evaluate_test
+from actors.evaluator.matching.tables import FilterTables, build
+from actors.evaluator.matching.trees import equality_key, equality_keys
 from cluster.definitions.model import Filter, Test
 
 __all__ = ["Matcher", "equality_key", "equality_keys", "match_hits"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from actors.evaluator.filter_facets import KINDS, Facets, Pattern, Ranges, pattern_of, value_ranges
-from actors.evaluator.filter_trees import Literal, Node
 from actors.evaluator.kernels import filter_layout as at
+from actors.evaluator.matching.facets import KINDS, Facets, Pattern, Ranges, pattern_of, value_ranges
+from actors.evaluator.matching.trees import Literal, Node
 from cluster.definitions.model import Test
 
 PATTERN_OPS: Final = {

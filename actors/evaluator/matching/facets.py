@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-from actors.evaluator.filter_trees import PATTERNS, Literal
 from actors.evaluator.kernels import filter_layout as at
+from actors.evaluator.matching.trees import PATTERNS, Literal
 from cluster.definitions.model import Test
 from cluster.errors import InternalError
 

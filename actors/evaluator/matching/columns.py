@@ -8,10 +8,10 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from actors.evaluator.filters import folded
 from actors.evaluator.kernels import filter_layout as at
 from actors.evaluator.kernels.addresses import address_of
 from actors.evaluator.kernels.texts import fold_ascii
+from actors.evaluator.matching.operators import folded
 from cluster.errors import InternalError
 
 _STRINGS: Final = pa.dictionary(pa.int32(), pa.string())

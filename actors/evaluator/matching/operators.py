@@ -1,4 +1,4 @@
-"""Operators on columns: a whole Arrow column against one test, and event filters into match bits.
+"""Operators on columns: a whole Arrow column against one test.
 
 Laws (semantics.md §2): a negated operator is the exact complement of its positive one, so it is true for a missing
 value; every other one is false for a missing value. Strings compare by code point; `ignore_case` compares
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from cluster.definitions.model import Filter, FilterAll, FilterAny, FilterNot, PropertyTest, Test
+from cluster.definitions.model import Test
 from cluster.errors import InternalError
 
 Bools = NDArray[np.bool_]
@@ -169,19 +169,3 @@ def _list(column: pa.Array, op: str, test: Test) -> Bools:
         found[row_of[_numpy(pc.is_in(flat, value_set=pa.array(group, pa.string())))]] = True
         result &= found
     return result
-
-
-def evaluate_filter(columns: dict[str, pa.Array], where: Filter, memo: dict[PropertyTest, Bools]) -> Bools:
-    """Give a filter's truth for each row; each distinct test runs once a batch (`memo`)."""
-    if isinstance(where, PropertyTest):
-        known = memo.get(where)
-        if known is None:
-            known = memo[where] = evaluate_test(columns[where.column], where.test)
-        return known
-    if isinstance(where, FilterNot):
-        return ~evaluate_filter(columns, where.child, memo)
-    results = [evaluate_filter(columns, child, memo) for child in where.children]
-    combine = np.logical_and if isinstance(where, FilterAll) else np.logical_or
-    assert isinstance(where, FilterAll | FilterAny)
-    out: Bools = combine.reduce(results)
-    return out

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
-from actors.evaluator.filters import NEGATED
+from actors.evaluator.matching.operators import NEGATED
 from cluster.definitions.model import Filter, FilterAll, FilterAny, FilterNot, PropertyTest, Test
 
 PATTERNS: Final = ("contains", "starts_with", "ends_with", "matches")

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.evaluator.filter_facets import Facet, Facets, key_of, select
-from actors.evaluator.filter_index import FilterIndex
-from actors.evaluator.filter_programs import Patterns, Programs
-from actors.evaluator.filter_trees import Cover, Node, covers_of, literals_of, tree_of
 from actors.evaluator.kernels import filter_layout as at
 from actors.evaluator.kernels.addresses import address_of
 from actors.evaluator.kernels.texts import fill_slots, hash_keys, hash_texts
 from actors.evaluator.layout import I64, U64
+from actors.evaluator.matching.facets import Facet, Facets, key_of, select
+from actors.evaluator.matching.index import FilterIndex
+from actors.evaluator.matching.programs import Patterns, Programs
+from actors.evaluator.matching.trees import Cover, Node, covers_of, literals_of, tree_of
 from cluster.definitions.model import Filter, Test
 
 
