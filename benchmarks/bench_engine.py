@@ -116,15 +116,16 @@ def sorted_rows(audience: np.ndarray, user: np.ndarray, at: np.ndarray, entered:
     return rows[:, np.lexsort(rows[::-1])]
 
 
-def engine_rows(workload: Workload, run: EngineRun) -> np.ndarray:
+def engine_rows(workload: Workload, published: Published, run: EngineRun) -> np.ndarray:
     """Give the engine's transitions as `sorted_rows`: audiences by number, users by their row in the traits."""
     machine, rows = run.machine, run.first.to_pylist()
-    audience_of = {name: i for i, name in enumerate(machine.program.audiences)}
+    audience_of = {name: i for i, name in enumerate(published.definitions.audiences)}
+    numbers = np.array([audience_of[name] for name in machine.program.audiences])
     user_of = {name: i for i, name in enumerate(workload.user_names)}
     slots = np.array([user_of[key] for key in
                       machine.user_keys(np.arange(machine.user_count, dtype=np.int32)).to_pylist()])
     return sorted_rows(
-        np.concatenate([[audience_of[r["audience_id"]] for r in rows], *[t.audience for t in run.results]]),
+        np.concatenate([[audience_of[r["audience_id"]] for r in rows], *[numbers[t.audience] for t in run.results]]),
         np.concatenate([[user_of[r["user_id"]] for r in rows], *[slots[t.user] for t in run.results]]),
         np.concatenate([[r["at"] for r in rows], *[t.at for t in run.results]]),
         np.concatenate([[r["kind"] == "entered" for r in rows], *[t.entered for t in run.results]]),
@@ -158,7 +159,7 @@ def run(*, quick: bool = False, runs: int = 3) -> dict[str, Any]:
         seconds.append(last.seconds)
     median = statistics.median(seconds)
     counters = last.machine.counters()
-    rows = engine_rows(workload, last)
+    rows = engine_rows(workload, published, last)
     return {
         "events": len(workload),
         "users": len(workload.user_names),

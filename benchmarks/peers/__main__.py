@@ -9,7 +9,8 @@ from typing import Any
 
 from benchmarks.bench_engine import published_of, sized_workload
 from benchmarks.machine import describe
-from benchmarks.peers.comparing import PEERS, Comparison, checked, compare
+from benchmarks.peers import PEERS
+from benchmarks.peers.comparing import Comparison, compare
 from cluster.cli.output import print_json, say, stdout, table
 from cluster.errors import UsherError
 
@@ -21,15 +22,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="a twentieth of the events: whether it works")
     parser.add_argument("--json", action="store_true", help="print JSON")
     asked = parser.parse_args(arguments)
-    try:
-        names = checked(asked.names)
-    except UsherError as error:
-        parser.error(str(error))
+    if unknown := [name for name in asked.names if name not in PEERS]:
+        parser.error(f"there is no peer {', '.join(unknown)}; allowed: {', '.join(PEERS)}")
     workload = sized_workload(quick=asked.quick)
     published = published_of(workload)
     found: list[Comparison] = []
     failed: dict[str, str] = {}
-    for name in names:
+    for name in dict.fromkeys(asked.names or PEERS):
         try:
             found.append(compare(name, workload, published, step=lambda text: say(f"{text} …")))
         except UsherError as error:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks import bench_engine
-from benchmarks.peers import bytewax_peer, flink_peer
+from benchmarks.peers import PEERS
 from benchmarks.peers.files import PeerTransitions, write_files
 from benchmarks.peers.session import PeerPass, peer_session, work_folder
 from benchmarks.workloads import Workload
 from cluster.definitions.model import Published
-from cluster.errors import InputError
 
 Step = Callable[[str], None]
 
-#: What gives each peer's command for a folder of files; it installs what is missing.
-PEERS: dict[str, Callable[[Path], list[str]]] = {"flink": flink_peer.command, "bytewax": bytewax_peer.command}
 #: Peers whose job can also send every event through a network exchange by key.
 EXCHANGING = ("flink",)
 
@@ -55,15 +52,6 @@ class Comparison:
         return self.engine_events_per_cpu_s / self.peer.events_per_cpu_s
 
 
-def checked(names: Sequence[str]) -> list[str]:
-    """Give the peers asked for, each once, none meaning all; raises InputError for one that is not known."""
-    unknown = [name for name in names if name not in PEERS]
-    if unknown:
-        message = f"There is no peer {', '.join(map(repr, unknown))}; allowed: {', '.join(PEERS)}."
-        raise InputError(message)
-    return list(dict.fromkeys(names)) or list(PEERS)
-
-
 def run_peer(name: str, workload: Workload, published: Published, *, runs: int = 3) -> PeerResult:
     """Measure a peer alone: one pass to warm up, then `runs`. Raises PeerUnavailable, PeerFailed."""
     return _run(name, workload, published, runs, lambda: None)
@@ -89,7 +77,7 @@ def compare(
     peer = _run(name, workload, published, runs, take_turn)
     theirs = peer.transitions
     same = np.array_equal(
-        bench_engine.engine_rows(workload, engine[-1]),
+        bench_engine.engine_rows(workload, published, engine[-1]),
         bench_engine.sorted_rows(theirs.audience, theirs.user, theirs.at, theirs.entered),
     )
     return Comparison(peer, len(workload) / statistics.median(run.cpu_seconds for run in engine), same)
@@ -99,10 +87,10 @@ def _run(
     name: str, workload: Workload, published: Published, runs: int, before_each: Callable[[], None]
 ) -> PeerResult:
     with work_folder() as folder:
-        command = PEERS[checked([name])[0]](folder)
+        command: list[str] = importlib.import_module(PEERS[name]).command(folder)
         write_files(workload, published, folder)
         with peer_session(name, command, folder) as session:
-            session.run()  # compile
+            session.run()  # warms it up
             passes: list[PeerPass] = []
             exchanged: list[PeerPass] = []
             for turn in range(runs):

@@ -35,10 +35,11 @@ def program_table(published: Published, *, start_ms: int, until_ms: int) -> dict
     definitions = published.definitions
     models = {name: index for index, name in enumerate(definitions.event_models)}
     conditions = [audience.where for audience in definitions.audiences.values()]
-    found: dict[Leaf, None] = dict.fromkeys(leaf for condition in conditions for leaf in _leaves(condition))
+    found: dict[Leaf, None] = {leaf: None for condition in conditions for leaf in _leaves(condition)}
     counts = sorted((x for x in found if isinstance(x, EventCount)), key=lambda count: models[count.event])
     tests = [x for x in found if isinstance(x, TraitTest)]
-    numbers: dict[Leaf, int] = {leaf: number for number, leaf in enumerate([*counts, *tests])}
+    leaves: list[Leaf] = [*counts, *tests]
+    numbers = {leaf: number for number, leaf in enumerate(leaves)}
     audiences = [{"number": number, "any": _terms(condition, numbers, negated=False)}
                  for number, condition in enumerate(conditions)]
 

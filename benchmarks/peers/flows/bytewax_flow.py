@@ -32,6 +32,7 @@ class Reader(StatelessSourcePartition[tuple[str, Chunk]]):
         self._batches = workload.batches()
 
     def next_batch(self) -> Iterable[tuple[str, Chunk]]:
+        """Deal one batch of the file."""
         events = next(self._batches, None)
         if events is None:
             raise StopIteration
@@ -48,6 +49,7 @@ class Source(DynamicSource[tuple[str, Chunk]]):
         self._workload, self._watch = workload, watch
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> Reader:
+        """Make the reader."""
         return Reader(self._workload, self._watch)
 
 
@@ -59,6 +61,7 @@ class Logic(StatefulBatchLogic[Chunk, list[Transition], Audiences]):
         self._audiences = shares[0]
 
     def on_batch(self, values: list[Chunk]) -> tuple[Iterable[list[Transition]], bool]:
+        """Evaluate, then make what is due up to the last event."""
         self._audiences = self._shares[values[0][0]]
         for _, events in values:
             self._audiences.apply(events)
@@ -66,6 +69,7 @@ class Logic(StatefulBatchLogic[Chunk, list[Transition], Audiences]):
         return self._given(), StatefulBatchLogic.RETAIN
 
     def on_eof(self) -> tuple[Iterable[list[Transition]], bool]:
+        """Make what is due up to the end."""
         self._audiences.advance(self._until_ms)
         return self._given(), StatefulBatchLogic.RETAIN
 
@@ -75,10 +79,12 @@ class Logic(StatefulBatchLogic[Chunk, list[Transition], Audiences]):
         return [made]
 
     def notify_at(self) -> datetime | None:
+        """Ask for no waking: event time moves with the events."""
         return None
 
     def snapshot(self) -> Audiences:
-        return self._audiences  # asked each epoch; without a recovery store it is pickled nowhere
+        """Give the state, asked each epoch; without a recovery store it goes nowhere."""
+        return self._audiences
 
 
 class Writer(StatelessSinkPartition[list[Transition]]):
@@ -88,9 +94,11 @@ class Writer(StatelessSinkPartition[list[Transition]]):
         self._kept, self._watch = kept, watch
 
     def write_batch(self, items: list[list[Transition]]) -> None:
+        """Keep them."""
         self._kept += items
 
     def close(self) -> None:
+        """Stop the watch: all input is worked off."""
         self._watch.stop()
 
 
@@ -101,6 +109,7 @@ class Sink(DynamicSink[list[Transition]]):
         self._kept, self._watch = kept, watch
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> Writer:
+        """Make the writer."""
         return Writer(self._kept, self._watch)
 
 
