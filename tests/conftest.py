@@ -44,6 +44,13 @@ def _no_ray_unless_live(request: pytest.FixtureRequest) -> Iterator[None]:
         pytest.fail("the test started Ray but is not marked `live`")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first test that needs the kernels may wait for the compiler: two minutes on a fresh machine."""
+    waiting = (item for item in items if "compiled_kernels" in getattr(item, "fixturenames", ()))
+    if first := next(waiting, None):
+        first.add_marker(pytest.mark.timeout(600))
+
+
 @pytest.fixture(scope="session")
 def compiled_kernels() -> None:
     """The evaluation kernels, compiled and loaded before the first example: no test's time is the compiler's."""
