@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.actors.evaluator.lives import Node, Row, Seen, by_definition, document, in_one_wave, ms_by_ms, rows
@@ -56,7 +56,14 @@ def abandonments(draw: st.DrawFn, steps: Sequence[Node]) -> dict[str, Any]:
     return found
 
 
+#: An answer that came before the late event it answers, and was the user's only one.
+ANSWERED: Node = {"event": "view", "within": "20ms", "after": "5ms", "not_followed_by": {"event": "order"}}
+
+
 @given(abandonments(STEPS), rows(size=12))
+@example({"a": ANSWERED}, [Row("order", 0, 0), Row("view", 9, -1)])
+@example({"a": ANSWERED}, [Row("order", 0, 0), Row("view", 9, 0)])
+@example({"a": ANSWERED}, [Row("order", 0, 0), Row("view", 9, 1)])
 def test_abandonment_is_what_its_sentence_says(nodes: dict[str, Node], log: list[Row]) -> None:
     def judged(name: str, seen: Seen) -> bool:
         return true_at(nodes[name], [(row.ts, position, row.name, row) for position, row in seen.rows], seen.t)
@@ -66,7 +73,15 @@ def test_abandonment_is_what_its_sentence_says(nodes: dict[str, Node], log: list
     assert in_one_wave(document(nodes), log) == expected
 
 
+#: A row that answers at two times: the later one counts, also for a first event that comes after it.
+ANSWERED_TWICE: Node = {
+    "event": "sent", "within": "20ms", "after": "0ms",
+    "not_followed_by": [{"event": "sent", "where": WEB}, {"event": "seen"}],
+}  # fmt: skip
+
+
 @given(abandonments(EITHER), rows(size=10))
+@example({"a": ANSWERED_TWICE}, [Row("view", 5, 5, "web", None, -3), Row("view", 6, 2, "app", None, -9)])
 def test_a_row_with_two_times_does_not_follow_itself_either(nodes: dict[str, Node], log: list[Row]) -> None:
     def judged(name: str, seen: Seen) -> bool:
         sent = [(row.ts, position, "sent", row) for position, row in seen.rows]

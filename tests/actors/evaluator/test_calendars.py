@@ -115,6 +115,7 @@ KNOWN: list[tuple[str, Unit, str, float]] = [
     ("Pacific/Apia", "month", "2011-12-01T00:00", 30 * 24),
     ("America/Nuuk", "day", "2026-10-24T00:00", 25),
     ("UTC", "month", "2028-02-01T00:00", 29 * 24),
+    ("America/Toronto", "day", "1919-03-31T00:30", 23.5),  # 23:30 to 0:30 is not there
 ]  # fmt: skip
 
 

@@ -73,6 +73,7 @@ def assert_sound(state: StateArrays) -> None:
     ends = [FIRST_CHUNK, *(chunk + words for chunk, words in sorted(chunks))]
     assert [chunk for chunk, _ in sorted(chunks)] == ends[:-1]
     assert ends[-1] == state.scalars[S_ARENA_TOP]
+    assert not state.arena[ends[-1] :].any(), "nothing is written beyond the top"
 
 
 @given(STEPS)

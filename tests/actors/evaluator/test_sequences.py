@@ -37,7 +37,7 @@ def sequences(steps: Sequence[Node]) -> st.SearchStrategy[dict[str, Any]]:
     """A few sequences at once, so that they share pages."""
     one = st.builds(
         lambda chosen, within: {"sequence": chosen, "within": f"{within}ms"},
-        st.lists(st.sampled_from(list(steps)), min_size=1, max_size=4), st.sampled_from([1, 5, 10, 20]),
+        st.lists(st.sampled_from(list(steps)), min_size=1, max_size=4), st.sampled_from([1, 5, 10, 20, 20]),
     )  # fmt: skip
     return st.lists(one, min_size=1, max_size=3).map(lambda found: {f"a{i}": node for i, node in enumerate(found)})
 
@@ -46,12 +46,15 @@ def within_ms(node: Node) -> int:
     return int(node["within"][:-2])
 
 
+#: A late first step makes chains of all that came after it.
+FIRST_LATE: Node = {"sequence": [STEPS[0], STEPS[1], STEPS[1]], "within": "10ms"}
 TWICE: Node = {"sequence": [STEPS[0], STEPS[0]], "within": "10ms"}
 
 
 @given(sequences(STEPS), rows(size=10))
 @example({"a": TWICE}, [Row("view", 0, 0), Row("view", 5, 0)])
 @example({"a": TWICE}, [Row("view", 0, 0), Row("view", 12, 3)])
+@example({"a": FIRST_LATE}, [Row("order", 6, 6), Row("order", 7, 7), Row("order", 8, 8), Row("view", 9, 5)])
 def test_a_sequence_is_true_while_some_choice_of_events_is(nodes: dict[str, Node], log: list[Row]) -> None:
     def judged(name: str, seen: Seen) -> bool:
         entries = [(row.ts, position, row.name, row) for position, row in seen.rows]

@@ -137,6 +137,8 @@ def test_with_prices_nothing_is_ever_rounded(history: list[Step]) -> None:
 
 @given(st.one_of(steps(SIZES), steps(st.one_of(PRICES, ANY))))
 @example([(0, 1.0), (0, 1e16), (0, 5e-324)])
+@example([(0, 1e100), (0, 1.0), (0, 1e300), (0, 1.0), None, (0, -1e300)])
+@example([(0, 1e200), (0, 1e100), (0, 1.0), (0, 1e300), None, None, (0, -1e300)])
 def test_with_any_values_comparisons_are_right_but_for_the_last_bit(history: list[Step]) -> None:
     total = Sum()
     for step in history:
