@@ -187,6 +187,6 @@ def _readable(path: str) -> Iterator[None]:
         raise SnapshotError(message, reason="unreachable", next_step="Let Usher's user read it.") from error
     except (pa.ArrowException, OSError, ValueError, EOFError) as error:
         # Arrow reports damage inside a file as OSError as often as it does by its own classes.
-        message = f"{path} is cut off or not what its kind says: {error}."
+        message = f"{path} is cut off or not what its kind says: {str(error).rstrip('.')}."
         step = "Write it anew, best beside and then renamed."
         raise SnapshotError(message, reason="damaged", next_step=step) from error

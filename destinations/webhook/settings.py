@@ -101,7 +101,7 @@ class WebhookSettings(DestinationSettings):
     def _url_leads_out(cls, url: str, info: ValidationInfo) -> str:
         reason = refused_url(url, allow_private=info.data.get("allow_private", False))
         if reason:
-            message = f"url is refused: {reason} (allow_private: true opens http and private networks)"
+            message = f"url is refused: {reason}"
             raise ValueError(message)
         return url
 
