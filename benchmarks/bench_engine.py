@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import statistics
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -68,16 +69,25 @@ def hit_batches(workload: Workload, rows: int = BATCH_ROWS) -> list[pa.RecordBat
     return batches
 
 
-def run_engine(
-    published: Published, snapshot: pa.Table, batches: list[pa.RecordBatch]
-) -> tuple[float, EvaluatorMachine, pa.RecordBatch, list[Transitions]]:
-    """Evaluate all batches; give the seconds, the machine, its first members and its transitions."""
+@dataclass(frozen=True, slots=True)
+class EngineRun:
+    """One evaluation of all batches: wall and processor seconds (of all threads), and what came of it."""
+
+    seconds: float
+    cpu_seconds: float
+    machine: EvaluatorMachine
+    first: pa.RecordBatch
+    results: list[Transitions]
+
+
+def run_engine(published: Published, snapshot: pa.Table, batches: list[pa.RecordBatch]) -> EngineRun:
+    """Evaluate all batches; the clock starts when traits are loaded and the first members (`first`) are known."""
     machine = EvaluatorMachine(published)
     machine.load([], {"users": snapshot}, START_MS)
     first = machine.difference_from(None)
-    began = time.perf_counter()
+    began, cpu_began = time.perf_counter(), time.process_time()
     results = [machine.handle_batch(batch, 0).transitions for batch in batches]
-    return time.perf_counter() - began, machine, first, results
+    return EngineRun(time.perf_counter() - began, time.process_time() - cpu_began, machine, first, results)
 
 
 def run_plain(workload: Workload, published: Published) -> tuple[float, PlainEvaluator]:
@@ -100,58 +110,66 @@ def run_plain(workload: Workload, published: Published) -> tuple[float, PlainEva
     return took, evaluator
 
 
-def _sorted(audience: np.ndarray, user: np.ndarray, at: np.ndarray, entered: np.ndarray) -> np.ndarray:
+def sorted_rows(audience: np.ndarray, user: np.ndarray, at: np.ndarray, entered: np.ndarray) -> np.ndarray:
+    """Give transitions as int64 rows (at, audience, user, entered) in one order, whatever order they were made in."""
     rows = np.stack([at.astype(np.int64), audience.astype(np.int64), user.astype(np.int64), entered.astype(np.int64)])
     return rows[:, np.lexsort(rows[::-1])]
 
 
-def same_transitions(
-    workload: Workload, machine: EvaluatorMachine, first: pa.RecordBatch, results: list[Transitions],
-    plain: PlainEvaluator,
-) -> bool:
-    """Say whether both made the same transitions; within one instant and pair their order is not compared."""
-    number = {name: i for i, name in enumerate(plain.names)}
-    audience_of = np.array([number[name] for name in machine.program.audiences])
+def engine_rows(workload: Workload, published: Published, run: EngineRun) -> np.ndarray:
+    """Give the engine's transitions as `sorted_rows`: audiences by number, users by their row in the traits."""
+    machine, rows = run.machine, run.first.to_pylist()
+    audience_of = {name: i for i, name in enumerate(published.definitions.audiences)}
+    numbers = np.array([audience_of[name] for name in machine.program.audiences])
     user_of = {name: i for i, name in enumerate(workload.user_names)}
     slots = np.array([user_of[key] for key in
                       machine.user_keys(np.arange(machine.user_count, dtype=np.int32)).to_pylist()])
-    rows = first.to_pylist()
-    mine = _sorted(
-        np.concatenate([[number[r["audience_id"]] for r in rows], *[audience_of[t.audience] for t in results]]),
-        np.concatenate([[user_of[r["user_id"]] for r in rows], *[slots[t.user] for t in results]]),
-        np.concatenate([[r["at"] for r in rows], *[t.at for t in results]]),
-        np.concatenate([[r["kind"] == "entered" for r in rows], *[t.entered for t in results]]),
+    return sorted_rows(
+        np.concatenate([[audience_of[r["audience_id"]] for r in rows], *[numbers[t.audience] for t in run.results]]),
+        np.concatenate([[user_of[r["user_id"]] for r in rows], *[slots[t.user] for t in run.results]]),
+        np.concatenate([[r["at"] for r in rows], *[t.at for t in run.results]]),
+        np.concatenate([[r["kind"] == "entered" for r in rows], *[t.entered for t in run.results]]),
     )
-    theirs = _sorted(
+
+
+def plain_rows(workload: Workload, plain: PlainEvaluator) -> np.ndarray:
+    """Give plain Python's transitions as `sorted_rows`."""
+    user_of = {name: i for i, name in enumerate(workload.user_names)}
+    return sorted_rows(
         np.array([t[0] for t in plain.transitions]), np.array([user_of[t[1]] for t in plain.transitions]),
         np.array([t[3] for t in plain.transitions]), np.array([t[2] for t in plain.transitions]),
     )
-    return mine.shape == theirs.shape and bool((mine == theirs).all())
+
+
+def sized_workload(*, quick: bool) -> Workload:
+    """Give the figure's workload, or a twentieth of it."""
+    return engine_workload(users=10_000, events=100_000) if quick else engine_workload()
 
 
 def run(*, quick: bool = False, runs: int = 3) -> dict[str, Any]:
     """Measure; `quick`: fewer events, for tests. The engine runs `runs` times, the yardstick once."""
-    workload = engine_workload(users=10_000, events=100_000) if quick else engine_workload()
+    workload = sized_workload(quick=quick)
     published, snapshot = published_of(workload), snapshot_of(workload)
     batches = hit_batches(workload)
     run_engine(published, snapshot, batches[:2])  # compile
     plain_s, plain = run_plain(workload, published)
     seconds = []
     for _ in range(runs):
-        took, machine, first, results = run_engine(published, snapshot, batches)
-        seconds.append(took)
+        last = run_engine(published, snapshot, batches)
+        seconds.append(last.seconds)
     median = statistics.median(seconds)
-    counters = machine.counters()
+    counters = last.machine.counters()
+    rows = engine_rows(workload, published, last)
     return {
         "events": len(workload),
         "users": len(workload.user_names),
-        "audiences": len(machine.program.audiences),
-        "transitions": sum(len(t) for t in results) + first.num_rows,
+        "audiences": len(last.machine.program.audiences),
+        "transitions": rows.shape[1],
         "engine_events_per_s": round(len(workload) / median),
         "engine_spread": [round(len(workload) / s) for s in sorted(seconds)],
         "plain_events_per_s": round(len(workload) / plain_s),
         "ratio": round(plain_s / median, 2),
-        "same_transitions": same_transitions(workload, machine, first, results, plain),
+        "same_transitions": np.array_equal(rows, plain_rows(workload, plain)),
         "state_bytes_per_user": round(counters["state_bytes"] / counters["users"]),
     }
 

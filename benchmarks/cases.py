@@ -1,4 +1,4 @@
-"""The cases by name, and the process one runs in: `python -m benchmarks.cases NAME [--quick]`.
+"""The cases by name, and the process one runs in: `python -m benchmarks.cases NAME [--quick] [--peer=PEER...]`.
 
 Speaks JSON lines on stdout: `{"step": ...}` while it works, at the end `{"result": CaseResult}` or `{"error": ...}`.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -32,11 +32,15 @@ CASES: dict[str, str] = {
 }
 
 
-def run_case(name: str, step: Step, *, quick: bool) -> CaseResult:
-    """Run a case in this process; raises what it raises."""
+#: The case that can be measured beside other engines.
+PEERS_CASE = "engine"
+
+
+def run_case(name: str, step: Step, *, quick: bool, peers: Sequence[str] = ()) -> CaseResult:
+    """Run a case in this process, PEERS_CASE with these other engines; raises what it raises."""
     began = time.monotonic()
-    measure: Callable[[bool, Step], CaseResult] = importlib.import_module(CASES[name]).measure
-    result = measure(quick, step)
+    measure: Callable[..., CaseResult] = importlib.import_module(CASES[name]).measure
+    result = measure(quick, step, peers=peers) if peers else measure(quick, step)
     return msgspec.structs.replace(result, seconds=round(time.monotonic() - began, 1), quick=quick)
 
 
@@ -47,9 +51,10 @@ def _say(**message: Any) -> None:
 
 def main() -> int:
     """Run the case that the command line names; 1 where it could not be measured."""
-    name = sys.argv[1]
+    name, *options = sys.argv[1:]
+    peers = [option.removeprefix("--peer=") for option in options if option.startswith("--peer=")]
     try:
-        result = run_case(name, lambda text: _say(step=text), quick="--quick" in sys.argv[2:])
+        result = run_case(name, lambda text: _say(step=text), quick="--quick" in options, peers=peers)
     except UsherError as error:
         _say(error=str(error))
         return 1

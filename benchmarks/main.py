@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 from rich.text import Text
 
-from benchmarks.cases import CASES, Step
+from benchmarks.cases import CASES, PEERS_CASE, Step
 from benchmarks.machine import describe, in_words
+from benchmarks.peers import PEERS
 from benchmarks.report import number, report_html, target_text
 from benchmarks.results import CaseResult, Check, Figure
 from cluster.cli.output import print_json, say, stderr, stdout, table
@@ -22,22 +23,27 @@ from cluster.errors import InputError
 _DETAIL_CHARS_MAX = 300
 
 
-def run(names: Sequence[str], as_json: bool = False, *, quick: bool = False, out: Path | None = None) -> int:
+def run(
+    names: Sequence[str], as_json: bool = False, *, quick: bool = False, out: Path | None = None,
+    peers: Sequence[str] = (),
+) -> int:
     """Run the named cases (none: all), print them, write `results.json`, plots and `report.html` to `out`.
 
-    Gives 0, or 1 where a check failed or a case could not run; a missed target is a finding and no failure. Raises
-    InputError for an unknown name, and for `out` without matplotlib: before anything is measured.
+    `peers`: other engines to measure beside the `engine` case. Gives 0, or 1 where a check failed or a case could not
+    run; a missed target is a finding and no failure. Raises InputError for an unknown name, for peers without that
+    case, and for `out` without matplotlib: before anything is measured.
     """
     chosen = checked(names)
+    rivals = checked_peers(peers, chosen)
     if out is not None:
         from benchmarks.plots import require_matplotlib
 
         require_matplotlib()
-    command = command_line(chosen, quick=quick)
+    command = command_line(chosen, quick=quick, peers=rivals)
     report: dict[str, Any] = {"command": command, "machine": describe(), "quick": quick, "cases": []}
     results = []
     for name in chosen:
-        result = _run_watched(name, quick=quick)
+        result = _run_watched(name, quick=quick, peers=rivals if name == PEERS_CASE else ())
         results.append(result)
         report["cases"].append(to_document(result))
         if not as_json:
@@ -60,9 +66,22 @@ def checked(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names)) or list(CASES)
 
 
-def command_line(names: Sequence[str], *, quick: bool) -> str:
+def checked_peers(peers: Sequence[str], chosen: Sequence[str]) -> list[str]:
+    """Give the peers, each once; raises InputError for one that is none, and where their case is not chosen."""
+    unknown = [peer for peer in peers if peer not in PEERS]
+    if unknown:
+        message = f"There is no peer {', '.join(map(repr, unknown))}; allowed: {', '.join(PEERS)}."
+        raise InputError(message)
+    if peers and PEERS_CASE not in chosen:
+        message = f"Peers are measured beside the case {PEERS_CASE!r}, which is not among those to run."
+        raise InputError(message, next_step=f"Add {PEERS_CASE}.")
+    return list(dict.fromkeys(peers))
+
+
+def command_line(names: Sequence[str], *, quick: bool, peers: Sequence[str] = ()) -> str:
     """Give the command that measures the same again."""
-    return " ".join(["usher", "bench", *names, *(["--quick"] if quick else [])])
+    options = [*(["--quick"] if quick else []), *(f"--peer {peer}" for peer in peers)]
+    return " ".join(["usher", "bench", *names, *options])
 
 
 def to_document(result: CaseResult) -> dict[str, Any]:
@@ -76,17 +95,20 @@ def to_document(result: CaseResult) -> dict[str, Any]:
 # --- a case in its process ---------------------------------------------------------------------------
 
 
-def _run_watched(name: str, *, quick: bool) -> CaseResult:
+def _run_watched(name: str, *, quick: bool, peers: Sequence[str]) -> CaseResult:
     """Run a case and show its steps meanwhile: a spinner on a terminal, lines elsewhere."""
     if not sys.stderr.isatty():
-        return run_child(name, lambda text: say(f"{name}: {text} …"), quick=quick)
+        return run_child(name, lambda text: say(f"{name}: {text} …"), quick=quick, peers=peers)
     with stderr().status(f"{name} …") as spinner:
-        return run_child(name, lambda text: spinner.update(f"{name}: {text} …"), quick=quick)
+        return run_child(name, lambda text: spinner.update(f"{name}: {text} …"), quick=quick, peers=peers)
 
 
-def run_child(name: str, step: Step, *, quick: bool, module: str = "benchmarks.cases") -> CaseResult:
+def run_child(
+    name: str, step: Step, *, quick: bool, peers: Sequence[str] = (), module: str = "benchmarks.cases"
+) -> CaseResult:
     """Run a case in a fresh process; one that ends without a result becomes a failed check."""
-    arguments = [sys.executable, "-m", module, name, *(["--quick"] if quick else [])]
+    arguments = [sys.executable, "-m", module, name, *(["--quick"] if quick else []),
+                 *(f"--peer={peer}" for peer in peers)]
     result, why = None, "it ended without a result"
     # Leaving the block waits for the child, after Ctrl-C too: the terminal sent that to it as well, and it stops what
     # it started.

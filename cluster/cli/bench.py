@@ -23,6 +23,10 @@ def bench(
         Path | None,
         typer.Option(metavar="DIR", help="Write report.html, results.json and plots here (needs the extra `bench`)."),
     ] = None,
+    peers: Annotated[
+        list[str] | None,
+        typer.Option("--peer", metavar="NAME", help="Measure `engine` beside flink or bytewax too; may be repeated."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run benchmarks, with their correctness checks, and show what they reached.
@@ -36,4 +40,4 @@ def bench(
         run = import_module("benchmarks.main").run
     except ModuleNotFoundError as error:
         fail(f"The benchmarks are not installed here ({error}).", "Run this in a checkout of the project.")
-    raise typer.Exit(run(names or [], as_json, quick=quick, out=out))
+    raise typer.Exit(run(names or [], as_json, quick=quick, out=out, peers=peers or []))

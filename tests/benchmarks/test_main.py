@@ -33,7 +33,7 @@ def test_names_are_checked_first_and_none_means_all() -> None:
 def test_only_a_failed_check_fails_the_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], result: CaseResult, code: int
 ) -> None:
-    monkeypatch.setattr(bench, "run_child", lambda name, step, quick: result)
+    monkeypatch.setattr(bench, "run_child", lambda name, step, quick, peers: result)
     assert bench.run(["read"]) == code
     shown = capsys.readouterr().out
     assert "usher bench read" in shown
