@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Iterator
 
@@ -41,6 +42,21 @@ def _no_ray_unless_live(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if _ray_runs() and not running_before:
         pytest.fail("the test started Ray but is not marked `live`")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first test that needs the kernels may wait for the compiler: two minutes on a fresh machine."""
+    waiting = (item for item in items if "compiled_kernels" in getattr(item, "fixturenames", ()))
+    if first := next(waiting, None):
+        first.add_marker(pytest.mark.timeout(600))
+
+
+@pytest.fixture(scope="session")
+def compiled_kernels() -> None:
+    """The evaluation kernels, compiled and loaded before the first example: no test's time is the compiler's."""
+    from cluster.runtime.warming import warm_up
+
+    asyncio.run(warm_up())
 
 
 @pytest.fixture

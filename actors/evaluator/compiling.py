@@ -6,12 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from actors.evaluator.codes import audience_arrays, csr, in_order_of_dependency, in_order_of_reading
+from actors.evaluator.codes import audience_arrays, csr, in_order_of_dependency, in_order_of_reading, referred
 from actors.evaluator.layout import (
+    ANY_LATE,
     DEQUE,
     DIRECT_PAGES,
     EQ,
+    FIRST_MEMBER,
     FIRST_WORD,
+    GENERAL,
     GT,
     GTE,
     LT,
@@ -19,16 +22,21 @@ from actors.evaluator.layout import (
     MORE_THAN_AGO,
     OF_AVERAGE,
     OF_SUM,
+    PLAIN,
     RING,
+    SIMPLE,
     SMALL_RING,
     SUM,
     U64,
+    WITHIN,
     WITHIN_LAST,
     WITHIN_NEXT,
     ProgramArrays,
+    whole_lines,
 )
 from actors.evaluator.matching.operators import true_for_missing
 from actors.evaluator.program import Program, TraitLeaf, ValueColumn
+from actors.evaluator.rules import audience_rules
 from actors.evaluator.structures import Feed, Placed, feeds_of, own_words, place, span_of
 from actors.evaluator.symbols import (
     CountLeaf,
@@ -78,19 +86,22 @@ def compile_program(published: Published) -> Program:
         tuple(dict.fromkeys(time.trait for time in times if time.parent == parent)) for parent in range(len(parents))
     )
     values = _value_columns(placed, models)
-    filters, feed_arrays = _feed_arrays(feeds_of(placed), values, len(models))
+    filters, feed_arrays = _feed_arrays(placed, values, len(models))
+    shape = _shape(leaf_words, codes, pages, len(models), max(map(len, time_columns), default=0))
+    shape[ANY_LATE] = any(one.delay_ms > 0 for one in placed)
     arrays = ProgramArrays(
         **_model_arrays(published, placed, feeds_of(placed), parent_index),
         **feed_arrays,
         **_struct_arrays(placed, pages, models),
         **_leaf_arrays(event_leaves, calendars),
-        leaf_place=np.array([_place_of(leaf, one) for one in placed for leaf in one.leaves], np.int64),
+        leaf_ends=_leaf_ends(placed),
         **_time_arrays(times, time_columns, len(event_leaves)),
         **audience_arrays(codes, [parent_index[a.parent] for a in audiences], default_words, len(parents)),
+        audience_rules=audience_rules(codes, int(shape[FIRST_MEMBER])),
         default_words=default_words,
         parent_retention=np.array([definitions.parent_retention_ms(p) for p in parents], np.int64),
         word_parent=np.array(word_parent, np.int32),
-        shape=_shape(leaf_words, max(1, -(-len(audiences) // 64)), pages, max(map(len, time_columns), default=0)),
+        shape=shape,
     )
     return Program(
         published=published,
@@ -115,13 +126,20 @@ def compile_program(published: Published) -> Program:
     )
 
 
-def _shape(leaf_words: int, member_words: int, pages: int, times: int) -> np.ndarray:
-    direct = min(pages, DIRECT_PAGES)
+def _shape(leaf_words: int, codes: Sequence[list[int]], pages: int, models: int, times: int) -> np.ndarray:
+    # Of a model whose structures have pages by value, the first page is as good as any: a user has few of the others.
+    direct = pages if pages <= DIRECT_PAGES else min(models, DIRECT_PAGES)
+    member_words = max(1, -(-len(codes) // 64))
     first_member = FIRST_WORD + leaf_words
     first_page = first_member + member_words
     first_time = first_page + 2 * direct
+    refers = any(referred(code) for code in codes)
     return np.array(
-        [leaf_words, member_words, pages, first_member, first_page, first_time, first_time + times, direct], np.int64
+        [
+            leaf_words, member_words, pages, first_member, first_page, first_time, whole_lines(first_time + times),
+            direct, 0, refers,
+        ],
+        np.int64,
     )
 
 
@@ -191,24 +209,25 @@ def _value_columns(placed: Sequence[Placed], models: Sequence[EventModel]) -> tu
 
 
 def _feed_arrays(
-    feeds: Sequence[Feed], values: Sequence[Sequence[ValueColumn]], models: int
+    placed: Sequence[Placed], values: Sequence[Sequence[ValueColumn]], models: int
 ) -> tuple[tuple[tuple[Filter | None, ...], ...], dict[str, np.ndarray]]:
     """Give the distinct filters of each model in the order of their numbers, and the arrays of who they feed."""
     by_model: list[dict[Filter | None, list[Feed]]] = [{} for _ in range(models)]
-    for feed in feeds:
+    for feed in feeds_of(placed):
         by_model[feed.model].setdefault(feed.where, []).append(feed)
     ordered = [feed for filters in by_model for group in filters.values() for feed in group]
     starts, _ = csr([range(len(group)) for filters in by_model for group in filters.values()])
 
-    def value_of(feed: Feed) -> int:
+    def record(feed: Feed) -> list[int]:
         names = [column.name for column in values[feed.model]]
-        return -1 if feed.column is None else names.index(feed.column)
+        value = -1 if feed.column is None else names.index(feed.column)
+        one = placed[feed.struct]
+        ring = one.kind == RING and one.delay_ms == 0
+        return [feed.struct, one.page, one.offset, one.capacity, one.reach_ms, ring, feed.steps, value]
 
     return tuple(tuple(filters) for filters in by_model), {
         "filter_feeds": starts,
-        "feed_struct": np.array([feed.struct for feed in ordered], np.int32),
-        "feed_steps": np.array([feed.steps for feed in ordered], np.int64),
-        "feed_value": np.array([value_of(feed) for feed in ordered], np.int32),
+        "feeds": np.array([record(feed) for feed in ordered], np.int64).reshape(-1),
     }
 
 
@@ -228,13 +247,19 @@ def _model_arrays(
     return {
         "model_parent": np.array([parent_index[model.parent] for model in models], np.int32),
         "model_retention": np.array([model.retention_ms for model in models], np.int64),
-        "model_words": np.array([sum(words[page] for page in own) for own in pages], np.int64),
+        "model_words": np.array([sum(whole_lines(words[page]) for page in own) for own in pages], np.int64),
         "model_plain": np.array(plain, np.uint8),
     }
 
 
-def _place_of(leaf: EventLeaf, one: Placed) -> int:
-    return one.offset + leaf.n - 1 if isinstance(leaf, CountLeaf) else 0
+def _leaf_ends(placed: Sequence[Placed]) -> np.ndarray:
+    """Give `ProgramArrays.leaf_ends`: of use where a leaf counts in a small ring."""
+    ends = [
+        (one.offset + leaf.n - 1 if isinstance(leaf, CountLeaf) else 0, span_of(leaf))
+        for one in placed
+        for leaf in one.leaves
+    ]
+    return np.array(ends, np.int64).reshape(-1)
 
 
 def _end(one: Placed) -> int:
@@ -243,11 +268,11 @@ def _end(one: Placed) -> int:
 
 def _struct_arrays(placed: Sequence[Placed], pages: int, models: Sequence[EventModel]) -> dict[str, np.ndarray]:
     counts = np.bincount([one.page for one in placed], minlength=pages) if placed else np.zeros(pages, np.int64)
-    words, late, plain, page_leaves = [0] * pages, [False] * pages, [True] * pages, [0] * pages
+    words, late, plain, page_leaves = [0] * pages, [False] * pages, [SIMPLE] * pages, [0] * pages
     for one in placed:
         words[one.page] = max(words[one.page], _end(one))
         late[one.page] |= one.delay_ms > 0
-        plain[one.page] &= one.kind == RING and one.delay_ms == 0 and one.capacity <= SMALL_RING
+        plain[one.page] = min(plain[one.page], _plain(one))
         page_leaves[one.page] += len(one.leaves)
     leaves, _ = csr([range(len(one.leaves)) for one in placed])
     return {
@@ -261,11 +286,18 @@ def _struct_arrays(placed: Sequence[Placed], pages: int, models: Sequence[EventM
         "struct_waiting": np.array([one.waiting for one in placed], np.int64),
         "struct_search": np.array([_searched(one, models) for one in placed], np.uint8),
         "page_structs": np.concatenate([[0], np.cumsum(counts)]).astype(np.int32),
-        "page_words": np.array([max(1, size) for size in words], np.int64),
+        "page_words": np.array([whole_lines(max(1, size)) for size in words], np.int64),
         "page_late": np.array(late, np.uint8),
         "page_plain": np.array(plain, np.uint8),
         "page_leaves": np.concatenate([[0], np.cumsum(page_leaves)]).astype(np.int32),
     }
+
+
+def _plain(one: Placed) -> int:
+    """Say what a page may be for a structure of it."""
+    if one.kind != RING or one.delay_ms > 0 or one.capacity > SMALL_RING:
+        return GENERAL
+    return SIMPLE if all(_window(leaf).kind == WITHIN for leaf in one.leaves) else PLAIN
 
 
 def _searched(one: Placed, models: Sequence[EventModel]) -> bool:

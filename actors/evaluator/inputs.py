@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from actors.evaluator.layout import I16, I32, I64, NEVER_BEFORE, U8
+from actors.evaluator.layout import I16, I32, I64, NEVER_BEFORE, U8, U64, HitArrays
 from actors.evaluator.matching.matcher import Matcher, match_hits
 from actors.evaluator.program import Program
 from actors.evaluator.values import values_of
@@ -41,6 +41,24 @@ class HitColumns:
     def __len__(self) -> int:
         """Give the number of hits."""
         return len(self.rows)
+
+    def arrays(self, slots: I32, first_hash: U64, second_hash: U64, outcomes: U8) -> HitArrays:
+        """Give what the hot loop reads: these, and each hit's user, message and place for its outcome."""
+        return HitArrays(
+            rows=self.rows,
+            models=self.models,
+            slots=slots,
+            clocks=self.clocks,
+            times=self.times,
+            relative=self.relative,
+            timed=self.timed,
+            match_offsets=self.match_offsets,
+            matches=self.matches,
+            values=self.values,
+            first_hash=first_hash,
+            second_hash=second_hash,
+            outcomes=outcomes,
+        )
 
 
 def string_buffers(column: pa.Array) -> tuple[I32, U8]:

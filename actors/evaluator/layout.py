@@ -32,6 +32,15 @@ U64 = NDArray[np.uint64]
 U8 = NDArray[np.uint8]
 F64 = NDArray[np.float64]
 
+#: Rows, pages and chunks begin a line of the processor's cache and fill it: int64 words of one.
+LINE_WORDS: Final = 8
+
+
+def whole_lines(words: int) -> int:
+    """Give the words of the cache lines that so many need."""
+    return -(-words // LINE_WORDS) * LINE_WORDS
+
+
 #: No such time: before every timestamp, or after every due time.
 NEVER_BEFORE: Final = -(2**62)
 NEVER: Final = 2**62
@@ -134,6 +143,12 @@ S_ALIVE: Final = 22  #: users in the universe
 S_TOUCHED: Final = 23
 S_HEAP: Final = 24
 S_ARENA_USED: Final = 25  #: words of the arena in use by pages and chunks
+#: Users of the wheel foreseen by the call at hand; of these, whose directory, and whose listed pages were asked for.
+S_AHEAD: Final = 26
+S_LISTED: Final = 27
+S_PAGED: Final = 28
+S_AHEAD_USER: Final = 29  #: who is foreseen next, -1: the first user of the next slot
+S_AHEAD_MS: Final = 30  #: from when on that slot is looked for
 S_COUNT: Final = 32
 
 # --- wheel ---------------------------------------------------------------------------------------
@@ -142,8 +157,9 @@ WHEEL_BITS: Final = 16
 WHEEL_SLOTS: Final = 1 << WHEEL_BITS
 WHEEL_MASK: Final = WHEEL_SLOTS - 1
 DEALING: Final = 2 * WHEEL_SLOTS
-#: Users whose memory is asked for together.
+#: Users whose memory is asked for together when timers are dealt out; and places for users foreseen, a power of two.
 WAVE_STEP: Final = 32
+AHEAD_STEP: Final = 32
 
 # --- boolean programs (postfix; a code >= 0 pushes that leaf's truth) -----------------------------
 OP_NOT: Final = -1
@@ -180,6 +196,37 @@ FIRST_PAGE: Final = 4
 FIRST_TIME: Final = 5
 ROW_WORDS: Final = 6
 DIRECT: Final = 7  #: pages with a place in the row
+ANY_LATE: Final = 8  #: 1: some page grows as time passes
+ANY_REFERS: Final = 9  #: 1: some audience refers to another
+
+# --- records: what the hot loop reads together lies together, int64 words ------------------------
+FEED_WORDS: Final = 8
+FEED_STRUCT: Final = 0
+FEED_PAGE: Final = 1
+FEED_OFFSET: Final = 2  #: the structure's word inside the page
+FEED_CAPACITY: Final = 3
+FEED_REACH: Final = 4  #: the longest span of its leaves, ms
+FEED_RING: Final = 5  #: 1: a ring without a delay
+FEED_STEPS: Final = 6  #: sequence: bits of the steps served; abandonment: 1 the first event, 2 a follow-up
+FEED_VALUE: Final = 7  #: column of the values, -1 none
+#: In a simple page: the word of the n-th latest, and for how many ms it counts.
+END_WORDS: Final = 2
+END_PLACE: Final = 0
+END_SPAN: Final = 1
+#: An audience of few inputs is a table of truth: bit i of it is what it says where i is made of its inputs. They are
+#: bits of the user's row, two to a word; inputs that are not there are the first one again.
+RULE_WORDS: Final = 4
+RULE_TABLE: Final = 0
+RULE_INPUTS: Final = 1
+RULE_INPUTS_MAX: Final = 6
+#: Instead of the last two inputs.
+RULE_FOUR: Final = -1  #: the first four are all
+RULE_CODE: Final = -2  #: there are more than RULE_INPUTS_MAX: its code is to be run
+
+# --- pages (ProgramArrays.page_plain) -------------------------------------------------------------
+GENERAL: Final = 0
+PLAIN: Final = 1  #: small rings alone, none fed late
+SIMPLE: Final = 2  #: and all of its windows are WITHIN
 
 
 class ProgramArrays(NamedTuple):
@@ -192,9 +239,7 @@ class ProgramArrays(NamedTuple):
     model_words: I64  #: [M] words of all pages that its events may open
     model_plain: U8  #: [M] 1: its events feed rings alone, and none of them late
     filter_feeds: I32  #: [F + 1] CSR into feeds
-    feed_struct: I32
-    feed_steps: I64  #: sequence: bits of the steps served; abandonment: 1 the first event, 2 a follow-up
-    feed_value: I32  #: column of the values, -1 none
+    feeds: I64  #: [feeds * FEED_WORDS]
     struct_page: I32  #: [S]
     struct_offset: I64  #: [S] word inside the page
     struct_kind: I32  #: [S]
@@ -208,10 +253,10 @@ class ProgramArrays(NamedTuple):
     page_structs: I32  #: [G + 1] CSR into structures
     page_words: I64  #: [G]
     page_late: U8  #: [G] 1: some structure of it grows as time passes
-    page_plain: U8  #: [G] 1: it holds small rings alone, none fed late
+    page_plain: U8  #: [G] GENERAL, PLAIN, SIMPLE
     page_leaves: I32  #: [G + 1] CSR into event leaves: a page's are a range
     leaf_n: I64  #: [E] RING, DISTINCT: the n of at_least n
-    leaf_place: I64  #: [E] in a plain page: the word of the n-th latest
+    leaf_ends: I64  #: [E * END_WORDS]
     leaf_window: I32  #: [E] WITHIN, SINCE, THIS
     leaf_span: I64  #: [E] ms
     leaf_origin: I64  #: [E] SINCE: ms; THIS: calendar
@@ -228,6 +273,7 @@ class ProgramArrays(NamedTuple):
     audience_parent: I32  #: [A] audiences lie in order of dependency: what one refers to lies before it
     audience_code: I32  #: [A + 1] CSR into code
     code: I32
+    audience_rules: I64  #: [A * RULE_WORDS]
     audience_refers: U8  #: [A] 1: it refers to another
     audience_referrers: I32  #: [A + 1] CSR into audience_referrer
     audience_referrer: I32
@@ -238,7 +284,7 @@ class ProgramArrays(NamedTuple):
     parent_audiences: I32  #: [P + 1] CSR into parent_audience, ascending
     parent_audience: I32
     word_parent: I32  #: [leaf words] parent whose snapshot leaves lie in it, -1 others
-    shape: I64  #: see LEAF_WORDS ... DIRECT
+    shape: I64  #: see LEAF_WORDS ... ANY_REFERS
 
 
 class StateArrays(NamedTuple):
@@ -257,14 +303,16 @@ class StateArrays(NamedTuple):
     page_free: I64  #: [G] head of the free list of each page's places, 0 none (the next one in its word 0)
     chunk_free: I64  #: [CHUNK_CLASSES] the same of chunks by size
     wheel: I32  #: [2 * 2^16 + 1] heads, -1 empty
-    timer_next: I32  #: [capacity] the next user of the same slot, -1 the last
-    timer_before: I32  #: [capacity] the one before; the first: -2 - slot
+    #: [2 * capacity] the next user of the same slot, -1 the last; the one before; the first: -2 - slot
+    timer_links: I32
     near_bits: U64  #: [1024] occupancy
     far_bits: U64
     calendar_starts: I32  #: [calendars + 1] CSR into calendar_bounds
     calendar_bounds: I64  #: boundaries, ascending
     calendar_hint: I32  #: [calendars] the boundary last found
-    wave: I32  #: [WAVE_STEP] users about to be brought up to date
+    wave: I32  #: [WAVE_STEP] users whose timers are dealt out
+    ahead: I32  #: [AHEAD_STEP] users about to be brought up to date
+    due_pages: I32  #: [G] pages of the user at hand that are due
     fed_struct: I32
     fed_page: I64
     dirty: I32  #: [A]
@@ -287,3 +335,31 @@ class StateArrays(NamedTuple):
     dedup_queue_clock: I64
     touched: I32  #: users whose row changed since the last publication of membership
     touched_stamp: I64
+
+
+class HitArrays(NamedTuple):
+    """The hits of a slice, a row each but for the filters that match."""
+
+    rows: I32
+    models: I16
+    slots: I32
+    clocks: I64
+    times: I64
+    relative: U8  #: 1: its time is an offset to the clock
+    timed: U8  #: 0: the clock is its time
+    match_offsets: I32  #: [hits + 1] CSR into matches
+    matches: I32  #: filters
+    values: I64  #: [hits, value columns]
+    first_hash: U64  #: of the message id; 0: it has none
+    second_hash: U64
+    outcomes: U8  #: written
+
+
+class BatchKeys(NamedTuple):
+    """Keys to be given slots: the buffers of an Arrow string column, and whose they are."""
+
+    parents: I32
+    offsets: I32  #: [keys + 1]
+    data: U8
+    slots: I32  #: written
+    hashes: U64  #: written

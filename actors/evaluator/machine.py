@@ -22,7 +22,7 @@ from actors.evaluator.kernels.dedup import hash_messages
 from actors.evaluator.kernels.events import apply_hits
 from actors.evaluator.kernels.hashing import encode_keys
 from actors.evaluator.kernels.loading import apply_snapshot, finish_loading, retire_missing
-from actors.evaluator.kernels.tables import ProgramTable
+from actors.evaluator.kernels.tables import BatchKeysTable, HitTable, ProgramTable
 from actors.evaluator.kernels.users import advance_user, fire
 from actors.evaluator.layout import (
     DUE,
@@ -37,6 +37,7 @@ from actors.evaluator.layout import (
     S_WHEEL,
     S_WORK,
     U64,
+    BatchKeys,
 )
 from actors.evaluator.results import BatchResult, Transitions, joined, table_of
 from actors.evaluator.state import (
@@ -50,8 +51,8 @@ from actors.evaluator.traits import trait_times, trait_words, whole
 from actors.evaluator.view import MachineView
 from cluster.definitions.model import Published
 
-#: Keys of a snapshot that get their slots at once.
-_KEYS_A_STEP: Final = 65_536
+#: New users that room is made for at once.
+_NEW_USERS: Final = 4_096
 
 #: Users given their first truth by one kernel call: between calls the interpreter breathes.
 _USERS_A_STEP: Final = 16_384
@@ -209,27 +210,11 @@ class EvaluatorMachine(MachineView):
         self._state = with_dedup_room(self._state, count)
         self._cover(int(columns.clocks.min()), max(self.clock_ms, int(columns.clocks.max())))
         outcomes = np.zeros(count, np.uint8)
+        hits = HitTable(columns.arrays(slots, first, second, outcomes))
         done = 0
         while done < count:
             done = apply_hits(
-                self._program_table, self._table,
-                done,
-                columns.rows,
-                columns.models,
-                slots,
-                columns.clocks,
-                columns.times,
-                columns.relative,
-                columns.timed,
-                columns.match_offsets,
-                columns.matches,
-                columns.values,
-                first,
-                second,
-                self._horizon_ms,
-                self._ids_max,
-                live,
-                outcomes,
+                self._program_table, self._table, hits, done, self._horizon_ms, self._ids_max, live
             )
             if done < count:
                 self._make_room()
@@ -253,22 +238,23 @@ class EvaluatorMachine(MachineView):
 
     def _encode_keys(self, parents: I32, offsets: I32, data: np.ndarray) -> tuple[I32, U64]:
         count = len(parents)
-        self._state = with_user_room(self._state, count, int(offsets[count] - offsets[0]))
         slots, hashes = np.zeros(count, np.int32), np.zeros(count, np.uint64)
-        encode_keys(self._program_table, self._table, parents, offsets, data, self._seed, slots, hashes)
-        return slots, hashes
+        keys = BatchKeysTable(BatchKeys(parents, offsets, data, slots, hashes))
+        done = 0
+        while True:
+            done = encode_keys(self._program_table, self._table, keys, self._seed, done)
+            if done == count:
+                return slots, hashes
+            # Most keys are known: room for many new users would mostly be for nobody.
+            step = min(_NEW_USERS, count - done)
+            self._state = with_user_room(self._state, step, int(offsets[done + step] - offsets[done]))
 
     def _take_snapshot(self, parent: str, snapshot: pa.Table, *, live: bool) -> None:
         index = self.program.parents.index(parent)
         keys = whole(snapshot.column("key"))
         rows = len(keys)
         offsets, data = string_buffers(keys)
-        parts = [
-            # In steps: room is made for as many new users as there are keys, and most are known.
-            self._encode_keys(np.full(min(_KEYS_A_STEP, rows - at), index, np.int32), offsets[at:], data)[0]
-            for at in range(0, rows, _KEYS_A_STEP)
-        ]
-        slots = np.concatenate([np.zeros(0, np.int32), *parts])
+        slots, _ = self._encode_keys(np.full(rows, index, np.int32), offsets, data)
         words, times = trait_words(self.program, index, snapshot), trait_times(self.program, index, snapshot)
         done = 0
         while done < rows:

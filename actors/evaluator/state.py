@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 import numpy as np
@@ -10,8 +11,11 @@ from numpy.typing import NDArray
 from actors.evaluator.kernels.dedup import refill
 from actors.evaluator.kernels.hashing import rebuild_table
 from actors.evaluator.layout import (
+    AHEAD_STEP,
     CHUNK_CLASSES,
     DEALING,
+    FEED_WORDS,
+    LINE_WORDS,
     NEVER_BEFORE,
     ROW_WORDS,
     S_ARENA_TOP,
@@ -23,6 +27,7 @@ from actors.evaluator.layout import (
     S_INSTANT_AT,
     S_INSTANT_LEN,
     S_KEY_TOP,
+    S_TOUCHED,
     S_USERS,
     WAVE_STEP,
     WHEEL_SLOTS,
@@ -34,7 +39,11 @@ from actors.evaluator.layout import (
 USERS: Final = 1024
 OUT_ROWS: Final = 1 << 16
 ARENA_WORDS: Final = 4096
+#: Arrays of a row a user, zero where there is none yet.
+_PER_USER: Final = ("users", "user_parent", "user_hash", "key_place", "touched", "touched_stamp")
 IDS: Final = 4096
+#: Up to this size arrays grow fourfold, so that they are copied seldom.
+_GENEROUS_BYTES: Final = 256 << 20
 #: The least size of a hash table, as a power of two.
 _TABLE_BITS_MIN: Final = 10
 
@@ -43,23 +52,37 @@ def _power_of_two(least: int) -> int:
     return 1 << max(_TABLE_BITS_MIN, (least - 1).bit_length())
 
 
-def _grown(array: NDArray[Any], size: int, fill: int = 0) -> NDArray[Any]:
-    """Give a copy with `size` rows, the new ones set to `fill`."""
-    shape = (size, *array.shape[1:])
-    # Zeros cost memory only where they are written.
-    result = np.full(shape, fill, array.dtype) if fill else np.zeros(shape, array.dtype)
-    result[: len(array)] = array
+def _zeros(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """Make zeros that begin a cache line; they cost memory only where they are written."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    line = LINE_WORDS * 8
+    raw = np.zeros(size + line, np.uint8)
+    start = -int(raw.__array_interface__["data"][0]) % line
+    result: NDArray[Any] = raw[start : start + size].view(dtype).reshape(shape)
     return result
+
+
+def _grown(array: NDArray[Any], size: int, used: int, fill: int = 0) -> NDArray[Any]:
+    """Give a copy with `size` rows: the `used` first ones, the others set to `fill`."""
+    shape = (size, *array.shape[1:])
+    result = np.full(shape, fill, array.dtype) if fill else _zeros(shape, array.dtype)
+    result[:used] = array[:used]
+    return result
+
+
+def _next_size(array: NDArray[Any], needed: int) -> int:
+    """Give the rows to grow to: many more while that is cheap, since what is not written yet costs no memory."""
+    return max(needed, int(len(array) * (4 if array.nbytes < _GENEROUS_BYTES else 1.6)))
 
 
 def new_state(program: ProgramArrays) -> StateArrays:
     """Make empty arrays with room for a few users."""
     users, ids = USERS, IDS
     audiences = len(program.audience_parent)
-    rows = np.zeros((users, int(program.shape[ROW_WORDS])), np.int64)
-    arena = np.zeros(ARENA_WORDS, np.int64)
+    rows = _zeros((users, int(program.shape[ROW_WORDS])), np.int64)
+    arena = _zeros((ARENA_WORDS,), np.int64)
     scalars = np.zeros(S_COUNT, np.int64)
-    scalars[S_ARENA_TOP] = 8  # place 0 means none
+    scalars[S_ARENA_TOP] = LINE_WORDS  # place 0 means none
     scalars[S_INSTANT_AT] = NEVER_BEFORE
     scalars[S_DEDUP_HORIZON_FROM] = NEVER_BEFORE
     out = max(OUT_ROWS, audiences + 1)
@@ -77,16 +100,17 @@ def new_state(program: ProgramArrays) -> StateArrays:
         page_free=np.zeros(len(program.page_words), np.int64),
         chunk_free=np.zeros(CHUNK_CLASSES, np.int64),
         wheel=np.full(DEALING + 1, -1, np.int32),
-        timer_next=np.full(users, -1, np.int32),
-        timer_before=np.full(users, -1, np.int32),
+        timer_links=np.full(2 * users, -1, np.int32),
         near_bits=np.zeros(WHEEL_SLOTS // 64, np.uint64),
         far_bits=np.zeros(WHEEL_SLOTS // 64, np.uint64),
         calendar_starts=np.zeros(1, np.int32),
         calendar_bounds=np.zeros(0, np.int64),
         calendar_hint=np.zeros(0, np.int32),
         wave=np.zeros(WAVE_STEP, np.int32),
-        fed_struct=np.zeros(len(program.feed_struct), np.int32),
-        fed_page=np.zeros(len(program.feed_struct), np.int64),
+        ahead=np.zeros(AHEAD_STEP, np.int32),
+        due_pages=np.zeros(len(program.page_words), np.int32),
+        fed_struct=np.zeros(len(program.feeds) // FEED_WORDS, np.int32),
+        fed_page=np.zeros(len(program.feeds) // FEED_WORDS, np.int64),
         dirty=np.zeros(max(1, audiences), np.int32),
         heap=np.zeros(max(1, audiences), np.int32),
         audience_stamp=np.zeros(max(1, audiences), np.int64),
@@ -112,23 +136,24 @@ def new_state(program: ProgramArrays) -> StateArrays:
 
 def with_user_room(s: StateArrays, more_users: int, more_key_bytes: int) -> StateArrays:
     """Make room for new users and their key bytes; the key table stays at most half full."""
-    needed = int(s.scalars[S_USERS]) + more_users
+    used = int(s.scalars[S_USERS])
+    needed = used + more_users
     bytes_needed = int(s.scalars[S_KEY_TOP]) + more_key_bytes
     if bytes_needed > len(s.key_bytes):
-        s = s._replace(key_bytes=_grown(s.key_bytes, max(bytes_needed, 2 * len(s.key_bytes))))
+        size = _next_size(s.key_bytes, bytes_needed)
+        s = s._replace(key_bytes=_grown(s.key_bytes, size, int(s.scalars[S_KEY_TOP])))
     if needed > len(s.users):
-        size = max(needed, int(len(s.users) * 1.6))
-        rows = _grown(s.users, size)
+        size = _next_size(s.users, needed)
+        rows = _grown(s.users, size, used)
         s = s._replace(
             users=rows,
             words=rows.view(np.uint64),
-            user_parent=_grown(s.user_parent, size),
-            user_hash=_grown(s.user_hash, size),
-            key_place=_grown(s.key_place, size),
-            timer_next=_grown(s.timer_next, size, -1),
-            timer_before=_grown(s.timer_before, size, -1),
-            touched=_grown(s.touched, size),
-            touched_stamp=_grown(s.touched_stamp, size),
+            user_parent=_grown(s.user_parent, size, used),
+            user_hash=_grown(s.user_hash, size, used),
+            key_place=_grown(s.key_place, size, used),
+            timer_links=_grown(s.timer_links, 2 * size, 2 * used, -1),
+            touched=_grown(s.touched, size, int(s.scalars[S_TOUCHED])),
+            touched_stamp=_grown(s.touched_stamp, size, used),
         )
     if 2 * needed > len(s.key_table):
         table = np.zeros(_power_of_two(3 * needed), np.uint64)
@@ -141,7 +166,7 @@ def with_arena_room(s: StateArrays, more_words: int) -> StateArrays:
     """Make room for pages and chunks in the arena."""
     needed = int(s.scalars[S_ARENA_TOP]) + more_words
     if needed > len(s.arena):
-        arena = _grown(s.arena, max(needed, int(len(s.arena) * 1.6)))
+        arena = _grown(s.arena, _next_size(s.arena, needed), int(s.scalars[S_ARENA_TOP]))
         s = s._replace(arena=arena, reals=arena.view(np.float64))
     return s
 
@@ -166,9 +191,9 @@ def with_dedup_room(s: StateArrays, more: int) -> StateArrays:
         order = (head + np.arange(length)) & (len(s.dedup_queue_clock) - 1)
         size = _power_of_two(2 * (length + more))
         s = s._replace(
-            dedup_queue_first=_grown(s.dedup_queue_first[order], size),
-            dedup_queue_second=_grown(s.dedup_queue_second[order], size),
-            dedup_queue_clock=_grown(s.dedup_queue_clock[order], size),
+            dedup_queue_first=_grown(s.dedup_queue_first[order], size, length),
+            dedup_queue_second=_grown(s.dedup_queue_second[order], size, length),
+            dedup_queue_clock=_grown(s.dedup_queue_clock[order], size, length),
         )
         s.scalars[S_DEDUP_HEAD] = 0
     return s
@@ -176,17 +201,24 @@ def with_dedup_room(s: StateArrays, more: int) -> StateArrays:
 
 def with_instant_room(s: StateArrays, more: int) -> StateArrays:
     """Make room in the instant buffers for further transitions at the present instant."""
-    needed = int(s.scalars[S_INSTANT_LEN]) + more
+    used = int(s.scalars[S_INSTANT_LEN])
+    needed = used + more
     if needed > len(s.instant_audience):
         size = max(needed, 2 * len(s.instant_audience))
         s = s._replace(
-            instant_audience=_grown(s.instant_audience, size),
-            instant_n=_grown(s.instant_n, size),
-            instant_previous=_grown(s.instant_previous, size),
+            instant_audience=_grown(s.instant_audience, size, used),
+            instant_n=_grown(s.instant_n, size, used),
+            instant_previous=_grown(s.instant_previous, size, used),
         )
     return s
 
 
 def state_bytes(s: StateArrays) -> int:
-    """Give the memory of all arrays (two views of the same counted once)."""
-    return sum(array.nbytes for name, array in s._asdict().items() if name not in ("words", "reals"))
+    """Give the memory of all arrays as far as it was ever written; two views of the same count once."""
+    used = {name: int(s.scalars[S_USERS]) for name in _PER_USER}
+    used.update(arena=int(s.scalars[S_ARENA_TOP]), key_bytes=int(s.scalars[S_KEY_TOP]))
+    return sum(
+        array.nbytes if name not in used else array[: used[name]].nbytes
+        for name, array in s._asdict().items()
+        if name not in ("words", "reals")
+    )

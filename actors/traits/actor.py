@@ -293,7 +293,7 @@ async def _outcome(parent: str, work: Coroutine[Any, Any, Any]) -> Any:
     try:
         return await work
     except SnapshotError as error:
-        return LoadFailed(parent, error.reason, str(error))
+        return LoadFailed(parent, error.reason, f"{error} The snapshot before, if there was one, stays in force.")
     except (StorageFull, OSError) as error:
         return LoadFailed(parent, "storage_full", str(error))
     except Exception as error:

@@ -25,7 +25,6 @@ _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 #: In a URI only `*` is a wildcard: `?` begins its options.
 _WILD: Final = {False: re.compile(r"[*?\[]"), True: re.compile(r"\*")}
 
-_KEEPS: Final = "The snapshot before stays in force."
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ def _find(source: TraitSource, base_dir: Path) -> _Files:
     if not infos:
         endings = ", ".join(_ENDINGS[source.kind])
         message = f"{source.path} (at {path}) names no file; allowed: a file, a folder with {endings} files, or a glob."
-        raise SnapshotError(message, reason="no_files", next_step=f"Write the file or correct the path. {_KEEPS}")
+        raise SnapshotError(message, reason="no_files", next_step="Write the file or correct the path.")
     return _Files(filesystem, tuple(sorted(infos, key=lambda info: info.path)))
 
 
@@ -161,7 +160,7 @@ def _joined(tables: list[Table], source: TraitSource) -> Table:
         return pa.concat_tables(tables, promote_options="permissive")
     except pa.ArrowException as error:
         message = f"The files of {source.path} disagree about a column's type: {error}."
-        step = f"Write them with one schema. {_KEEPS}"
+        step = "Write them with one schema."
         raise SnapshotError(message, reason="mixed_types", next_step=step) from error
 
 
@@ -171,7 +170,7 @@ def _reachable(path: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, pa.ArrowException) as error:
         message = f"{path} cannot be reached: {error}."
-        step = f"Check the path, the network and the credentials in Usher's environment. {_KEEPS}"
+        step = "Check the path, the network and the credentials in Usher's environment."
         raise SnapshotError(message, reason="unreachable", next_step=step) from error
 
 
@@ -185,9 +184,9 @@ def _readable(path: str) -> Iterator[None]:
         raise SnapshotError(message, reason="changing", next_step="Nothing to do: it is read again.") from error
     except PermissionError as error:
         message = f"{path} may not be read by this user."
-        raise SnapshotError(message, reason="unreachable", next_step=f"Let Usher's user read it. {_KEEPS}") from error
+        raise SnapshotError(message, reason="unreachable", next_step="Let Usher's user read it.") from error
     except (pa.ArrowException, OSError, ValueError, EOFError) as error:
         # Arrow reports damage inside a file as OSError as often as it does by its own classes.
-        message = f"{path} is cut off or not what its kind says: {error}."
-        step = f"Write it anew, best beside and then renamed. {_KEEPS}"
+        message = f"{path} is cut off or not what its kind says: {str(error).rstrip('.')}."
+        step = "Write it anew, best beside and then renamed."
         raise SnapshotError(message, reason="damaged", next_step=step) from error

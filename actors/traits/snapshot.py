@@ -24,7 +24,6 @@ KEY: Final = "key"
 PARTITION: Final = "partition"
 
 _KEYS: Final = "text or whole numbers"
-_KEEPS: Final = "The snapshot before stays in force."
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ def check_schema(schema: Any, parent: ParentModel, where: str) -> None:
     for name in parent.columns:
         if name in (KEY, PARTITION):
             message = f"The trait {name!r} of {parent.id!r} has a name that snapshots use themselves."
-            raise SnapshotError(message, reason="reserved_name", next_step=f"Give the column another name. {_KEEPS}")
+            raise SnapshotError(message, reason="reserved_name", next_step="Give the column another name.")
     for name in needed_columns(parent):
         count = len(schema.get_all_field_indices(name))
         if count == 1:
@@ -87,10 +86,10 @@ def check_schema(schema: Any, parent: ParentModel, where: str) -> None:
         found = ", ".join(schema.names) or "none"
         if count == 0:
             message = f"{where}: the column {name!r} is missing; found columns: {found}."
-            step = f"Add it to the source or take it out of the definitions. {_KEEPS}"
+            step = "Add it to the source or take it out of the definitions."
             raise SnapshotError(message, reason="missing_column", next_step=step)
         message = f"{where}: {count} columns are called {name!r}."
-        raise SnapshotError(message, reason="ambiguous_column", next_step=f"Leave one of them. {_KEEPS}")
+        raise SnapshotError(message, reason="ambiguous_column", next_step="Leave one of them.")
 
 
 def _check_bytes(table: Table, parent: ParentModel) -> None:
@@ -99,7 +98,7 @@ def _check_bytes(table: Table, parent: ParentModel) -> None:
         table.select(needed_columns(parent)).validate(full=True)
     except pa.ArrowInvalid as error:
         message = f"The traits of {parent.id!r} are damaged: {error}."
-        raise SnapshotError(message, reason="damaged", next_step=f"Write the source anew. {_KEEPS}") from error
+        raise SnapshotError(message, reason="damaged", next_step="Write the source anew.") from error
 
 
 def _keys(column: ChunkedArray, parent: ParentModel) -> ChunkedArray:
@@ -132,7 +131,7 @@ def _bad_key(parent: ParentModel, reason: str, wrong: ChunkedArray, found: str, 
     count, first = pc.sum(wrong).as_py(), pc.index(wrong, True).as_py()
     message = (f"The traits of {parent.id!r}: the key column {parent.primary_key!r} holds {found} in {count} row(s), "
                f"first in row {first}; allowed: {allowed}.")  # fmt: skip
-    return SnapshotError(message, reason=reason, next_step=f"Correct or leave out these rows. {_KEEPS}")
+    return SnapshotError(message, reason=reason, next_step="Correct or leave out these rows.")
 
 
 def _check_unique(keys: ChunkedArray, parent: ParentModel) -> None:
@@ -144,7 +143,7 @@ def _check_unique(keys: ChunkedArray, parent: ParentModel) -> None:
     message = (f"The traits of {parent.id!r}: the key column {parent.primary_key!r} has {len(keys) - distinct} row(s) "
                f"with a key that came before; {twice[KEY]!r} for one comes {twice['count_all']} times. "
                "Allowed: each key once (12 and \"12\" are the same key).")  # fmt: skip
-    raise SnapshotError(message, reason="duplicate_key", next_step=f"Leave one row a key. {_KEEPS}")
+    raise SnapshotError(message, reason="duplicate_key", next_step="Leave one row a key.")
 
 
 def _partitions(keys: ChunkedArray, partitions: int) -> ChunkedArray:
@@ -173,8 +172,8 @@ def _by_chunk(
     except WrongType as error:
         message = (f"The traits of {parent.id!r}: the column {name!r} is declared {declared}, "
                    f"found Arrow type {column.type}; allowed: {error.allowed}.")  # fmt: skip
-        step = f"Change the column's type in the definitions or in the source. {_KEEPS}"
+        step = "Change the column's type in the definitions or in the source."
         raise SnapshotError(message, reason="wrong_type", next_step=step) from error
     except pa.ArrowException as error:
         message = f"The traits of {parent.id!r}: the column {name!r} cannot be read as {declared}: {error}."
-        raise SnapshotError(message, reason="damaged", next_step=f"Write the source anew. {_KEEPS}") from error
+        raise SnapshotError(message, reason="damaged", next_step="Write the source anew.") from error

@@ -20,6 +20,13 @@ EXIT_FAILED: Final = 1
 EXIT_WRONG_USE: Final = 2
 FAULTS_SHOWN_MAX: Final = 50
 
+#: Where the server's answer names a path of the API, a command shows the same.
+_COMMANDS: Final = {
+    "GET /api/v1/audiences": "`usher status`",
+    "GET /api/v1/syncs": "`usher syncs`",
+    "GET /api/v1/keys": "`usher keys list`",
+}
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -68,7 +75,7 @@ def cell(value: object) -> Text:
 
 def show_error(error: UsherError) -> None:
     """Show an error as a short panel on stderr: what happened, and the next step."""
-    body = Text(error.message)
+    body = Text(_in_commands(error.message))
     faults: list[Fault] = list(getattr(error, "faults", []))
     if isinstance(error, DefinitionError):
         # The message repeats every fault; they stand above the panel already.
@@ -78,6 +85,12 @@ def show_error(error: UsherError) -> None:
     console = stderr()
     show_faults(faults, console)
     console.print(Panel(body, title=title_of(error), title_align="left", border_style="red"))
+
+
+def _in_commands(message: str) -> str:
+    for path, command in _COMMANDS.items():
+        message = message.replace(f"{path} lists", f"{command} lists")
+    return message
 
 
 def show_faults(faults: Sequence[Fault], console: Console) -> None:

@@ -56,6 +56,7 @@ def up(
 
     Examples:  usher up -f definitions.yaml    ·    usher up --port 9000 --data-dir /var/lib/usher --detach
     """
+    _check_that_none_runs(data_dir)
     if detach:
         _up_in_background(data_dir, _same_arguments(definitions, data_dir, host, port, evaluators, edges, address))
         return
@@ -117,11 +118,15 @@ def down(data_dir: DataDirOption = DATA_DIR_DEFAULT, as_json: JsonOption = False
         typer.echo(f"Stopped (process {pid}).")
 
 
-def _up_in_background(data_dir: Path, arguments: list[str]) -> None:
-    """Start the same command as a session of its own, and wait until it is ready or has failed."""
+def _check_that_none_runs(data_dir: Path) -> None:
+    """Say so before the port does: it is in use by the very Usher that was forgotten."""
     if (pid := running_pid(data_dir)) is not None:
         message = f"An Usher runs on {data_dir} already (process {pid})."
-        raise DataDirError(message, next_step="Stop it with `usher down`, or use another --data-dir.")
+        raise DataDirError(message, next_step="Stop it with `usher down`, or use another --data-dir and --port.")
+
+
+def _up_in_background(data_dir: Path, arguments: list[str]) -> None:
+    """Start the same command as a session of its own, and wait until it is ready or has failed."""
     first_start = not (data_dir / "admin.key").exists()
     log = data_dir / "usher.log"
     try:

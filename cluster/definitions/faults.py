@@ -74,10 +74,14 @@ class Faults:
         self.found: dict[Fault, None] = {}
         #: What `${NAME}` stood for -> NAME: no fault shows it.
         self.substituted: dict[str, str] = {}
+        #: Places whose `${NAME}` stands for nothing: whatever else is wrong there is wrong because of that.
+        self.unset: set[Place] = set()
         self._compared = 0
 
     def add(self, place: Place, message: str, *, allowed: str = "", found: object = _NOT_GIVEN) -> None:
         """Note a fault; what was found is looked up at `place` unless given (as finished text, or None for none)."""
+        if place in self.unset:
+            return
         file, own_place = self.origins.locate(place)
         if found is _NOT_GIVEN:
             found = self._found_at(place)

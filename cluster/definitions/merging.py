@@ -77,13 +77,18 @@ def substitute(value: Any, env: Mapping[str, str], faults: Faults, place: Place 
 
 
 def _substituted(text: str, env: Mapping[str, str], faults: Faults, place: Place) -> str:
+    sound = True
+
     def replace(match: re.Match[str]) -> str:
+        nonlocal sound
         if match[0] == "$${":
             return "${"
         name = match[1]
         if name is None:
+            sound = False
             faults.add(place, "`${` without a name and a closing brace", allowed="${NAME}, or $${ for the text ${")
         elif name not in env:
+            sound = False
             hint = faults.suggestion(name, env)
             message = f"the environment variable {name} is not set{hint}"
             faults.add(place, message, found=f"${{{name}}}", allowed=f"set {name}, or write $${{ for the text ${{")
@@ -92,7 +97,10 @@ def _substituted(text: str, env: Mapping[str, str], faults: Faults, place: Place
             return env[name]
         return match[0]
 
-    return _REFERENCE.sub(replace, text)
+    result = _REFERENCE.sub(replace, text)
+    if not sound:
+        faults.unset.add(place)
+    return result
 
 
 def _is_document(file: str, tree: Any, faults: Faults) -> bool:

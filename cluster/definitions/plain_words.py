@@ -21,6 +21,7 @@ _ALLOWED_BY_MESSAGE: Final = (
     ("at its top", ", ".join(EVENT_ROOTS)),
     ("duration", DURATION_FORM),
     ("retention", DURATION_FORM),
+    ("url is refused", "https://HOST/PATH of a public HOST; allow_private: true opens http and private networks too"),
 )
 _KINDS: Final[dict[str, tuple[str, str]]] = {
     "string_type": ("must be text", "text (in quotes where it looks like a number or a boolean)"),

@@ -48,7 +48,7 @@ def slices(file: str) -> Iterator[Rows] | Iterator[Lines]:
             start = opened.read(8)
     except OSError as error:
         message = f"{file}: the event file cannot be opened: {error.strerror or error}."
-        raise EventFileError(message) from error
+        raise EventFileError(message, next_step="Correct the path, or let your user read it.") from error
     if start.startswith(_PARQUET):
         return _parquet_slices(file)
     if start.startswith(_ARROW_FILE):
@@ -67,7 +67,7 @@ def _readable(file: str) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         message = f"{file}: the file is damaged or cut off: {error}"
-        raise EventFileError(message) from error
+        raise EventFileError(message, next_step="Write it anew, then run this again.") from error
 
 
 def _parquet_slices(file: str) -> Iterator[Rows]:

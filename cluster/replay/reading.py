@@ -60,7 +60,7 @@ def _of_lines(decoder: Decoder, lines: Lines, file: str) -> EventColumns:
         found = repr(lines.texts[row])[1:]
         message = (f"{file}: line {lines.numbers[row]} is no JSON object; "
                    f"found {found[:60]}{'...' if len(found) > 60 else ''}.")
-        raise EventFileError(message)
+        raise EventFileError(message, next_step="Every line is one JSON object: mend this one, or take it out.")
     return columns
 
 

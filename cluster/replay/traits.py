@@ -39,6 +39,9 @@ def _parent_and_path(parents: Mapping[str, ParentModel], text: str) -> tuple[str
     head, equals, path = text.partition("=")
     if equals and head in parents:
         return head, path
+    if equals and Path(path).exists() and not Path(text).exists():
+        message = f"--traits {text}: there is no parent model {head!r}."
+        raise InputError(message, next_step=f"Allowed parents: {', '.join(parents) or 'none'}.")
     if len(parents) == 1:
         return next(iter(parents)), text
     message = f"--traits {text}: there are several parent models."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 
 from cluster.model.durations import DURATION_FORM, format_duration, parse_duration
 from destinations.contract import DestinationSettings
@@ -62,6 +62,7 @@ class WebhookSettings(DestinationSettings):
     Without `secret` requests carry `webhook-id` and `webhook-timestamp` but no signature.
     """
 
+    allow_private: bool = Field(default=False, strict=True)  # before `url`, whose check reads it
     url: str = Field(max_length=2048)
     secret: SecretStr | None = None
     headers: dict[str, SecretStr] = Field(default_factory=dict, max_length=HEADERS_MAX)
@@ -69,7 +70,6 @@ class WebhookSettings(DestinationSettings):
     batch_size: int = Field(default=BATCH_SIZE_DEFAULT, ge=1, le=BATCH_SIZE_MAX, strict=True)
     rate_limit: Annotated[float | None, BeforeValidator(_rate)] = None
     timeout: Annotated[int, BeforeValidator(_timeout_ms)] = TIMEOUT_DEFAULT_MS
-    allow_private: bool = Field(default=False, strict=True)
 
     @field_validator("secret")
     @classmethod
@@ -96,13 +96,14 @@ class WebhookSettings(DestinationSettings):
             check_template(body)
         return body
 
-    @model_validator(mode="after")
-    def _url_leads_out(self) -> WebhookSettings:
-        reason = refused_url(self.url, allow_private=self.allow_private)
+    @field_validator("url")
+    @classmethod
+    def _url_leads_out(cls, url: str, info: ValidationInfo) -> str:
+        reason = refused_url(url, allow_private=info.data.get("allow_private", False))
         if reason:
-            message = f"url is refused: {reason} (allow_private: true opens http and private networks)"
+            message = f"url is refused: {reason}"
             raise ValueError(message)
-        return self
+        return url
 
 
 def _check_header(name: str, value: str) -> None:

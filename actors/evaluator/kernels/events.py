@@ -15,9 +15,9 @@ from actors.evaluator.kernels.jit import inner, kernel
 from actors.evaluator.kernels.membership import begin, has_room, mark_defaults, mark_leaf, settle, touch
 from actors.evaluator.kernels.pages import ask_words, directory_growth, find_page, new_page, page_at
 from actors.evaluator.kernels.prefetch import prefetch, prefetch_row
-from actors.evaluator.kernels.refreshing import refresh_struct
+from actors.evaluator.kernels.refreshing import judge_simple_page, refresh_struct
 from actors.evaluator.kernels.rings import ring_insert, ring_nth
-from actors.evaluator.kernels.tables import ProgramTable, StateTable
+from actors.evaluator.kernels.tables import HitTable, ProgramTable, StateTable
 from actors.evaluator.kernels.users import advance_user, leaves_universe_at
 from actors.evaluator.kernels.wheel import arm
 from actors.evaluator.kernels.windows import until
@@ -29,28 +29,33 @@ from actors.evaluator.layout import (
     DIRECTORY,
     DUE,
     DUPLICATE,
+    FEED_CAPACITY,
+    FEED_OFFSET,
+    FEED_PAGE,
+    FEED_REACH,
+    FEED_RING,
+    FEED_STEPS,
+    FEED_STRUCT,
+    FEED_VALUE,
+    FEED_WORDS,
     FIRST_PAGE,
     FIRST_WORD,
     FLAGS,
-    I16,
-    I32,
-    I64,
     LAST_TS,
+    LINE_WORDS,
     NEED_ROOM,
     NEVER,
     NEVER_BEFORE,
     PAGES,
     PLACE_MASK,
-    RING,
     S_ALIVE,
     S_ARENA_TOP,
     S_CLOCK,
     S_FED,
     S_NEED,
     S_POSITION,
+    SIMPLE,
     TOO_LATE,
-    U8,
-    U64,
 )
 
 _ONE = np.uint64(1)
@@ -59,37 +64,38 @@ _ZERO = np.uint64(0)
 _ROWS_AHEAD = 16
 _DIRECTORIES_AHEAD = 10
 _PAGES_AHEAD = 5
+#: Words of a page that are asked for at most.
+_PAGE_ASKED = 32
 
 
 @inner
-def _ask(p: ProgramTable, s: StateTable, slots: I32, match_offsets: I32, matches: I32, i: int) -> None:
+def _ask(p: ProgramTable, s: StateTable, h: HitTable, i: int) -> None:
     """Ask for the memory of hits to come: the row, then the directory, then what the hit's last filter feeds.
 
     Filters of one page match together mostly, so the last one stands for all; a direct page is asked for by it too.
     """
     ahead = i + _ROWS_AHEAD
-    if ahead < slots.size:
-        user = np.int64(slots[ahead])
+    if ahead < h.slots.size:
+        user = np.int64(h.slots[ahead])
         prefetch_row(s.users, user, 0)
         prefetch_row(s.users, user, p.shape[FIRST_PAGE])
         prefetch_row(s.users, user, p.shape[FIRST_PAGE] + 8)
     ahead = i + _DIRECTORIES_AHEAD
-    if ahead < slots.size:
-        directory = s.users[slots[ahead], DIRECTORY]
+    if ahead < h.slots.size:
+        directory = s.users[h.slots[ahead], DIRECTORY]
         if directory != 0:
             prefetch(s.arena, directory)
             prefetch(s.arena, directory + 8)
     ahead = i + _PAGES_AHEAD
-    if ahead < slots.size and match_offsets[ahead + 1] > match_offsets[ahead]:
-        user = np.int64(slots[ahead])
-        feed_ = p.filter_feeds[matches[match_offsets[ahead + 1] - 1]]
-        page = np.int64(p.struct_page[p.feed_struct[feed_]])
+    if ahead < h.slots.size and h.match_offsets[ahead + 1] > h.match_offsets[ahead]:
+        user = np.int64(h.slots[ahead])
+        feed_ = np.int64(p.filter_feeds[h.matches[h.match_offsets[ahead + 1] - 1]])
+        page = p.feeds[FEED_WORDS * feed_ + FEED_PAGE]
         ask_words(p, s, user, page)
         place = page_at(p, s, user, page)
         if place != 0:
-            prefetch(s.arena, place)
-            prefetch(s.arena, place + 8)
-            prefetch(s.arena, place + 16)
+            for word in range(place, place + min(p.page_words[page], _PAGE_ASKED), LINE_WORDS):
+                prefetch(s.arena, word)
 
 
 @inner
@@ -113,17 +119,17 @@ def _feed_ring(p: ProgramTable, s: StateTable, user: int, struct: int, page: int
 
 @inner
 def _schedule(
-    p: ProgramTable, s: StateTable, user: int, page: int, entry: int, soonest: int, needed: int, now: int
+    p: ProgramTable, s: StateTable, user: int, page: int, entry: int, soonest: int, needed: int, now: int, exact: bool
 ) -> int:
     """Bring a page's due time forward to `soonest`; one that has none yet is due when it is no longer needed.
 
-    `entry` is what `find_page` gave.
+    `exact`: it is due at `soonest`, be that later than was thought. `entry` is what `find_page` gave.
     """
     column = p.shape[FIRST_PAGE] + 2 * page + 1
     due = s.users[user, column] if entry < 0 else s.arena[entry + 1]
     if due == NEVER:
         due = min(soonest, max(needed, now + 1))
-    elif soonest < due:
+    elif soonest < due or (exact and soonest != NEVER):
         due = soonest
     else:
         return due
@@ -136,7 +142,7 @@ def _schedule(
 
 @inner
 def _feed(
-    p: ProgramTable, s: StateTable, user: int, ts: int, position: int, matched: I32, values: I64, live: bool, now: int
+    p: ProgramTable, s: StateTable, h: HitTable, hit: int, user: int, ts: int, position: int, live: bool, now: int
 ) -> int:
     """Feed all structures of a hit's matching filters; give the soonest due time among their pages.
 
@@ -148,13 +154,18 @@ def _feed(
     entry = 0
     soonest = NEVER
     needed = NEVER_BEFORE
-    for m in range(matched.size):
-        for f in range(p.filter_feeds[matched[m]], p.filter_feeds[matched[m] + 1]):
-            struct = np.int64(p.feed_struct[f])
-            if p.struct_page[struct] != page:
+    simple = False
+    for m in range(h.match_offsets[hit], h.match_offsets[hit + 1]):
+        matched = np.int64(h.matches[m])
+        for f in range(p.filter_feeds[matched], p.filter_feeds[matched + 1]):
+            at = np.int64(f) * FEED_WORDS
+            if p.feeds[at + FEED_PAGE] != page:
                 if page >= 0 and live:
-                    least = min(least, _schedule(p, s, user, page, entry, soonest, needed, now))
-                page = int(p.struct_page[struct])
+                    if simple:
+                        soonest = judge_simple_page(p, s, user, page, place, now)
+                    least = min(least, _schedule(p, s, user, page, entry, soonest, needed, now, simple))
+                page = p.feeds[at + FEED_PAGE]
+                simple = p.page_plain[page] == SIMPLE
                 entry = find_page(p, s, user, page)
                 if entry == 0:
                     place = new_page(p, s, user, page)
@@ -165,19 +176,25 @@ def _feed(
                     place = int(s.arena[entry] & PLACE_MASK)
                 soonest = NEVER
                 needed = NEVER_BEFORE
-            if p.struct_kind[struct] == RING and p.struct_delay[struct] == 0:
-                soonest = min(soonest, _feed_ring(p, s, user, struct, place, ts, now if live else NEVER))
-                needed = max(needed, ts + p.struct_reach[struct])
+            if p.feeds[at + FEED_RING] != 0:
+                if simple or not live:
+                    ring_insert(s.arena, place + p.feeds[at + FEED_OFFSET], p.feeds[at + FEED_CAPACITY], ts)
+                else:
+                    soonest = min(soonest, _feed_ring(p, s, user, p.feeds[at + FEED_STRUCT], place, ts, now))
+                needed = max(needed, ts + p.feeds[at + FEED_REACH])
             else:
-                column = p.feed_value[f]
-                value = values[column] if column >= 0 else np.int64(0)
-                feed(p, s, struct, place, ts, value, position, p.feed_steps[f], now)
+                struct = p.feeds[at + FEED_STRUCT]
+                column = p.feeds[at + FEED_VALUE]
+                value = h.values[hit, column] if column >= 0 else np.int64(0)
+                feed(p, s, struct, place, ts, value, position, p.feeds[at + FEED_STEPS], now)
                 if live:
                     s.fed_struct[s.scalars[S_FED]] = struct
                     s.fed_page[s.scalars[S_FED]] = place
                     s.scalars[S_FED] += 1
     if page >= 0 and live:
-        least = min(least, _schedule(p, s, user, page, entry, soonest, needed, now))
+        if simple:
+            soonest = judge_simple_page(p, s, user, page, place, now)
+        least = min(least, _schedule(p, s, user, page, entry, soonest, needed, now, simple))
     return least
 
 
@@ -189,37 +206,36 @@ def _look_at_fed(p: ProgramTable, s: StateTable, user: int, now: int) -> int:
         struct = np.int64(s.fed_struct[i])
         soonest, needed = refresh_struct(p, s, user, struct, s.fed_page[i], now)
         page = np.int64(p.struct_page[struct])
-        least = min(least, _schedule(p, s, user, page, find_page(p, s, user, page), soonest, needed, now))
+        least = min(least, _schedule(p, s, user, page, find_page(p, s, user, page), soonest, needed, now, False))
     s.scalars[S_FED] = 0
     return least
 
 
 @kernel
-def _words_for_feeds(p: ProgramTable, s: StateTable, user: int, matched: I32) -> int:
+def _words_for_feeds(p: ProgramTable, s: StateTable, h: HitTable, hit: int, user: int) -> int:
     """Give the words of the arena that the structures of a hit may take beyond the pages themselves."""
     words = 0
-    for m in range(matched.size):
-        for f in range(p.filter_feeds[matched[m]], p.filter_feeds[matched[m] + 1]):
-            struct = np.int64(p.feed_struct[f])
-            if p.struct_kind[struct] != RING or p.struct_delay[struct] > 0:
+    for m in range(h.match_offsets[hit], h.match_offsets[hit + 1]):
+        matched = np.int64(h.matches[m])
+        for f in range(p.filter_feeds[matched], p.filter_feeds[matched + 1]):
+            struct = p.feeds[np.int64(f) * FEED_WORDS + FEED_STRUCT]
+            if p.feeds[np.int64(f) * FEED_WORDS + FEED_RING] == 0:
                 words += words_to_feed(p, s, struct, page_at(p, s, user, p.struct_page[struct]))
     return words
 
 
 @inner
-def _room(
-    p: ProgramTable, s: StateTable, user: int, first: int, end: int, models: I16, match_offsets: I32, matches: I32
-) -> bool:
+def _room(p: ProgramTable, s: StateTable, h: HitTable, user: int, first: int, end: int) -> bool:
     """Say whether the arena has room for all that hits `first` to `end` may take; else S_NEED says how much."""
     words = 0
     for i in range(first, end):
-        model = np.int64(models[i])
+        model = np.int64(h.models[i])
         words += p.model_words[model]
         if p.shape[PAGES] > p.shape[DIRECT]:
-            words += directory_growth(s, user, match_offsets[i + 1] - match_offsets[i])
+            words += directory_growth(s, user, h.match_offsets[i + 1] - h.match_offsets[i])
         if p.model_plain[model] == 0:
             # Each hit may find a deque grown by the one before it: twice covers both.
-            words += 2 * _words_for_feeds(p, s, user, matches[match_offsets[i] : match_offsets[i + 1]])
+            words += 2 * _words_for_feeds(p, s, h, i, user)
     if s.scalars[S_ARENA_TOP] + words <= s.arena.size:
         return True
     s.scalars[S_NEED] = words
@@ -228,42 +244,23 @@ def _room(
 
 @kernel
 def apply_hits(
-    p: ProgramTable,
-    s: StateTable,
-    start: int,
-    rows: I32,
-    models: I16,
-    slots: I32,
-    clocks: I64,
-    times: I64,
-    relative: U8,
-    timed: U8,
-    match_offsets: I32,
-    matches: I32,
-    values: I64,
-    first_hash: U64,
-    second_hash: U64,
-    horizon_ms: int,
-    ids_max: int,
-    live: bool,
-    outcomes: U8,
+    p: ProgramTable, s: StateTable, h: HitTable, start: int, horizon_ms: int, ids_max: int, live: bool
 ) -> int:
     """Apply hits `start..` in order; hits of one row and user are one step. Give how many are applied.
 
-    Fewer than all: there is no room (S_NEED words of the arena, 0: in the output); call again from there. `times` is
-    read by `timed` (0: the clock is the ts) and `relative` (an offset to the clock). `matches` are filters by hit
-    (CSR), `values` a row a hit. Before an event is applied its user is brought up to date; nobody else is. Not `live`
-    (loading retained events): no due times, leaves or transitions, only structures, greatest ts and ids.
+    Fewer than all: there is no room (S_NEED words of the arena, 0: in the output); call again from there. Before an
+    event is applied its user is brought up to date; nobody else is. Not `live` (loading retained events): no due
+    times, leaves or transitions, only structures, greatest ts and ids.
     """
-    count = rows.size
+    count = h.rows.size
     i = start
     while i < count:
-        _ask(p, s, slots, match_offsets, matches, i)
-        user = np.int64(slots[i])
-        clock = max(clocks[i], s.scalars[S_CLOCK])
+        _ask(p, s, h, i)
+        user = np.int64(h.slots[i])
+        clock = max(h.clocks[i], s.scalars[S_CLOCK])
         parent = np.int64(s.user_parent[user])
         end = i + 1
-        while end < count and rows[end] == rows[i] and slots[end] == user:
+        while end < count and h.rows[end] == h.rows[i] and h.slots[end] == user:
             end += 1
         s.scalars[S_NEED] = 0
         if live:
@@ -272,46 +269,44 @@ def apply_hits(
             if not has_room(p, s, parent):
                 return i
             begin(s)
-        if not _room(p, s, user, i, end, models, match_offsets, matches):
+        if not _room(p, s, h, user, i, end):
             return i
         s.scalars[S_CLOCK] = clock
-        if first_hash[i] != _ZERO and seen(s, first_hash[i], second_hash[i], clock - horizon_ms):
+        if h.first_hash[i] != _ZERO and seen(s, h.first_hash[i], h.second_hash[i], clock - horizon_ms):
             for j in range(i, end):
-                outcomes[j] = DUPLICATE
+                h.outcomes[j] = DUPLICATE
             i = end
             continue
         accepted = False
-        row = s.users[user]
         least = NEVER
-        position = s.scalars[S_POSITION] + rows[i]
+        position = s.scalars[S_POSITION] + h.rows[i]
         for j in range(i, end):
-            model = np.int64(models[j])
+            model = np.int64(h.models[j])
             ts = clock
-            if timed[j] != 0:
-                ts = min(clock, times[j] + clock if relative[j] != 0 else times[j])
+            if h.timed[j] != 0:
+                ts = min(clock, h.times[j] + clock if h.relative[j] != 0 else h.times[j])
             if ts <= clock - p.model_retention[model]:
-                outcomes[j] = TOO_LATE
+                h.outcomes[j] = TOO_LATE
                 continue
-            outcomes[j] = ACCEPTED
+            h.outcomes[j] = ACCEPTED
             accepted = True
-            row[LAST_TS] = max(row[LAST_TS], ts)
-            matched = matches[match_offsets[j] : match_offsets[j + 1]]
-            least = min(least, _feed(p, s, user, ts, position, matched, values[j], live, clock))
+            s.users[user, LAST_TS] = max(s.users[user, LAST_TS], ts)
+            least = min(least, _feed(p, s, h, j, user, ts, position, live, clock))
         if accepted:
-            if first_hash[i] != _ZERO:
-                remember(s, first_hash[i], second_hash[i], clock)
+            if h.first_hash[i] != _ZERO:
+                remember(s, h.first_hash[i], h.second_hash[i], clock)
                 # At each acceptance, not once a batch: what is a duplicate must not depend on how the log was cut.
                 purge(s, clock - horizon_ms, ids_max, 2)
             if live:
-                if (row[FLAGS] & ALIVE) == 0:
-                    row[FLAGS] |= ALIVE
+                if (s.users[user, FLAGS] & ALIVE) == 0:
+                    s.users[user, FLAGS] |= ALIVE
                     s.scalars[S_ALIVE] += 1
                     mark_defaults(p, s, parent)
                 if s.scalars[S_FED] > 0:
                     least = min(least, _look_at_fed(p, s, user, clock))
                 settle(p, s, user, clock, CAUSE_EVENT)
                 least = min(least, leaves_universe_at(p, s, user))
-                if least < row[DUE]:
+                if least < s.users[user, DUE]:
                     arm(s, user, least)
                 touch(s, user)
         i = end

@@ -9,7 +9,7 @@ import numpy as np
 
 from actors.evaluator.kernels.jit import inner, kernel
 from actors.evaluator.kernels.prefetch import prefetch
-from actors.evaluator.kernels.tables import ProgramTable, StateTable
+from actors.evaluator.kernels.tables import BatchKeysTable, ProgramTable, StateTable
 from actors.evaluator.layout import (
     DIRECT,
     DUE,
@@ -106,6 +106,14 @@ def find_user(s: StateTable, parent: int, data: U8, start: int, length: int, has
 
 
 @inner
+def _fits(s: StateTable, length: int) -> bool:
+    """Say whether there is room for one more user, the table at most half full."""
+    users = s.scalars[S_USERS] + 1
+    bytes_ = s.scalars[S_KEY_TOP] + length
+    return users <= s.user_parent.size and 2 * users <= s.key_table.size and bytes_ <= s.key_bytes.size
+
+
+@inner
 def _new_user(
     p: ProgramTable, s: StateTable, parent: int, data: U8, start: int, length: int, hashed: np.uint64
 ) -> int:
@@ -116,17 +124,17 @@ def _new_user(
     s.key_place[slot] = (top << LENGTH_BITS) | length
     s.user_parent[slot] = parent
     s.user_hash[slot] = hashed
-    row = s.users[slot]
-    row[:] = 0
-    row[LAST_TS] = NEVER_BEFORE
-    row[DUE] = NEVER
-    row[LAST_AT] = NEVER_BEFORE
+    for word in range(p.shape[ROW_WORDS]):
+        s.users[slot, word] = 0
+    s.users[slot, LAST_TS] = NEVER_BEFORE
+    s.users[slot, DUE] = NEVER
+    s.users[slot, LAST_AT] = NEVER_BEFORE
     for w in range(p.shape[LEAF_WORDS]):
         s.words[slot, FIRST_WORD + w] = p.default_words[parent, w]
     for page in range(p.shape[DIRECT]):
-        row[p.shape[FIRST_PAGE] + 2 * page + 1] = NEVER
+        s.users[slot, p.shape[FIRST_PAGE] + 2 * page + 1] = NEVER
     for column in range(p.shape[FIRST_TIME], p.shape[ROW_WORDS]):
-        row[column] = MISSING
+        s.users[slot, column] = MISSING
     s.scalars[S_KEY_TOP] = top + length
     s.scalars[S_USERS] = slot + 1
     mask = s.key_table.size - 1
@@ -144,47 +152,41 @@ def _guess(s: StateTable, hashed: np.uint64) -> int:
 
 
 @inner
-def _ask(s: StateTable, hashes: U64, i: int) -> None:
+def _ask(s: StateTable, k: BatchKeysTable, i: int) -> None:
     """Ask for the memory of keys to come, a step of the look-up each."""
-    if i + _TABLE_AHEAD < hashes.size:
-        prefetch(s.key_table, np.int64(hashes[i + _TABLE_AHEAD] & np.uint64(s.key_table.size - 1)))
-    if i + _PLACE_AHEAD < hashes.size:
-        slot = _guess(s, hashes[i + _PLACE_AHEAD])
+    if i + _TABLE_AHEAD < k.hashes.size:
+        prefetch(s.key_table, np.int64(k.hashes[i + _TABLE_AHEAD] & np.uint64(s.key_table.size - 1)))
+    if i + _PLACE_AHEAD < k.hashes.size:
+        slot = _guess(s, k.hashes[i + _PLACE_AHEAD])
         if slot >= 0:
             prefetch(s.key_place, slot)
-    if i + _BYTES_AHEAD < hashes.size:
-        slot = _guess(s, hashes[i + _BYTES_AHEAD])
+    if i + _BYTES_AHEAD < k.hashes.size:
+        slot = _guess(s, k.hashes[i + _BYTES_AHEAD])
         if slot >= 0:
             prefetch(s.key_bytes, s.key_place[slot] >> LENGTH_BITS)
 
 
 @kernel
-def encode_keys(
-    p: ProgramTable,
-    s: StateTable,
-    parents: I32,
-    offsets: I32,
-    data: U8,
-    seed: np.uint64,
-    slots: I32,
-    hashes: U64,
-) -> None:
-    """Give each key its slot, making new ones. The caller made room (users, key bytes, table at most half full).
+def encode_keys(p: ProgramTable, s: StateTable, k: BatchKeysTable, seed: np.uint64, first: int) -> int:
+    """Give each key from the `first` on its slot, making new ones. Give how many have theirs.
 
-    `offsets` and `data` are an Arrow string column's buffers; `slots` and `hashes` are written, one per key.
+    Fewer than all: there is no room for a new user; call again from there.
     """
-    count = slots.size
-    for i in range(count):
-        hashes[i] = hash_bytes(data, offsets[i], offsets[i + 1] - offsets[i], seed ^ np.uint64(parents[i]))
-    for i in range(count):
-        _ask(s, hashes, i)
-        start = offsets[i]
-        length = offsets[i + 1] - start
-        hashed = hashes[i]
-        slot = find_user(s, parents[i], data, start, length, hashed)
+    count = k.slots.size
+    for i in range(first, count):
+        k.hashes[i] = hash_bytes(k.data, k.offsets[i], k.offsets[i + 1] - k.offsets[i], seed ^ np.uint64(k.parents[i]))
+    for i in range(first, count):
+        _ask(s, k, i)
+        start = k.offsets[i]
+        length = k.offsets[i + 1] - start
+        hashed = k.hashes[i]
+        slot = find_user(s, k.parents[i], k.data, start, length, hashed)
         if slot < 0:
-            slot = _new_user(p, s, parents[i], data, start, length, hashed)
-        slots[i] = slot
+            if not _fits(s, length):
+                return i
+            slot = _new_user(p, s, k.parents[i], k.data, start, length, hashed)
+        k.slots[i] = slot
+    return count
 
 
 @kernel

@@ -93,14 +93,13 @@ def finish_loading(p: ProgramTable, s: StateTable, start: int, stop: int, now: i
         if s.scalars[S_ARENA_TOP] + words > s.arena.size:
             s.scalars[S_NEED] = words
             return user
-        row = s.users[user]
         parent = np.int64(s.user_parent[user])
         begin(s)
         _refresh_all_pages(p, s, user, now)
         refresh_time_leaves(p, s, user, now)
-        fresh = row[LAST_TS] != NEVER_BEFORE and row[LAST_TS] + p.parent_retention[parent] > now
-        if (fresh or (row[FLAGS] & IN_SNAPSHOT) != 0) and (row[FLAGS] & ALIVE) == 0:
-            row[FLAGS] |= ALIVE
+        fresh = s.users[user, LAST_TS] != NEVER_BEFORE and s.users[user, LAST_TS] + p.parent_retention[parent] > now
+        if (fresh or (s.users[user, FLAGS] & IN_SNAPSHOT) != 0) and (s.users[user, FLAGS] & ALIVE) == 0:
+            s.users[user, FLAGS] |= ALIVE
             s.scalars[S_ALIVE] += 1
         # Ascending is in order of dependency.
         for i in range(p.parent_audiences[parent], p.parent_audiences[parent + 1]):
@@ -113,15 +112,15 @@ def finish_loading(p: ProgramTable, s: StateTable, start: int, stop: int, now: i
 
 
 @kernel
-def _replace_words(p: ProgramTable, s: StateTable, user: int, parent: int, words: U64) -> None:
+def _replace_words(p: ProgramTable, s: StateTable, user: int, parent: int, words: U64, row: int) -> None:
     """Set the snapshot words of a user and mark the audiences of the leaves that flipped."""
     for w in range(p.shape[LEAF_WORDS]):
         if p.word_parent[w] != parent:
             continue
-        flipped = s.words[user, FIRST_WORD + w] ^ words[w]
+        flipped = s.words[user, FIRST_WORD + w] ^ words[row, w]
         if flipped == _ZERO:
             continue
-        s.words[user, FIRST_WORD + w] = words[w]
+        s.words[user, FIRST_WORD + w] = words[row, w]
         for bit in range(64):
             if ((flipped >> np.uint64(bit)) & _ONE) == _ONE:
                 mark_leaf(p, s, (w << 6) | bit)
@@ -161,14 +160,13 @@ def apply_snapshot(
             if not has_room(p, s, parent):
                 return i
         begin(s)
-        row = s.users[user]
-        row[FLAGS] |= LOADED
-        _replace_words(p, s, user, parent, words[i])
+        s.users[user, FLAGS] |= LOADED
+        _replace_words(p, s, user, parent, words, i)
         _replace_times(p, s, user, times[i])
-        if (row[FLAGS] & IN_SNAPSHOT) == 0:
-            row[FLAGS] |= IN_SNAPSHOT
-            if (row[FLAGS] & ALIVE) == 0:
-                row[FLAGS] |= ALIVE
+        if (s.users[user, FLAGS] & IN_SNAPSHOT) == 0:
+            s.users[user, FLAGS] |= IN_SNAPSHOT
+            if (s.users[user, FLAGS] & ALIVE) == 0:
+                s.users[user, FLAGS] |= ALIVE
                 s.scalars[S_ALIVE] += 1
                 mark_parent(p, s, parent)
                 mark_defaults(p, s, parent)
@@ -188,25 +186,24 @@ def retire_missing(
     for user in range(start, s.scalars[S_USERS]):
         if s.user_parent[user] != parent:
             continue
-        row = s.users[user]
-        if (row[FLAGS] & LOADED) != 0:
-            row[FLAGS] &= ~LOADED
+        if (s.users[user, FLAGS] & LOADED) != 0:
+            s.users[user, FLAGS] &= ~LOADED
             continue
-        if (row[FLAGS] & IN_SNAPSHOT) == 0:
+        if (s.users[user, FLAGS] & IN_SNAPSHOT) == 0:
             continue
         if live:
             s.scalars[S_NEED] = 0
-            if row[DUE] <= now and advance_user(p, s, user, now) == NEED_ROOM:
+            if s.users[user, DUE] <= now and advance_user(p, s, user, now) == NEED_ROOM:
                 return user
             if not has_room(p, s, parent):
                 return user
         begin(s)
-        row[FLAGS] &= ~IN_SNAPSHOT
-        _replace_words(p, s, user, parent, p.default_words[parent])
+        s.users[user, FLAGS] &= ~IN_SNAPSHOT
+        _replace_words(p, s, user, parent, p.default_words, parent)
         _replace_times(p, s, user, missing)
-        lapsed = row[LAST_TS] == NEVER_BEFORE or row[LAST_TS] + p.parent_retention[parent] <= now
-        if lapsed and (row[FLAGS] & ALIVE) != 0:
-            row[FLAGS] &= ~ALIVE
+        lapsed = s.users[user, LAST_TS] == NEVER_BEFORE or s.users[user, LAST_TS] + p.parent_retention[parent] <= now
+        if lapsed and (s.users[user, FLAGS] & ALIVE) != 0:
+            s.users[user, FLAGS] &= ~ALIVE
             s.scalars[S_ALIVE] -= 1
             mark_parent(p, s, parent)
         if live:

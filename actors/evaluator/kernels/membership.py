@@ -13,6 +13,7 @@ from actors.evaluator.kernels.jit import inner, kernel
 from actors.evaluator.kernels.tables import ProgramTable, StateTable
 from actors.evaluator.layout import (
     ALIVE,
+    ANY_REFERS,
     FIRST_MEMBER,
     FIRST_WORD,
     FLAGS,
@@ -23,6 +24,11 @@ from actors.evaluator.layout import (
     OP_NOT,
     OP_OR,
     OP_TRUE,
+    RULE_CODE,
+    RULE_FOUR,
+    RULE_INPUTS,
+    RULE_TABLE,
+    RULE_WORDS,
     S_CLOCK,
     S_DIRTY,
     S_HEAP,
@@ -36,6 +42,8 @@ from actors.evaluator.layout import (
 
 _ONE = np.uint64(1)
 _ZERO = np.uint64(0)
+#: The first of two inputs in a word of a rule.
+_LOW = 0xFFFFFFFF
 
 
 @inner
@@ -85,10 +93,35 @@ def mark_parent(p: ProgramTable, s: StateTable, parent: int) -> None:
 
 
 @inner
+def _input(s: StateTable, user: int, place: int) -> int:
+    """Give a bit of the user's row."""
+    return int((s.words[user, place >> 6] >> np.uint64(place & 63)) & _ONE)
+
+
+@inner
 def evaluate(p: ProgramTable, s: StateTable, user: int, audience: int) -> bool:
-    """Run one audience's postfix program on the user's leaf truths; O(its nodes)."""
+    """Say whether an audience holds for a user: look its inputs up in its table of truth, or run its code."""
     if (s.users[user, FLAGS] & ALIVE) == 0:
         return False
+    rule = audience * RULE_WORDS
+    last = p.audience_rules[rule + RULE_INPUTS + 2]
+    if last == RULE_CODE:
+        return _run(p, s, user, audience)
+    first = p.audience_rules[rule + RULE_INPUTS]
+    second = p.audience_rules[rule + RULE_INPUTS + 1]
+    inputs = _input(s, user, first & _LOW)
+    inputs |= _input(s, user, first >> 32) << 1
+    inputs |= _input(s, user, second & _LOW) << 2
+    inputs |= _input(s, user, second >> 32) << 3
+    if last != RULE_FOUR:
+        inputs |= _input(s, user, last & _LOW) << 4
+        inputs |= _input(s, user, last >> 32) << 5
+    return ((p.audience_rules[rule + RULE_TABLE] >> inputs) & 1) != 0
+
+
+@kernel
+def _run(p: ProgramTable, s: StateTable, user: int, audience: int) -> bool:
+    """Run one audience's postfix program on the user's leaf truths; O(its nodes)."""
     stack = _ZERO
     for i in range(p.audience_code[audience], p.audience_code[audience + 1]):
         code = p.code[i]
@@ -114,15 +147,14 @@ def evaluate(p: ProgramTable, s: StateTable, user: int, audience: int) -> bool:
 
 @inner
 def _emit(s: StateTable, user: int, audience: int, entered: bool, at: int, cause: int) -> None:
-    row = s.users[user]
     # Once neither the wheel nor an input can come back to the latest instant noted, nobody's number goes on from it.
     if s.scalars[S_INSTANT_AT] < min(at, s.scalars[S_WHEEL], s.scalars[S_CLOCK]):
         s.scalars[S_INSTANT_LEN] = 0
     s.scalars[S_INSTANT_AT] = max(s.scalars[S_INSTANT_AT], at)
     n = 0
     previous = -1
-    if row[LAST_AT] == at:
-        previous = row[LAST_TR]
+    if s.users[user, LAST_AT] == at:
+        previous = s.users[user, LAST_TR]
         look = previous
         while look >= 0:
             if s.instant_audience[look] == audience:
@@ -134,8 +166,8 @@ def _emit(s: StateTable, user: int, audience: int, entered: bool, at: int, cause
     s.instant_n[place] = n
     s.instant_previous[place] = previous
     s.scalars[S_INSTANT_LEN] = place + 1
-    row[LAST_AT] = at
-    row[LAST_TR] = place
+    s.users[user, LAST_AT] = at
+    s.users[user, LAST_TR] = place
     out = s.scalars[S_OUT]
     s.out_user[out] = user
     s.out_audience[out] = audience
@@ -156,8 +188,9 @@ def _decide(p: ProgramTable, s: StateTable, user: int, audience: int, at: int, c
     if now != was:
         s.words[user, word] ^= _ONE << bit
         _emit(s, user, audience, now, at, cause)
-        for i in range(p.audience_referrers[audience], p.audience_referrers[audience + 1]):
-            mark_audience(s, p.audience_referrer[i])
+        if p.shape[ANY_REFERS] != 0:
+            for i in range(p.audience_referrers[audience], p.audience_referrers[audience + 1]):
+                mark_audience(s, p.audience_referrer[i])
 
 
 @kernel
@@ -205,7 +238,7 @@ def settle(p: ProgramTable, s: StateTable, user: int, at: int, cause: int) -> No
     while i < s.scalars[S_DIRTY] or s.scalars[S_HEAP] > 0:
         while i < s.scalars[S_DIRTY]:
             audience = s.dirty[i]
-            if p.audience_refers[audience] != 0:
+            if p.shape[ANY_REFERS] != 0 and p.audience_refers[audience] != 0:
                 _push(s, audience)
             else:
                 _decide(p, s, user, audience, at, cause)

@@ -20,14 +20,19 @@ from actors.evaluator.kernels.windows import until
 from actors.evaluator.layout import (
     D_COUNT,
     DISTINCT,
+    END_PLACE,
+    END_SPAN,
+    END_WORDS,
     FIRST_WORD,
     FOLLOW_TS,
     NEVER,
     NEVER_BEFORE,
     PAIR,
+    PLAIN,
     RING,
     SEQUENCE,
     SEQUENCE_ENTRY,
+    SIMPLE,
     SUM,
 )
 
@@ -121,11 +126,9 @@ def _abandoned(p: ProgramTable, s: StateTable, user: int, struct: int, at: int, 
     return oldest + reach if truth else counts_from, needed
 
 
-@inner
-def lapse_plain_page(p: ProgramTable, s: StateTable, user: int, page: int, place: int, t: int) -> int:
-    """As `refresh_page` for a page of small rings, where time can only make true leaves false.
-
-    Gives the page's due time for the caller to note; NEVER: `refresh_page` saw to it.
+@kernel
+def _lapse_plain_page(p: ProgramTable, s: StateTable, user: int, page: int, place: int, t: int) -> int:
+    """Make the leaves of a page of small rings false that are no longer true; gives when the next one lapses.
 
     Looks at the leaves that are true, whatever number there is: their bits say which.
     """
@@ -140,16 +143,59 @@ def lapse_plain_page(p: ProgramTable, s: StateTable, user: int, page: int, place
             bits &= _ALL >> np.uint64(63 - (last & 63))
         while bits != _ZERO:
             leaf = (w << 6) + trailing_zeros(bits)
-            end = until(p, s, leaf, s.arena[place + p.leaf_place[leaf]])
+            end = until(p, s, leaf, s.arena[place + p.leaf_ends[END_WORDS * leaf + END_PLACE]])
             if end <= t:
                 s.words[user, FIRST_WORD + w] ^= bits & (~bits + _ONE)
                 mark_leaf(p, s, leaf)
             else:
                 soonest = min(soonest, end)
             bits &= bits - _ONE
-    if soonest == NEVER:
-        refresh_page(p, s, user, page, place, t)
     return soonest
+
+
+@inner
+def judge_simple_page(p: ProgramTable, s: StateTable, user: int, page: int, place: int, t: int) -> int:
+    """Set the truths of a simple page's leaves at t; gives when the first of the true ones lapses, NEVER: none is true.
+
+    Without a branch a leaf: it is true while its n-th latest counts, whatever it was.
+    """
+    soonest = NEVER
+    leaf = np.int64(p.page_leaves[page])
+    last = np.int64(p.page_leaves[page + 1])
+    while leaf < last:
+        w = leaf >> 6
+        first = leaf
+        stop = min(last, (w + 1) << 6)
+        fresh = _ZERO
+        while leaf < stop:
+            at = place + p.leaf_ends[END_WORDS * leaf + END_PLACE]
+            end = s.arena[at] + p.leaf_ends[END_WORDS * leaf + END_SPAN]
+            holds = end > t
+            fresh |= np.uint64(holds) << np.uint64(leaf & 63)
+            soonest = min(soonest, end if holds else NEVER)
+            leaf += 1
+        own = (_ALL << np.uint64(first & 63)) & (_ALL >> np.uint64((64 - stop) & 63))
+        flipped = (s.words[user, FIRST_WORD + w] ^ fresh) & own
+        if flipped != _ZERO:
+            s.words[user, FIRST_WORD + w] ^= flipped
+            while flipped != _ZERO:
+                mark_leaf(p, s, (w << 6) + trailing_zeros(flipped))
+                flipped &= flipped - _ONE
+    return soonest
+
+
+@inner
+def lapse_page(p: ProgramTable, s: StateTable, user: int, page: int, place: int, t: int) -> int:
+    """Make what time makes of a page; gives its due time for the caller to note, NEVER: `refresh_page` saw to it."""
+    kind = p.page_plain[page]
+    due = NEVER
+    if kind == SIMPLE:
+        due = judge_simple_page(p, s, user, page, place, t)
+    elif kind == PLAIN:
+        due = _lapse_plain_page(p, s, user, page, place, t)
+    if due == NEVER:
+        refresh_page(p, s, user, page, place, t)
+    return due
 
 
 @kernel

@@ -13,11 +13,13 @@ from actors.evaluator.kernels.jit import inner, kernel
 from actors.evaluator.kernels.membership import begin, has_room, mark_parent, settle, touch
 from actors.evaluator.kernels.pages import ask_words, directory_count
 from actors.evaluator.kernels.prefetch import prefetch, prefetch_row
-from actors.evaluator.kernels.refreshing import lapse_plain_page, refresh_page, set_leaf
+from actors.evaluator.kernels.refreshing import lapse_page, set_leaf
 from actors.evaluator.kernels.tables import ProgramTable, StateTable
-from actors.evaluator.kernels.wheel import arm, deal_one, next_user
+from actors.evaluator.kernels.wheel import arm, deal, next_bit, next_user
 from actors.evaluator.layout import (
+    AHEAD_STEP,
     ALIVE,
+    ANY_LATE,
     BEHIND,
     CAUSE_TIME,
     DIRECT,
@@ -30,21 +32,37 @@ from actors.evaluator.layout import (
     FLAGS,
     IN_SNAPSHOT,
     LAST_TS,
+    LINE_WORDS,
     MISSING,
     MORE_THAN_AGO,
     NEED_ROOM,
     NEVER,
+    PAGES,
     PLACE_BITS,
     PLACE_MASK,
+    S_AHEAD,
+    S_AHEAD_MS,
+    S_AHEAD_USER,
     S_ALIVE,
     S_ARENA_TOP,
     S_INSTANT_LEN,
+    S_LISTED,
     S_NEED,
     S_OUT,
+    S_PAGED,
+    S_WHEEL,
     S_WORK,
-    WAVE_STEP,
+    WHEEL_BITS,
+    WHEEL_MASK,
     WITHIN_LAST,
 )
+
+#: Users ahead of which rows, directories and pages are asked for.
+_ROWS_AHEAD = 24
+_DIRECTORIES_AHEAD = 14
+_PAGES_AHEAD = 6
+#: Words of a page that are asked for at most.
+_PAGE_ASKED = 32
 
 
 @inner
@@ -117,10 +135,12 @@ def user_due(p: ProgramTable, s: StateTable, user: int, t: int) -> int:
     return soonest
 
 
-@kernel
+@inner
 def _words_for_instant(p: ProgramTable, s: StateTable, user: int, t: int) -> int:
     """Give the words of the arena that working off the user's pages due at t may take."""
     words = 0
+    if p.shape[ANY_LATE] == 0:
+        return words
     first = p.shape[FIRST_PAGE]
     for page in range(p.shape[DIRECT]):
         if p.page_late[page] != 0 and s.users[user, first + 2 * page + 1] <= t:
@@ -135,30 +155,32 @@ def _words_for_instant(p: ProgramTable, s: StateTable, user: int, t: int) -> int
 
 @inner
 def _refresh_due_pages(p: ProgramTable, s: StateTable, user: int, t: int) -> None:
+    """Refresh the pages due at t. Which they are is found without a branch a page: no predictor could guess it."""
     first = p.shape[FIRST_PAGE]
+    count = 0
     for page in range(p.shape[DIRECT]):
-        if s.users[user, first + 2 * page + 1] <= t:
-            place = s.users[user, first + 2 * page]
-            if p.page_plain[page] != 0:
-                due = lapse_plain_page(p, s, user, page, place, t)
-                if due != NEVER:
-                    s.users[user, first + 2 * page + 1] = due
-            else:
-                refresh_page(p, s, user, page, place, t)
+        s.due_pages[count] = page
+        count += int(s.users[user, first + 2 * page + 1] <= t)
+    for i in range(count):
+        found = np.int64(s.due_pages[i])
+        due = lapse_page(p, s, user, found, s.users[user, first + 2 * found], t)
+        if due != NEVER:
+            s.users[user, first + 2 * found + 1] = due
+    directory = s.users[user, DIRECTORY]
+    if directory == 0:
+        return
+    count = 0
+    for i in range(s.arena[directory + 1]):
+        s.due_pages[count] = i
+        count += int(s.arena[directory + 3 + 2 * i] <= t)
     # From the end: a page that is freed leaves the directory.
-    i = directory_count(s, user) - 1
-    while i >= 0:
-        directory = s.users[user, DIRECTORY]
-        if s.arena[directory + 3 + 2 * i] <= t:
-            entry = s.arena[directory + 2 + 2 * i]
-            page = entry >> PLACE_BITS
-            if p.page_plain[page] != 0:
-                due = lapse_plain_page(p, s, user, page, entry & PLACE_MASK, t)
-                if due != NEVER:
-                    s.arena[directory + 3 + 2 * i] = due
-            else:
-                refresh_page(p, s, user, page, entry & PLACE_MASK, t)
-        i -= 1
+    while count > 0:
+        count -= 1
+        at = directory + 2 + 2 * s.due_pages[count]
+        entry = s.arena[at]
+        due = lapse_page(p, s, user, entry >> PLACE_BITS, entry & PLACE_MASK, t)
+        if due != NEVER:
+            s.arena[at + 1] = due
 
 
 @inner
@@ -204,40 +226,77 @@ def advance_user(p: ProgramTable, s: StateTable, user: int, until: int) -> int:
 @inner
 def _ask_page(p: ProgramTable, s: StateTable, user: int, page: int, place: int) -> None:
     ask_words(p, s, user, page)
-    prefetch(s.arena, place)
-    prefetch(s.arena, place + 8)
-    prefetch(s.arena, place + 16)
+    for word in range(place, place + min(p.page_words[page], _PAGE_ASKED), LINE_WORDS):
+        prefetch(s.arena, word)
 
 
 @inner
-def _ask(p: ProgramTable, s: StateTable, first: int, until: int) -> int:
-    """Ask for the memory of the users of a list from `first` on: rows, then pages due; give how many are in `wave`."""
-    count = 0
-    user = first
-    while user >= 0 and count < WAVE_STEP:
-        s.wave[count] = user
-        count += 1
+def _foresee(s: StateTable, until: int) -> int:
+    """Give the next user who will be brought up to date, as far as the near slots say now; -1: none is known.
+
+    A guess: whoever is armed anew before that time is missed.
+    """
+    user = s.scalars[S_AHEAD_USER]
+    if user < 0:
+        span = s.scalars[S_WHEEL] >> WHEEL_BITS
+        at = max(s.scalars[S_AHEAD_MS], s.scalars[S_WHEEL])
+        if (at >> WHEEL_BITS) != span:
+            return -1
+        end = min(until, (span << WHEEL_BITS) | WHEEL_MASK)
+        slot = next_bit(s.near_bits, at & WHEEL_MASK, (end & WHEEL_MASK) + 1)
+        if slot < 0:
+            s.scalars[S_AHEAD_MS] = max(at, end + 1)
+            return -1
+        s.scalars[S_AHEAD_MS] = ((span << WHEEL_BITS) | slot) + 1
+        user = np.int64(s.wheel[slot])
+    s.scalars[S_AHEAD_USER] = s.timer_links[2 * user]
+    return user
+
+
+@inner
+def _ask_rows(p: ProgramTable, s: StateTable, fired: int, until: int) -> None:
+    if s.scalars[S_AHEAD] < fired:
+        # More users came in between than were foreseen.
+        s.scalars[S_AHEAD] = s.scalars[S_LISTED] = s.scalars[S_PAGED] = fired
+        s.scalars[S_AHEAD_USER] = -1
+        s.scalars[S_AHEAD_MS] = s.scalars[S_WHEEL]
+    while s.scalars[S_AHEAD] < fired + _ROWS_AHEAD:
+        user = _foresee(s, until)
+        if user < 0:
+            break
+        s.ahead[s.scalars[S_AHEAD] & (AHEAD_STEP - 1)] = user
+        s.scalars[S_AHEAD] += 1
         prefetch_row(s.users, user, 0)
         for column in range(p.shape[FIRST_PAGE], p.shape[FIRST_TIME], 8):
             prefetch_row(s.users, user, column)
-        user = s.timer_next[user]
-    column = p.shape[FIRST_PAGE]
-    for i in range(count):
+
+
+@inner
+def _ask(p: ProgramTable, s: StateTable, fired: int, until: int) -> None:
+    """Ask for the memory of the users to come: rows, then directories and direct pages due, then listed pages due."""
+    _ask_rows(p, s, fired, until)
+    first = p.shape[FIRST_PAGE]
+    while s.scalars[S_LISTED] < min(s.scalars[S_AHEAD], fired + _DIRECTORIES_AHEAD):
+        user = np.int64(s.ahead[s.scalars[S_LISTED] & (AHEAD_STEP - 1)])
+        s.scalars[S_LISTED] += 1
         for page in range(p.shape[DIRECT]):
-            if s.users[s.wave[i], column + 2 * page + 1] <= until:
-                _ask_page(p, s, s.wave[i], page, s.users[s.wave[i], column + 2 * page])
-        directory = s.users[s.wave[i], DIRECTORY]
+            if s.users[user, first + 2 * page + 1] <= until:
+                _ask_page(p, s, user, page, s.users[user, first + 2 * page])
+        directory = s.users[user, DIRECTORY]
         if directory != 0:
             prefetch(s.arena, directory)
             prefetch(s.arena, directory + 8)
-    for i in range(count):
-        directory = s.users[s.wave[i], DIRECTORY]
-        if directory != 0:
-            for j in range(s.arena[directory + 1]):
-                if s.arena[directory + 3 + 2 * j] <= until:
-                    entry = s.arena[directory + 2 + 2 * j]
-                    _ask_page(p, s, s.wave[i], entry >> PLACE_BITS, entry & PLACE_MASK)
-    return count
+            prefetch(s.arena, directory + 16)
+    if p.shape[PAGES] == p.shape[DIRECT]:
+        return
+    while s.scalars[S_PAGED] < min(s.scalars[S_LISTED], fired + _PAGES_AHEAD):
+        user = np.int64(s.ahead[s.scalars[S_PAGED] & (AHEAD_STEP - 1)])
+        s.scalars[S_PAGED] += 1
+        directory = s.users[user, DIRECTORY]
+        for i in range(directory_count(s, user)):
+            if s.arena[directory + 3 + 2 * i] <= until:
+                entry = s.arena[directory + 2 + 2 * i]
+                _ask_page(p, s, user, entry >> PLACE_BITS, entry & PLACE_MASK)
 
 
 @kernel
@@ -246,19 +305,25 @@ def fire(p: ProgramTable, s: StateTable, until: int, most: int) -> int:
 
     S_WORK counts the work across calls (NEED_ROOM asks to be called again). Dealing a timer out counts as a user.
     """
+    fired = 0
+    s.scalars[S_AHEAD] = -1
     while True:
-        while s.scalars[S_WORK] < most and deal_one(s):
-            s.scalars[S_WORK] += 1
+        while s.scalars[S_WORK] < most:
+            dealt = deal(s)
+            if dealt == 0:
+                break
+            s.scalars[S_WORK] += dealt
         if s.scalars[S_WORK] >= most:
             return BEHIND
         user = next_user(s, until)
         if user == -1:
             return DONE
         if user >= 0:
-            for i in range(min(_ask(p, s, user, until), most - s.scalars[S_WORK])):
-                if advance_user(p, s, np.int64(s.wave[i]), until) == NEED_ROOM:
-                    return NEED_ROOM
-                s.scalars[S_WORK] += 1
+            _ask(p, s, fired, until)
+            if advance_user(p, s, np.int64(user), until) == NEED_ROOM:
+                return NEED_ROOM
+            fired += 1
+            s.scalars[S_WORK] += 1
 
 
 @kernel

@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from actors.evaluator.kernels.jit import inner, kernel
+from actors.evaluator.kernels.prefetch import prefetch_row
 from actors.evaluator.kernels.tables import StateTable
 from actors.evaluator.layout import (
     DEALING,
@@ -21,6 +22,7 @@ from actors.evaluator.layout import (
     S_TIMERS,
     S_WHEEL,
     U64,
+    WAVE_STEP,
     WHEEL_BITS,
     WHEEL_MASK,
     WHEEL_SLOTS,
@@ -28,17 +30,17 @@ from actors.evaluator.layout import (
 
 _ONE = np.uint64(1)
 _ZERO = np.uint64(0)
-#: `timer_before` of the first user of a list: this minus the list.
+#: What the first user of a list has before it: this minus the list.
 _HEAD = -2
 
 
 @inner
 def _put(s: StateTable, user: int, list_: int) -> None:
     head = s.wheel[list_]
-    s.timer_next[user] = head
-    s.timer_before[user] = _HEAD - list_
+    s.timer_links[2 * user] = head
+    s.timer_links[2 * user + 1] = _HEAD - list_
     if head >= 0:
-        s.timer_before[head] = user
+        s.timer_links[2 * head + 1] = user
     s.wheel[list_] = user
 
 
@@ -67,12 +69,12 @@ def _link(s: StateTable, user: int, due: int) -> None:
 @inner
 def unlink(s: StateTable, user: int) -> None:
     """Take a user out of its list."""
-    following = s.timer_next[user]
-    before = s.timer_before[user]
+    following = s.timer_links[2 * user]
+    before = s.timer_links[2 * user + 1]
     if following >= 0:
-        s.timer_before[following] = before
+        s.timer_links[2 * following + 1] = before
     if before >= 0:
-        s.timer_next[before] = following
+        s.timer_links[2 * before] = following
         return
     list_ = _HEAD - before
     s.wheel[list_] = following
@@ -120,7 +122,7 @@ def _begin_span(s: StateTable, span: int) -> None:
     head = s.wheel[list_]
     s.wheel[DEALING] = head
     if head >= 0:
-        s.timer_before[head] = _HEAD - DEALING
+        s.timer_links[2 * head + 1] = _HEAD - DEALING
         s.wheel[list_] = -1
         _mark(s, list_, False)
 
@@ -142,14 +144,23 @@ def _next_span(s: StateTable, span: int, last: int) -> int:
 
 
 @inner
-def deal_one(s: StateTable) -> bool:
-    """Move one timer of the span at hand to its place; False when all are dealt out."""
+def deal(s: StateTable) -> int:
+    """Move some timers of the span at hand to their places; gives how many, 0: all are dealt out.
+
+    Their due times lie in their rows: memory that is asked for together.
+    """
+    count = 0
     user = s.wheel[DEALING]
-    if user < 0:
-        return False
-    unlink(s, user)
-    _link(s, user, max(s.users[user, DUE], s.scalars[S_WHEEL]))
-    return True
+    while user >= 0 and count < WAVE_STEP:
+        s.wave[count] = user
+        prefetch_row(s.users, user, DUE)
+        count += 1
+        user = s.timer_links[2 * user]
+    for i in range(count):
+        user = np.int64(s.wave[i])
+        unlink(s, user)
+        _link(s, user, max(s.users[user, DUE], s.scalars[S_WHEEL]))
+    return count
 
 
 @inner

@@ -72,8 +72,8 @@ def test_the_room_of_users_who_came_once_is_given_back() -> None:
     machine.tick(START_MS + 3_600_001)
     machine.take_touched()
     assert machine.compact()
-    assert machine.counters()["state_bytes"] == base
     assert machine.counters()["users"] == 1
+    assert base < machine.counters()["state_bytes"] < base + 1_000, "but for the one who is left"
     assert machine.is_member("hide_promo", "late")
     duplicate = machine.handle_batch(hits_of(definitions, event("order", "late", "m1")), START_MS + 3_600_002)
     assert duplicate.outcomes.tolist() == [1]

@@ -25,7 +25,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         (compacting, ("DEPARTED_USERS_MIN", "FREE_WORDS_MIN")),
         (structures, ("PAGE_WORDS_MAX",)),
         (inputs, ("SLICE_HITS",)),
-        (machine, ("_KEYS_A_STEP",)),
+        (machine, ("_NEW_USERS",)),
     ):
         for name in names:
             monkeypatch.setattr(module, name, getattr(module, name))

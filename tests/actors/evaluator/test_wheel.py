@@ -9,7 +9,7 @@ import pytest
 
 from actors.evaluator.compiling import compile_program
 from actors.evaluator.kernels.tables import StateTable
-from actors.evaluator.kernels.wheel import arm, deal_one, earliest, next_user
+from actors.evaluator.kernels.wheel import arm, deal, earliest, next_user
 from actors.evaluator.layout import DUE, NEVER, S_TIMERS, S_WHEEL, StateArrays
 from actors.evaluator.state import new_state, with_user_room
 from tests.actors.evaluator.examples import published
@@ -32,7 +32,7 @@ def fired(state: StateArrays, table: StateTable, until_ms: int) -> list[tuple[in
     found = []
     while (user := next_user(table, until_ms)) != -1:
         if user == -2:
-            while deal_one(table):
+            while deal(table):
                 pass
             continue
         found.append((int(state.users[user, DUE]), user))
@@ -76,7 +76,7 @@ def test_random_timers_fire_in_order_of_their_ms_and_each_once(seed: int) -> Non
             due[user] = now + 1 + draw.randrange(gap + 1)
             arm(table, user, due[user])
         if draw.random() < 0.3:
-            deal_one(table)
+            deal(table)
         if draw.random() < 0.3:
             now += draw.choice([1, 20, 65_536, 3 * DAY_MS])
             expected = sorted((at, who) for who, at in due.items() if at <= now)

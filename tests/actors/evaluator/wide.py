@@ -177,7 +177,7 @@ def shrink() -> None:
     compacting.FREE_WORDS_MIN = 64  # type: ignore[misc]
     structures.PAGE_WORDS_MAX = 6  # type: ignore[misc]
     inputs.SLICE_HITS = 7  # type: ignore[misc]
-    machine._KEYS_A_STEP = 3  # type: ignore[misc]
+    machine._NEW_USERS = 3  # type: ignore[misc]
 
 
 def play(engine: Engine, step: tuple[str, int, Any], *, compact: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cluster.cli.main import app
+from cluster.runtime.data_dir import DataDir
 from tests.cluster.client.hosting import hosted
 from tests.cluster.edge.serving import Site
 from tests.conftest import START_MS
@@ -149,8 +151,18 @@ def test_an_unknown_audience_ends_with_1_a_short_panel_and_no_traceback(shared: 
     result = usher("lookup", "nothing", "ann", here=shared)
     assert result.exit_code == 1
     assert "no published audience" in result.stderr
+    assert "`usher status` lists them" in result.stderr, "a command is told of commands, not of paths"
     assert "Traceback" not in result.stderr
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize("options", [(), ("--detach",), ("--port", "0")])
+def test_a_second_start_names_the_first_and_not_its_port(tmp_path: Path, options: tuple[str, ...]) -> None:
+    with DataDir(tmp_path).open():
+        result = usher("up", "--data-dir", str(tmp_path), *options)
+    assert result.exit_code == 1
+    assert f"already (process {os.getpid()})" in result.stderr
+    assert "usher down" in result.stderr
 
 
 # --- keys, syncs, status ---------------------------------------------------------------------------

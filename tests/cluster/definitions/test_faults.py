@@ -10,6 +10,7 @@ import pytest
 from cluster.definitions.faults import Faults, listed, path_text, show
 from cluster.definitions.parsing import parse_documents
 from cluster.errors import DefinitionError, Fault
+from destinations import registry
 from tests.cluster.definitions.sample import KINDS, changed, document, faults_of, parse, with_where
 
 
@@ -358,6 +359,25 @@ def test_a_name_that_the_environment_lacks_is_a_fault() -> None:
         Fault("shop.json", "sources[0].write_key", "`${` without a name and a closing brace", "<hidden>",
               "${NAME}, or $${ for the text ${"),
     ]  # fmt: skip
+
+
+def test_a_name_that_is_not_set_makes_no_second_fault_of_what_it_stands_for() -> None:
+    text = json.dumps(changed("destinations.0", {"id": "hook", "kind": "webhook", "url": "${HOOK_URL}"}))
+    with pytest.raises(DefinitionError) as caught:
+        parse_documents([("shop.json", text)], {}, registry.KINDS)
+    assert [fault.path for fault in caught.value.faults if fault.path.startswith("destinations")] == [
+        "destinations[0].url"
+    ]
+
+
+def test_a_url_that_is_refused_is_named_with_its_place_and_what_is_allowed() -> None:
+    tree = changed("destinations.0", {"id": "hook", "kind": "webhook", "url": "ftp//example"})
+    with pytest.raises(DefinitionError) as caught:
+        parse_documents([("shop.json", json.dumps(tree))], {}, registry.KINDS)
+    (fault,) = [fault for fault in caught.value.faults if fault.path.startswith("destinations")]
+    assert (fault.path, fault.found) == ("destinations[0].url", '"ftp//example"')
+    assert fault.message.startswith("url is refused")
+    assert fault.allowed
 
 
 @pytest.mark.parametrize(

@@ -188,6 +188,7 @@ BAD: list[tuple[type[UsherError], str, Any]] = [
     (InputError, "no time", lambda files: {"until": "tomorrow"}),
     (InputError, "twice", lambda files: {"traits": (str(files.traits), f"users={files.traits}")}),
     (SnapshotError, "ltv", broken_traits),
+    (InputError, "no parent model 'shops'", lambda files: {"traits": (f"shops={files.traits}",)}),
     (SnapshotError, "names no file", lambda files: {"traits": ("gone.parquet",)}),
     (DefinitionError, "not available in this release yet", unsupported_source),
 ]
