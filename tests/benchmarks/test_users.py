@@ -7,7 +7,7 @@ import pytest
 
 from actors.evaluator.results import Transitions, no_transitions
 from benchmarks import bench_users
-from benchmarks.bench_users import Sized, Tally, needed_bytes, run_size
+from benchmarks.bench_users import Sized, Tally, needed_bytes, run_size, within_bounds
 from benchmarks.core import published_of
 from benchmarks.crowd import TOUCHES, WINDOW_S, Chunk, Crowd, event_leaves, leaves_held
 from benchmarks.workloads import CHANNELS, START_MS, engine_document
@@ -101,6 +101,15 @@ def test_the_next_size_is_reckoned_from_the_state_of_the_one_before() -> None:
     grown = needed_bytes(2_000_000, smaller) - needed_bytes(1_000_000, smaller)
     assert grown >= 1_000_000 * 2_000
     assert needed_bytes(10, None) > 10 * 1_000
+
+
+def test_a_state_above_its_bound_fails_the_case() -> None:
+    bound = bench_users.FIXED_BYTES + 1_000 * bench_users.USER_BYTES + 3_000 * bench_users.LEAF_BYTES
+    inside, above = (Sized(1_000, 1, 1.0, [1.0], 1.0, 100, state, 100, 3_000, 1, 1, []) for state in (bound, bound + 1))
+    assert within_bounds(inside).passed
+    check = within_bounds(above)
+    assert (check.passed, check.detail) == (False, f"{round(bound / 1_000)} of {round(bound / 1_000)} bytes a user, "
+                                                   "3.00 leaves")
 
 
 def test_entries_less_exits_are_what_audiences_grow_by() -> None:
