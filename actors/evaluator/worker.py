@@ -383,7 +383,7 @@ class EvaluatorWorker:
         self.sizes.change(fresh, change.ended, change.gains)
         self.machine = fresh
         self._showing.switch(prepared)
-        if self.checkpoints is not None:
+        if self.checkpoints is not None and old is not None:
             # Those before are of a machine that nobody goes on with.
             self.checkpoints.plan.ask()
 
