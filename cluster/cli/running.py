@@ -20,7 +20,7 @@ from cluster.cli.instance import DATA_DIR_DEFAULT, DataDirOption, NotRunning, re
 from cluster.cli.output import JsonOption, fail, print_json, say, stderr
 from cluster.errors import DataDirError
 from cluster.limits import CHECKPOINT_EVERY_MS, DRAIN_DEADLINE_MS
-from cluster.model.durations import DURATION_FORM, parse_duration
+from cluster.model.durations import DURATION_FORM, format_duration, parse_duration
 
 if TYPE_CHECKING:
     from cluster.runtime.launch import ReadyInfo
@@ -71,11 +71,20 @@ def up(
     checkpoint_every: Annotated[
         int,
         typer.Option(
-            parser=duration, metavar="DURATION", help="The longest time between two checkpoints while events come."
+            parser=duration,
+            metavar="DURATION",
+            show_default=format_duration(CHECKPOINT_EVERY_MS),
+            help="The longest time between two checkpoints while events come.",
         ),
     ] = CHECKPOINT_EVERY_MS,
     drain_deadline: Annotated[
-        int, typer.Option(parser=duration, metavar="DURATION", help="How long stopping may take.")
+        int,
+        typer.Option(
+            parser=duration,
+            metavar="DURATION",
+            show_default=format_duration(DRAIN_DEADLINE_MS),
+            help="How long stopping may take.",
+        ),
     ] = DRAIN_DEADLINE_MS,
     detach: Annotated[bool, typer.Option("--detach", help="Go to the background once ready.")] = False,
     detached: Annotated[bool, typer.Option("--detached", hidden=True)] = False,
@@ -117,7 +126,7 @@ def up(
             if sys.stderr.isatty():
                 spinner.update(f"{step.capitalize()} …")
             else:
-                say(f"{step} …")
+                say(step if step.endswith(".") else f"{step} …")
 
         def on_ready(info: ReadyInfo) -> None:
             spinner.stop()

@@ -244,7 +244,7 @@ class _Run:
         late = self._fleet.drain(groups, self._drain_deadline_ms / 1000)
         self._fleet.end()
         if late:
-            self._on_progress(f"not drained within {format_duration(self._drain_deadline_ms)}: {'; '.join(late)}")
+            self._on_progress(f"not drained within {format_duration(self._drain_deadline_ms)}: {'; '.join(late)}.")
         return 1 if late else 0
 
 
