@@ -118,7 +118,8 @@ def same_as_plain(
 ) -> Check:
     """Check that the machine and the plain-Python yardstick make the same transitions of the same hits, all of them.
 
-    `columns`: what filters call the hits' `c0`, `c1`, ... About 20 µs an event: for samples.
+    `columns`: what filters call the hits' `c0`, `c1`, ... For samples: about 10 µs an event, and 0.5 ms an
+    audience to compile.
     """
     machine = loaded(published, snapshot)
     found = _changes(machine.difference_from(None))
@@ -126,25 +127,20 @@ def same_as_plain(
         found += _changes(machine.transitions_table(machine.handle_batch(batch, 0).transitions))
     traits = {row.pop("key"): row for row in snapshot.drop_columns(["partition"]).to_pylist()}
     plain = PlainEvaluator(published, traits, START_MS)
-    events = [event for batch in batches for event in _plain_events(batch, columns)]
-    plain.run(events)
+    for batch in batches:
+        clocks, users, models = (batch.column(name).to_pylist() for name in ("clock_ms", "key", "model"))
+        values = {name: batch.column(f"c{place}").to_pylist() for place, name in enumerate(columns)}
+        plain.run(clocks, users, models, values)
     plain.advance(machine.clock_ms)
     expected = [(plain.names[audience], user, "entered" if entered else "exited", at)
                 for audience, user, entered, at in plain.transitions]
     return Check(
         f"{name}: the engine and plain Python make the same transitions",
         sorted(found) == sorted(expected),
-        f"{len(found):,} and {len(expected):,} of {len(events):,} events",
+        f"{len(found):,} and {len(expected):,} of {sum(batch.num_rows for batch in batches):,} events",
     )
 
 
 def _changes(table: pa.RecordBatch) -> list[Change]:
     columns = [table.column(name).to_pylist() for name in ("audience_id", "user_id", "kind", "at")]
     return list(zip(*columns, strict=True))
-
-
-def _plain_events(batch: pa.RecordBatch, columns: Sequence[str]) -> list[tuple[int, str, int, dict[str, Any]]]:
-    values = [batch.column(f"c{place}").to_pylist() for place in range(len(columns))]
-    rows = [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
-    fixed = [batch.column(name).to_pylist() for name in ("clock_ms", "key", "model")]
-    return list(zip(*fixed, rows, strict=True))
