@@ -45,7 +45,7 @@ _NATIVE: Final = 0
 
 
 @dataclass
-class _Live:
+class Live:
     """A worker with live batches at a steady rate. They are made before, and sent round and round."""
 
     worker: EvaluatorWorker
@@ -81,13 +81,18 @@ def requests(workload: Workload, version: int, decoder: Decoder, count: int) -> 
     made = []
     for number in range(count):
         texts = event_texts(workload, number * LIVE_ROWS, LIVE_ROWS)
-        envelope = envelope_of([text.replace(b"message_id", b"other_id") for text in texts], _NATIVE)
-        hits = decoder.decode(envelope).hits
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, hits.schema) as writer:
-            writer.write_batch(hits)
-        made.append(Append(version, LIVE_ROWS, pack(envelope), sink.getvalue().to_pybytes()))
+        made.append(request([text.replace(b"message_id", b"other_id") for text in texts], version, decoder))
     return made
+
+
+def request(texts: list[bytes], version: int, decoder: Decoder) -> Append:
+    """Give one batch as an edge sends it."""
+    envelope = envelope_of(texts, _NATIVE)
+    hits = decoder.decode(envelope).hits
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, hits.schema) as writer:
+        writer.write_batch(hits)
+    return Append(version, len(texts), pack(envelope), sink.getvalue().to_pybytes())
 
 
 def event_texts(workload: Workload, first: int, count: int) -> list[bytes]:
@@ -135,9 +140,9 @@ def _measure(folder: Path, workload: Workload, batches: int, step: Callable[[str
     clock = ManualClock(fill_log(log, workload) + 1)
     step("recovering from it, as an evaluator that starts")
     worker = EvaluatorWorker(log, folder / "membership", _PARTITIONS, seed=7, now_ms=clock.now_ms)
-    first = _first(worker, before, folder, workload)
+    first = first_publication(worker, before, folder, workload)
     made = requests(workload, before.version, Decoder(EventPlan(before.definitions)), batches)
-    live = _Live(worker, clock, made)
+    live = Live(worker, clock, made)
     live.run(lambda done: done < batches // 10)  # compile, touch
     step("live batches alone")
     alone = live.run(lambda done: done < batches)
@@ -167,7 +172,7 @@ def _measure(folder: Path, workload: Workload, batches: int, step: Callable[[str
     }  # fmt: skip
 
 
-def _first(worker: EvaluatorWorker, published: Published, folder: Path, workload: Workload) -> float:
+def first_publication(worker: EvaluatorWorker, published: Published, folder: Path, workload: Workload) -> float:
     """Put the first definitions and the traits in force; give the seconds of the publication."""
     began = time.perf_counter()
     worker.process([Prepare(published)])

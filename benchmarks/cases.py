@@ -26,6 +26,7 @@ CASES: dict[str, str] = {
     "users": "benchmarks.bench_users",
     "waves": "benchmarks.bench_waves",
     "publish": "benchmarks.case_publish",
+    "recovery": "benchmarks.bench_recovery",
     "read": "benchmarks.bench_read",
     "latency": "benchmarks.bench_latency",
     "ingest": "benchmarks.bench_ingest",

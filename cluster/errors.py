@@ -15,6 +15,7 @@ what is allowed and what to do next. Fields are for handlers: nobody has to pars
      │    └── StorageFull         the operator: disk full or data dir not writable
      ├── StaleDefinitions         the edge: decode again with the definitions named in `current_version`
      ├── DataDirError             the operator: locked, unwritable or damaged data dir
+     ├── CheckpointError          nobody at once: the one before it, at last the whole log, takes its place
      ├── PortInUse                the operator: choose another --port
      └── InternalError            us: a broken invariant; please report
 """
@@ -142,6 +143,19 @@ class StaleDefinitions(UsherError):
 
 class DataDirError(UsherError):
     """The data dir is locked by another run, cannot be written, or is damaged."""
+
+
+class CheckpointError(UsherError):
+    """A checkpoint cannot be used or written; what it holds is in the log too. `reason` is a short code.
+
+    damaged: not what was written. incompatible: of another release or of other definitions. other_log: not of this
+    log, or the log does not reach back to it. unreachable: its folder or bucket does not answer. gone: it was written
+    and is not there any more. late: not written in time.
+    """
+
+    def __init__(self, message: str, *, reason: str, next_step: str = "") -> None:
+        super().__init__(message, next_step=next_step)
+        self.reason = reason
 
 
 class PortInUse(UsherError):

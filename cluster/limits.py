@@ -112,6 +112,22 @@ REPLAY_SLICE_BYTES_MAX: Final = 64 * 1024 * 1024
 #: Free bytes below which new events are refused: room to end cleanly.
 DISK_FREE_BYTES_MIN: Final = 64 * 1024 * 1024
 
+# --- checkpoints ---------------------------------------------------------------------------------
+#: A checkpoint is due this long after the one before (if anything was logged since), or after so many logged bytes or
+#: events: what a recovery replays, about a million events in 1.3 s.
+CHECKPOINT_EVERY_MS: Final = 5 * 60_000
+CHECKPOINT_EVERY_BYTES: Final = 512 * 1024 * 1024
+CHECKPOINT_EVERY_EVENTS: Final = 2_000_000
+#: Checkpoints kept of an evaluator: the newest, and what takes its place if it is damaged.
+CHECKPOINTS_KEPT: Final = 3
+#: No checkpoint begins before this many times the seconds that the last one took: writing has a tenth of the time.
+CHECKPOINT_REST_TIMES: Final = 9
+#: Pause after one that could not be written; doubles up to the second figure.
+CHECKPOINT_RETRY_MIN_MS: Final = 10_000
+CHECKPOINT_RETRY_MAX_MS: Final = 5 * 60_000
+#: How often an evaluator looks whether one is due.
+CHECKPOINT_LOOK_MS: Final = 1_000
+
 # --- traits --------------------------------------------------------------------------------------
 #: How often a local trait source is looked at for a change (one stat a file).
 TRAITS_POLL_MS: Final = 1_000

@@ -28,6 +28,7 @@ EXAMPLES: list[UsherError] = [
     errors.StorageFull("12 bytes are free.", retry_after_ms=9, next_step="Make room."),
     errors.StaleDefinitions(found_version=3, current_version=4),
     errors.DataDirError("Locked by process 7.", next_step="Stop it."),
+    errors.CheckpointError("A frame does not match its checksum.", reason="damaged"),
     errors.PortInUse("8080 is taken.", next_step="Choose another --port."),
     errors.InternalError("A slot is used twice."),
 ]

@@ -14,10 +14,11 @@ PACKAGES = ("cluster", "actors", "destinations", "benchmarks")
 #: Layers from the ground up: a file imports from its own layer and those before it.
 LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("vocabulary", (
-        "cluster/errors.py", "cluster/clock.py", "cluster/limits.py", "cluster/model/*",
+        "cluster/errors.py", "cluster/arrays.py", "cluster/clock.py", "cluster/limits.py", "cluster/model/*",
         "cluster/definitions/*", "cluster/wire/*", "cluster/admission/*",
         # what shells and processes say to each other: protocols and records, nothing that runs
         "cluster/runtime/protocols.py", "cluster/log/contract.py", "cluster/log/records.py",
+        "cluster/checkpoints/parts.py", "cluster/checkpoints/settings.py",
     )),
     ("destinations", ("destinations/*",)),
     ("cores", ()),  # what is in actors/ and no shell
@@ -26,15 +27,17 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "actors/delivery/runner.py", "actors/delivery/reader.py",
         "actors/evaluator/membership_files.py", "actors/evaluator/worker.py",
         "actors/evaluator/recovery.py", "actors/evaluator/stored.py", "actors/evaluator/backfill.py",
-        "actors/evaluator/shadow.py", "actors/evaluator/showing.py",
+        "actors/evaluator/shadow.py", "actors/evaluator/showing.py", "actors/evaluator/entries.py",
+        "actors/evaluator/checkpointing/checkpointer.py", "actors/evaluator/checkpointing/restoring.py",
+        "actors/evaluator/checkpointing/keeping.py",
         "actors/traits/reading.py", "actors/traits/store.py",
     )),
     ("processes", ("cluster/*",)),
     ("benchmarks", ("benchmarks/*",)),
 )  # fmt: skip
 NAMES = [name for name, _ in LAYERS]
-#: What shells use of the processes' layer: the log they commit to, and the data dir they own.
-USED_BY_SHELLS = ("cluster/log/*", "cluster/runtime/data_dir.py")
+#: What shells use of the processes' layer: the log they commit to, the checkpoints they keep, the data dir they own.
+USED_BY_SHELLS = ("cluster/log/*", "cluster/checkpoints/*", "cluster/runtime/data_dir.py")
 
 FORBIDDEN_IN_CORES = {"ray", "aiohttp", "asyncio", "threading", "random", "time"}
 EXACT_FILES = ("cluster/clock.py",)  # the only reader of real time

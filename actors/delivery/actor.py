@@ -31,8 +31,8 @@ from destinations.times import iso_ms
 #: How long the question for a newer cluster state stays open, and the pause after one that failed.
 _STATE_WAIT_MS: Final = 20_000
 _STATE_PAUSE_S: Final = 0.5
-#: Part of the drain deadline left to the rest of the process.
-_DRAIN_S: Final = DRAIN_DEADLINE_MS / 1000 / 2
+#: The part of a drain's time that is left to making durable what came of it.
+_CLOSING_SHARE: Final = 0.2
 _ROWS_MAX: Final = 1_000
 
 _log = logging.getLogger(__name__)
@@ -85,12 +85,13 @@ class DeliveryActor:
         self._transport = HttpTransport(self._clock)
         self._watcher = asyncio.get_running_loop().create_task(self._watch(), name="delivery-watch")
 
-    async def drain(self) -> Reply:
+    async def drain(self, within_ms: int = DRAIN_DEADLINE_MS) -> Reply:
         """Let what is in flight end, make its outcome durable, close. What is unsent stays durable."""
         self._draining = True
         await self._stop_watching()
         runners = list(self._runners.values())
-        await asyncio.gather(*(runner.drain(_DRAIN_S) for runner in runners))
+        within_s = within_ms / 1000 * (1 - _CLOSING_SHARE)
+        await asyncio.gather(*(runner.drain(within_s) for runner in runners))
         await self._transport.close()
         await self._store.close()
         return {"drained": True, "backlog": sum(runner.machine.backlog for runner in runners)}

@@ -21,7 +21,9 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from actors.evaluator.backfill import Backfill
-from actors.evaluator.recovery import history_ms
+from actors.evaluator.checkpointing.checkpointer import Checkpointer, log_id
+from actors.evaluator.checkpointing.keeping import Keeper
+from actors.evaluator.entries import history_ms
 from actors.evaluator.stimuli import (
     Append,
     Lookup,
@@ -30,15 +32,18 @@ from actors.evaluator.stimuli import (
     Publish,
     Status,
     Stimulus,
+    TakeCheckpoint,
     TakeTraits,
     Tick,
 )
 from actors.evaluator.stored import initial_members, packed, with_since
 from actors.evaluator.worker import EvaluatorWorker
+from cluster.checkpoints.settings import CheckpointSettings
+from cluster.checkpoints.store import CheckpointStore
 from cluster.clock import Clock, SystemClock
 from cluster.definitions.model import Published
 from cluster.errors import NotReady, Refused, UsherError
-from cluster.limits import EVALUATOR_BATCHES_WAITING_MAX, RETRY_AFTER_MS
+from cluster.limits import DRAIN_DEADLINE_MS, EVALUATOR_BATCHES_WAITING_MAX, RETRY_AFTER_MS
 from cluster.log.records import TransitionBlock
 from cluster.log.sqlite import EvaluatorLog
 from cluster.runtime.data_dir import DataDir
@@ -68,6 +73,7 @@ class EvaluatorActor:
         partitions: tuple[int, ...],
         clock: Clock | None = None,
         node_id: str = "",
+        checkpoints: CheckpointSettings | None = None,
     ) -> None:
         self.name = f"evaluator-{index}"
         self._index = index
@@ -76,6 +82,8 @@ class EvaluatorActor:
         self._partitions = partitions
         self._clock = clock or SystemClock()
         self._node_id = node_id
+        self._checkpoint_settings = checkpoints or CheckpointSettings()
+        self._keeper: Keeper | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=self.name)
         #: reads of the log, beside the thread that evaluates
         self._readers = ThreadPoolExecutor(2, thread_name_prefix=f"{self.name}-reads")
@@ -92,7 +100,8 @@ class EvaluatorActor:
         self._committed = asyncio.Condition()
         self._recent: deque[TransitionBlock] = deque(maxlen=RECENT_BLOCKS_MAX)
         self._last_seq = 0
-        self._draining = False
+        #: No new inputs; and, after the last checkpoint, the end of the loop.
+        self._draining = self._ending = False
         self._worker: EvaluatorWorker | None = None
         self._loop_task: asyncio.Task[None] | None = None
         self._failure: str | None = None
@@ -108,6 +117,11 @@ class EvaluatorActor:
         self._worker = worker
         self._last_seq = worker.log.last_transition_seq()
         self._loop_task = asyncio.create_task(self._work(), name=self.name)
+        if worker.checkpoints is not None:
+            self._keeper = Keeper(
+                worker.checkpoints, lambda: worker.machine, lambda: self._queue(TakeCheckpoint()), self._clock
+            )
+            self._keeper.start()
         if published is not None and published.version > worker.version:
             reply = await self.publish(published)
             if "error" in reply:
@@ -116,12 +130,15 @@ class EvaluatorActor:
 
     def _open(self) -> EvaluatorWorker:
         log = EvaluatorLog.open(self._files.evaluator_db(self._index), owner_epoch=self._epoch)
+        settings = self._checkpoint_settings
+        store = CheckpointStore(settings.uri or str(self._files.checkpoints), self.name, log_id(log))
         return EvaluatorWorker(
             log,
             self._files.membership / self.name,
             self._partitions,
             seed=secrets.randbits(64),
             now_ms=self._clock.now_ms,
+            checkpoints=Checkpointer(store, settings, log, self._partitions),
         )
 
     # --- the queue -----------------------------------------------------------------------------------
@@ -132,6 +149,12 @@ class EvaluatorActor:
             return refusal
         if len(self._waiting) >= EVALUATOR_BATCHES_WAITING_MAX:
             return _refusal("overloaded", f"{len(self._waiting)} inputs wait already")
+        return await self._queue(stimulus)
+
+    async def _queue(self, stimulus: Stimulus) -> Reply:
+        """Have an input worked off after those that wait."""
+        if self._failure is not None or self._ending:
+            return _refusal("stopped", self._failure or "the evaluator has stopped")
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting.append((stimulus, future))
         if self._oldest_ms is None:
@@ -149,7 +172,7 @@ class EvaluatorActor:
     async def _work(self) -> None:
         """Take what waits as one group, or tick when something is due, until drained."""
         assert self._worker is not None
-        while not (self._draining and not self._waiting):
+        while not (self._ending and not self._waiting):
             self._wake.clear()
             if not self._waiting:
                 await self._sleep_until_due()
@@ -232,7 +255,7 @@ class EvaluatorActor:
 
     async def _trim(self, worker: EvaluatorWorker, before_clock_ms: int) -> None:
         try:
-            await self._in_history(worker.log.trim, before_clock_ms)
+            await self._in_history(worker.trim, before_clock_ms)
         except Refused as refused:
             _log.warning("Old log entries stay until the next try: %s", refused)
         except Exception as error:
@@ -341,12 +364,22 @@ class EvaluatorActor:
         here = {"name": self.name, "pid": os.getpid(), "node": self._node_id}
         return {**reply, **here, "lag_ms": lag_ms, "waiting": waiting}
 
-    async def drain(self) -> Reply:
-        """Refuse new batches, finish what waits, close the log."""
+    async def drain(self, within_ms: int = DRAIN_DEADLINE_MS) -> Reply:
+        """Refuse new batches, finish what waits, write a checkpoint of it, close the log.
+
+        `{"drained": True, "late": text}`; the text says what did not come to its end in time, and is empty mostly. What
+        was acknowledged is in the log, whatever it says.
+        """
         self._draining = True
-        self._wake.set()
         async with self._committed:
             self._committed.notify_all()
+        keeper, self._keeper = self._keeper, None
+        late = ""
+        if keeper is not None:
+            await self._queue(Status())  # after it all that waited is committed
+            late = await keeper.stop(within_ms)
+        self._ending = True
+        self._wake.set()
         if self._loop_task is not None:
             await self._loop_task
         if self._worker is not None:
@@ -355,7 +388,7 @@ class EvaluatorActor:
             # Its thread reads the log.
             await asyncio.to_thread(self._backfilling.shutdown)
             await self._in_thread(self._worker.log.close)
-        return {"drained": True}
+        return {"drained": True, "late": late and f"no checkpoint of what came last: {late}"}
 
 
 def _refusal(code: str, message: str) -> Reply:

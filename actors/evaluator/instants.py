@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from actors.evaluator.layout import LAST_AT, LAST_TR, S_INSTANT_AT, S_INSTANT_LEN
+from actors.evaluator.layout import LAST_AT, LAST_TR, NEVER_BEFORE, S_INSTANT_AT, S_INSTANT_LEN
 from actors.evaluator.state import with_instant_room
 
 if TYPE_CHECKING:
@@ -34,9 +34,11 @@ def instant_counts(machine: EvaluatorMachine) -> InstantCounts:
 
 
 def seed_instant(machine: EvaluatorMachine, counts: InstantCounts) -> None:
-    """Tell an otherwise filled machine which transitions were already made at its present instant."""
+    """Tell an otherwise filled machine which transitions were already made at its present instant: these, no others."""
     room = len(counts) + len(machine.program.audiences) + 1
     s = machine.with_state(with_instant_room(machine.state, room))
+    rows = s.users[: machine.user_count]
+    rows[rows[:, LAST_AT] == machine.clock_ms, LAST_AT] = NEVER_BEFORE
     s.scalars[S_INSTANT_AT] = machine.clock_ms
     s.scalars[S_INSTANT_LEN] = 0
     index = machine.program.audience_index

@@ -17,6 +17,14 @@ class Sizes:
         self._names: Mapping[str, int] = {}
         self._sizes = np.zeros(0, np.int64)
 
+    @classmethod
+    def of_members(cls, machine: EvaluatorMachine, sizes: Mapping[str, int]) -> Sizes:
+        """Take what is known of a machine's audiences."""
+        result = cls()
+        result._names = machine.program.audience_index
+        result._sizes = np.array([sizes.get(name, 0) for name in result._names], np.int64)
+        return result
+
     def count(self, machine: EvaluatorMachine) -> None:
         """Count anew from the machine's membership; O(audiences x users)."""
         self._names = machine.program.audience_index
@@ -37,3 +45,7 @@ class Sizes:
     def of(self, audience: str) -> int:
         """Give an audience's size."""
         return int(self._sizes[self._names[audience]])
+
+    def all(self) -> dict[str, int]:
+        """Give every audience's size."""
+        return dict(zip(self._names, self._sizes.tolist(), strict=True))

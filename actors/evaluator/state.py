@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Final
 
 import numpy as np
@@ -34,6 +33,7 @@ from actors.evaluator.layout import (
     ProgramArrays,
     StateArrays,
 )
+from cluster.arrays import line_zeros
 
 #: Rows that a new state's arrays start with, by what they hold. The output columns keep theirs; the others grow.
 USERS: Final = 1024
@@ -52,20 +52,10 @@ def _power_of_two(least: int) -> int:
     return 1 << max(_TABLE_BITS_MIN, (least - 1).bit_length())
 
 
-def _zeros(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """Make zeros that begin a cache line; they cost memory only where they are written."""
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    line = LINE_WORDS * 8
-    raw = np.zeros(size + line, np.uint8)
-    start = -int(raw.__array_interface__["data"][0]) % line
-    result: NDArray[Any] = raw[start : start + size].view(dtype).reshape(shape)
-    return result
-
-
 def _grown(array: NDArray[Any], size: int, used: int, fill: int = 0) -> NDArray[Any]:
     """Give a copy with `size` rows: the `used` first ones, the others set to `fill`."""
     shape = (size, *array.shape[1:])
-    result = np.full(shape, fill, array.dtype) if fill else _zeros(shape, array.dtype)
+    result = np.full(shape, fill, array.dtype) if fill else line_zeros(shape, array.dtype)
     result[:used] = array[:used]
     return result
 
@@ -79,8 +69,8 @@ def new_state(program: ProgramArrays) -> StateArrays:
     """Make empty arrays with room for a few users."""
     users, ids = USERS, IDS
     audiences = len(program.audience_parent)
-    rows = _zeros((users, int(program.shape[ROW_WORDS])), np.int64)
-    arena = _zeros((ARENA_WORDS,), np.int64)
+    rows = line_zeros((users, int(program.shape[ROW_WORDS])), np.int64)
+    arena = line_zeros((ARENA_WORDS,), np.int64)
     scalars = np.zeros(S_COUNT, np.int64)
     scalars[S_ARENA_TOP] = LINE_WORDS  # place 0 means none
     scalars[S_INSTANT_AT] = NEVER_BEFORE

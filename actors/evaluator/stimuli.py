@@ -73,4 +73,9 @@ class Status:
     """Counts for `usher status`."""
 
 
-Stimulus: TypeAlias = Append | Tick | TakeTraits | Prepare | Publish | Lookup | MembersPage | Status
+@dataclass(frozen=True, slots=True)
+class TakeCheckpoint:
+    """The state is to be copied, between two groups."""
+
+
+Stimulus: TypeAlias = Append | Tick | TakeTraits | Prepare | Publish | Lookup | MembersPage | Status | TakeCheckpoint

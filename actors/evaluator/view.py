@@ -63,6 +63,11 @@ class MachineView:
             self._table = StateTable(arrays)
 
     @property
+    def seed(self) -> int:
+        """What the hashes of keys and message ids are spread by."""
+        return int(self._seed)
+
+    @property
     def clock_ms(self) -> int:
         """The clock: the largest time that an input has had."""
         return int(self._state.scalars[S_CLOCK])

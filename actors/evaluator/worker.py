@@ -16,21 +16,15 @@ import msgspec
 import pyarrow as pa
 
 from actors.evaluator.backfill import Backfill, Pace
+from actors.evaluator.checkpointing.checkpointer import Checkpointer
 from actors.evaluator.difference import difference_by_slots
+from actors.evaluator.entries import own_rows, read_snapshot_file
 from actors.evaluator.layout import NEVER
 from actors.evaluator.machine import EvaluatorMachine
 from actors.evaluator.membership_files import MembershipWriter
+from actors.evaluator.packing import pack_published, pack_traits
 from actors.evaluator.questions import lookup, members_page
-from actors.evaluator.recovery import (
-    PROGRESS,
-    Progress,
-    own_rows,
-    pack_published,
-    pack_traits,
-    progress_of,
-    read_snapshot_file,
-    recover,
-)
+from actors.evaluator.recovery import COUNTS, PROGRESS, Progress, counts_of, progress_of, recover
 from actors.evaluator.results import BLOCK_ROWS_MAX, Transitions, blocks_of, parts_of
 from actors.evaluator.shadow import Prepared, Shadow
 from actors.evaluator.showing import Showing
@@ -43,6 +37,7 @@ from actors.evaluator.stimuli import (
     Publish,
     Status,
     Stimulus,
+    TakeCheckpoint,
     TakeTraits,
     Tick,
 )
@@ -58,9 +53,6 @@ _log = logging.getLogger("usher.evaluator")
 
 #: Users of a wave of due times that one group of inputs brings up to date beside its own: about 10 ms.
 WAVE_USERS: Final = 8_192
-#: The log's key of the counts.
-_COUNTS: Final = "counts"
-_NO_COUNTS: Final = {"accepted": 0, "duplicates": 0, "too_late": 0}
 
 
 def _storage_full(refused: Refused) -> Reply:
@@ -83,8 +75,10 @@ class EvaluatorWorker:
         seed: int,
         now_ms: Callable[[], int],
         pace: Pace | None = None,
+        checkpoints: Checkpointer | None = None,
     ) -> None:
         self.log = log
+        self.checkpoints = checkpoints
         self._files = MembershipWriter(membership_dir, salt=seed)
         self._showing = Showing(self._files)
         self._partitions = tuple(partitions)
@@ -115,17 +109,19 @@ class EvaluatorWorker:
     # --- recovery ----------------------------------------------------------------------------------
 
     def recover(self) -> None:
-        """Rebuild everything from the log."""
-        recovered = recover(self.log, self._partitions, seed=self._seed)
+        """Rebuild everything from the log, and from the newest checkpoint that can go on in it."""
+        checkpoints = self.checkpoints
+        store = checkpoints.store if checkpoints is not None else None
+        recovered = recover(self.log, self._partitions, seed=self._seed, checkpoints=store)
+        if checkpoints is not None:
+            checkpoints.recovered(recovered.origin)
         self.machine, self.published = recovered.machine, recovered.published
         replaced = recovered.published is not None and recovered.published.version > 1
         self._switched_at_ms = recovered.published_at_ms if replaced else 0
         self._snapshot_versions, self._snapshots = recovered.snapshot_versions, recovered.snapshots
         self._entries, self._tables = [], []
-        self.counts = {**_NO_COUNTS, **msgspec.json.decode(self.log.meta(_COUNTS) or b"{}", type=dict[str, int])}
-        self.sizes = Sizes()
+        self.counts, self.sizes = counts_of(self.log), recovered.sizes
         if self.machine is not None:
-            self.sizes.count(self.machine)
             self.machine.compact()
         self._showing.moved()
         self._progress = progress_of(self.log)
@@ -152,6 +148,11 @@ class EvaluatorWorker:
             return None
         due = self.machine.next_due_ms()
         return None if due >= NEVER else due
+
+    def trim(self, before_clock_ms: int) -> int:
+        """Drop log entries before a clock; not what the oldest checkpoint kept would be replayed from. Any thread."""
+        needed_ms = self.checkpoints.needs_from_ms() if self.checkpoints is not None else None
+        return self.log.trim(before_clock_ms if needed_ms is None else min(before_clock_ms, needed_ms))
 
     # --- a group -------------------------------------------------------------------------------------
 
@@ -185,8 +186,11 @@ class EvaluatorWorker:
         if self._entries:
             blocks = blocks_of(self._tables, self.log.last_transition_seq() + 1)
             progress = self._progress_at(self._entries[-1].clock_ms)
-            meta = {_COUNTS: msgspec.json.encode(self.counts), PROGRESS: msgspec.json.encode(progress)}
+            meta = {COUNTS: msgspec.json.encode(self.counts), PROGRESS: msgspec.json.encode(progress)}
             self.log.commit(self._entries, blocks, meta)
+            if self.checkpoints is not None:
+                events, size_bytes = sum(e.row_count for e in self._entries), sum(len(e.payload) for e in self._entries)
+                self.checkpoints.plan.logged(len(self._entries), events, size_bytes)
             self.fresh += blocks
             self._progress = progress
             self._entries, self._tables = [], []
@@ -236,6 +240,8 @@ class EvaluatorWorker:
                 return self._members_page(stimulus)
             case Status():
                 return self._status()
+            case TakeCheckpoint():
+                return self._take_checkpoint()
 
     # --- what moves the machine ------------------------------------------------------------------------
 
@@ -377,6 +383,20 @@ class EvaluatorWorker:
         self.sizes.change(fresh, change.ended, change.gains)
         self.machine = fresh
         self._showing.switch(prepared)
+        if self.checkpoints is not None and old is not None:
+            # Those before are of a machine that nobody goes on with.
+            self.checkpoints.plan.ask()
+
+    # --- checkpoints -----------------------------------------------------------------------------------
+
+    def _take_checkpoint(self) -> Reply:
+        """Copy the state; all before is committed. Not while a wave is worked off: then it is no state at an entry."""
+        machine, published = self.machine, self.published
+        if self.checkpoints is None or machine is None or published is None or not self.log.last_seq():
+            return _not_ready("nothing to checkpoint yet")
+        if not machine.at_rest:
+            return _not_ready("a wave of due changes goes first", 200)
+        return {"taken": self.checkpoints.take(machine, published, self.sizes.all(), self._now_ms())}
 
     # --- questions -------------------------------------------------------------------------------------
 
@@ -425,8 +445,8 @@ class EvaluatorWorker:
             "log_bytes": self.log.size_bytes(),
             "history_from_ms": self.log.first_clock_ms("batch"),
             "seq": self.log.last_transition_seq(),
+            "checkpoints": self.checkpoints.status() if self.checkpoints is not None else None,
         }
-
 
     def _backfill_status(self) -> Reply | None:
         backfill = self.backfill
@@ -436,10 +456,10 @@ class EvaluatorWorker:
 
 
 def _parts(group: Sequence[Stimulus]) -> Iterator[Sequence[Stimulus]]:
-    """Cut a group at publications: what is before one must be in the log, which it is built from."""
+    """Cut a group at publications and checkpoints: what is before one must be in the log."""
     start = 0
     for place, stimulus in enumerate(group):
-        if isinstance(stimulus, Prepare | Publish):
+        if isinstance(stimulus, Prepare | Publish | TakeCheckpoint):
             if place > start:
                 yield group[start:place]
             yield group[place : place + 1]

@@ -33,6 +33,7 @@ from actors.traits.store import SnapshotStore, Stored
 from cluster.clock import Clock, SystemClock
 from cluster.definitions.model import ParentModel
 from cluster.errors import SnapshotError, StorageFull
+from cluster.limits import DRAIN_DEADLINE_MS
 from cluster.runtime.protocols import ClusterState, Controller, Evaluator, Reply
 
 _LOG = logging.getLogger(__name__)
@@ -92,7 +93,7 @@ class TraitsActor:
         """Begin to watch definitions and sources; returns at once, `status` tells how far loading is."""
         self._loops = [asyncio.create_task(self._watch()), asyncio.create_task(self._keep_time())]
 
-    async def drain(self) -> Reply:
+    async def drain(self, within_ms: int = DRAIN_DEADLINE_MS) -> Reply:
         """Stop. What is stored stays; what was being loaded is loaded at the next start."""
         running = [*self._loops, *self._tasks]
         for task in running:

@@ -44,6 +44,7 @@ class Instance:
     address: str
     started_at_ms: int
     version: str
+    drain_deadline_ms: int
 
 
 def read_instance(data_dir: Path) -> Instance | None:

@@ -19,7 +19,8 @@ from rich.text import Text
 from cluster.cli.instance import DATA_DIR_DEFAULT, DataDirOption, NotRunning, read_instance, running_pid
 from cluster.cli.output import JsonOption, fail, print_json, say, stderr
 from cluster.errors import DataDirError
-from cluster.limits import DRAIN_DEADLINE_MS
+from cluster.limits import CHECKPOINT_EVERY_MS, DRAIN_DEADLINE_MS
+from cluster.model.durations import DURATION_FORM, format_duration, parse_duration
 
 if TYPE_CHECKING:
     from cluster.runtime.launch import ReadyInfo
@@ -28,6 +29,19 @@ _POLL_S: Final = 0.1
 #: Beyond the drain's own deadline: Ray's processes end after the drain.
 _DOWN_SLACK_S: Final = 15
 _LOG_LINES_SHOWN: Final = 30
+
+
+def duration(text: str | int) -> int:
+    """Read an option that is a duration, above 0, as ms."""
+    try:
+        duration_ms = text if isinstance(text, int) else parse_duration(text)
+    except ValueError as error:
+        message = f"{text!r}: {error}; allowed: {DURATION_FORM}"
+        raise typer.BadParameter(message) from error
+    if duration_ms <= 0:
+        message = "it must be above 0"
+        raise typer.BadParameter(message)
+    return duration_ms
 
 
 def up(
@@ -46,19 +60,52 @@ def up(
         str | None,
         typer.Option(metavar="auto|HOST:PORT", help="A running Ray cluster; else Ray is started on this machine."),
     ] = None,
+    state_uri: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER|URI",
+            help="Where checkpoints go: a folder, or file://, s3://, gs:// (credentials as their SDKs find them). "
+            "Default: DATA_DIR/checkpoints.",
+        ),
+    ] = None,
+    checkpoint_every: Annotated[
+        int,
+        typer.Option(
+            parser=duration,
+            metavar="DURATION",
+            show_default=format_duration(CHECKPOINT_EVERY_MS),
+            help="The longest time between two checkpoints while events come.",
+        ),
+    ] = CHECKPOINT_EVERY_MS,
+    drain_deadline: Annotated[
+        int,
+        typer.Option(
+            parser=duration,
+            metavar="DURATION",
+            show_default=format_duration(DRAIN_DEADLINE_MS),
+            help="How long stopping may take.",
+        ),
+    ] = DRAIN_DEADLINE_MS,
     detach: Annotated[bool, typer.Option("--detach", help="Go to the background once ready.")] = False,
     detached: Annotated[bool, typer.Option("--detached", hidden=True)] = False,
 ) -> None:
     """Start Usher, and serve until Ctrl-C or SIGTERM.
 
-    Ends cleanly: it refuses new events, and evaluates and stores what it has acknowledged. On its first start it makes
-    an admin key, prints it once and keeps it in DATA_DIR/admin.key.
+    Ends cleanly: it refuses new events, evaluates and checkpoints what it has acknowledged, and exits with 0. Where
+    that takes longer than --drain-deadline it says what did not finish and exits with 1: nothing acknowledged is lost,
+    the next start replays more of the log. On its first start it makes an admin key, prints it once and keeps it in
+    DATA_DIR/admin.key.
 
     Examples:  usher up -f definitions.yaml    ·    usher up --port 9000 --data-dir /var/lib/usher --detach
+
+               usher up --state-uri s3://bucket/usher --checkpoint-every 1m --drain-deadline 2m
     """
     _check_that_none_runs(data_dir)
     if detach:
-        _up_in_background(data_dir, _same_arguments(definitions, data_dir, host, port, evaluators, edges, address))
+        again = _same_arguments(definitions, data_dir, host, port, evaluators, edges, address)
+        again += ["--state-uri", state_uri] if state_uri is not None else []
+        again += ["--checkpoint-every", f"{checkpoint_every}ms", "--drain-deadline", f"{drain_deadline}ms"]
+        _up_in_background(data_dir, again)
         return
     from cluster.runtime.launch import UpOptions, run
 
@@ -70,6 +117,9 @@ def up(
         evaluators=evaluators,
         edges=edges,
         address=address,
+        state_uri=state_uri,
+        checkpoint_every_ms=checkpoint_every,
+        drain_deadline_ms=drain_deadline,
     )
     with stderr().status("Starting …") as spinner:
 
@@ -77,7 +127,7 @@ def up(
             if sys.stderr.isatty():
                 spinner.update(f"{step.capitalize()} …")
             else:
-                say(f"{step} …")
+                say(step if step.endswith(".") else f"{step} …")
 
         def on_ready(info: ReadyInfo) -> None:
             spinner.stop()
@@ -85,7 +135,7 @@ def up(
 
         code = run(options, on_ready, on_progress)
     if code == 0:
-        say("Drained: everything acknowledged is evaluated and stored.")
+        say("Drained: everything acknowledged is evaluated, stored and checkpointed.")
     raise typer.Exit(code)
 
 
@@ -105,7 +155,9 @@ def down(data_dir: DataDirOption = DATA_DIR_DEFAULT, as_json: JsonOption = False
     except PermissionError as error:
         message = f"Process {pid}, the Usher on {data_dir}, belongs to another user."
         raise DataDirError(message, next_step="Stop it as that user.") from error
-    deadline_s = DRAIN_DEADLINE_MS / 1000 + _DOWN_SLACK_S
+    instance = read_instance(data_dir)
+    drain_ms = instance.drain_deadline_ms if instance is not None else DRAIN_DEADLINE_MS
+    deadline_s = drain_ms / 1000 + _DOWN_SLACK_S
     with stderr().status(f"Draining (process {pid}) …"):
         if not _wait(lambda: running_pid(data_dir) != pid, deadline_s):
             fail(

@@ -11,6 +11,8 @@ from rich.text import Text
 from cluster.cli.instance import DATA_DIR_DEFAULT, DataDirOption, KeyOption, UrlOption, connect
 from cluster.cli.lookup import time_text
 from cluster.cli.output import JsonOption, print_json, stdout, table
+from cluster.clock import SystemClock
+from cluster.model.durations import format_duration
 
 if TYPE_CHECKING:
     from cluster.client.models import Status
@@ -42,6 +44,8 @@ def status(
 
 def _whole(report: Status, url: str) -> Group:
     parts: list[Any] = [_headline(report, url), _actors(report)]
+    if evaluators := [actor for actor in report.document.get("actors", []) if actor.get("checkpoints")]:
+        parts.append(_checkpoints(evaluators))
     if traits := report.document.get("traits"):
         parts.append(_traits(traits))
     parts += [_audiences(report), _syncs(report)]
@@ -81,6 +85,26 @@ def _actors(report: Status) -> Any:
     ]
     shown = table(("actor", "state", "pid", "node", "lag ms", "users", "log"), rows)
     return _with_reasons(shown, [(actor["name"], actor.get("message")) for actor in report.document.get("actors", [])])
+
+
+def _checkpoints(actors: list[dict[str, Any]]) -> Any:
+    """Show the newest checkpoint of each evaluator, what it started from, and what is wrong with any."""
+    rows, reasons = [], []
+    for name, own in ((actor["name"], actor["checkpoints"]) for actor in actors):
+        newest, recovered = own["newest"] or {}, own["recovered"]
+        rows.append(
+            (name, _age(newest.get("taken_at_ms")), _bytes(newest.get("bytes")), own["events_since"], recovered["from"])
+        )
+        reasons += [(name, f"passed over {row['checkpoint']}: {row['message']}") for row in recovered["passed_over"]]
+        reasons.append((name, own["error"] and f"checkpoint: {own['error']}"))
+    columns = ("checkpoints of", "newest", "size", "events since", "started from")
+    return _with_reasons(table(columns, rows), reasons)
+
+
+def _age(at_ms: int | None) -> str | None:
+    if at_ms is None:
+        return None
+    return format_duration(max(0, SystemClock().now_ms() - at_ms) // 1000 * 1000) + " ago"
 
 
 def _traits(traits: list[dict[str, Any]]) -> Any:

@@ -20,6 +20,7 @@ from cluster.edge.acceptor import Acceptor, HandoverReceiver, IngestLink, listen
 from cluster.edge.admin_api import AdminApi
 from cluster.edge.answers import Boundary
 from cluster.edge.batching import EventBatcher
+from cluster.edge.evaluator_metrics import evaluator_exposition
 from cluster.edge.fastpath import FastConnection, FastMembership
 from cluster.edge.ingest import IngestApi
 from cluster.edge.membership_api import MembershipApi
@@ -117,7 +118,7 @@ class EdgeServer:
             self._receiver.start()
         self._sweeper = loop.create_task(self._sweep(), name="edge-sweep")
 
-    async def drain(self) -> Reply:
+    async def drain(self, within_ms: int = EDGE_DRAIN_MS) -> Reply:
         """Accept no more, answer what is under way, close. Idempotent."""
         if self._draining:
             return {}
@@ -131,7 +132,7 @@ class EdgeServer:
         await asyncio.gather(*self._handshakes, return_exceptions=True)
         await asyncio.gather(*(connection.drain() for connection in list(self._connections)))
         try:
-            async with asyncio.timeout(EDGE_DRAIN_MS / 1000):
+            async with asyncio.timeout(min(within_ms, EDGE_DRAIN_MS) / 1000):
                 await self.batcher.drain()
         except TimeoutError:
             _log.warning("Events were still waiting for evaluators when the edge stopped; their senders got no answer.")
@@ -240,9 +241,18 @@ class EdgeServer:
         own = self.metrics.exposition()
         if request.query.get("scope") != "process" and self._links:
             target = "/metrics?scope=process"
+            evaluators = asyncio.ensure_future(self._evaluator_metrics())
             others = await asyncio.gather(*(fetch_from(link, target, _METRICS_WAIT_S) for link in self._links))
-            own = merge_expositions([own.decode(), *(text.decode() for text in others if text)])
+            texts = [own, *filter(None, others), await evaluators]
+            own = merge_expositions(text.decode() for text in texts)
         return web.Response(body=own, headers={"Content-Type": CONTENT_TYPE})
+
+    async def _evaluator_metrics(self) -> bytes:
+        """Give what evaluators count of their checkpoints; one that does not answer in time is left out."""
+        indices = sorted(set(self.watcher.current.owner_of_partition))
+        calls = (asyncio.wait_for(self._evaluators(index).status(), _METRICS_WAIT_S) for index in indices)
+        replies = await asyncio.gather(*calls, return_exceptions=True)
+        return evaluator_exposition([reply for reply in replies if isinstance(reply, dict) and "error" not in reply])
 
     async def openapi(self, request: web.Request) -> web.StreamResponse:
         """The OpenAPI document."""

@@ -22,7 +22,7 @@ from cluster.definitions.parsing import parse_document
 from cluster.definitions.versions import Change, difference, publish
 from cluster.errors import DefinitionError, Fault
 from cluster.keys import generate_key, hash_key
-from cluster.limits import CONTROLLER_STATUS_TIMEOUT_MS, PUBLISH_RETRY_MS, PUBLISH_WAIT_MS
+from cluster.limits import CONTROLLER_STATUS_TIMEOUT_MS, DRAIN_DEADLINE_MS, PUBLISH_RETRY_MS, PUBLISH_WAIT_MS
 from cluster.log.durable_files import replace_durably
 from cluster.runtime.controller_machine import ControllerMachine
 from cluster.runtime.controller_store import ControllerStore, StoredDefinitions
@@ -151,7 +151,7 @@ class ControllerActor:
         """Give the newest audit rows: `{"rows": [...]}`."""
         return {"rows": self._store.audit_rows(limit)}
 
-    async def drain(self) -> Reply:
+    async def drain(self, within_ms: int = DRAIN_DEADLINE_MS) -> Reply:
         """Stop driving publications and close the file; a publication under way goes on at the next start."""
         if self._publisher is not None:
             self._publisher.cancel()

@@ -51,6 +51,11 @@ class DataDir:
         return self.path / "membership"
 
     @property
+    def checkpoints(self) -> Path:
+        """The folder of evaluators' checkpoints, unless a state URI names another place."""
+        return self.path / "checkpoints"
+
+    @property
     def admin_key(self) -> Path:
         """The admin key made on first start (mode 600)."""
         return self.path / "admin.key"

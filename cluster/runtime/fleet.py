@@ -61,17 +61,27 @@ class Fleet:
         """Call a part; a process that is gone or silent gives `{"error": "unreachable", ...}`."""
         return self._get(self._handles[name].call.remote(method, *args), name, timeout_s)
 
-    def drain(self, groups: Sequence[Sequence[str]], deadline_s: float) -> list[str]:
-        """Drain group after group, each side by side; gives the names of those that did not finish in time."""
+    def drain(self, groups: Sequence[tuple[Sequence[str], float]], deadline_s: float) -> list[str]:
+        """Drain group after group, each side by side; gives what did not come to its end in time, in words.
+
+        A group has the given share of the time that is left, so that one that hangs does not take the others' too.
+        """
         until = time.monotonic() + deadline_s
-        left_behind: list[str] = []
-        for group in groups:
-            calls = {name: self._handles[name].call.remote("drain") for name in group if name in self._handles}
+        late: list[str] = []
+        for group, share in groups:
+            group_until = time.monotonic() + share * max(0.0, until - time.monotonic())
+            # Who is asked needs some of it to answer.
+            within_ms = int(900 * max(0.0, group_until - time.monotonic()))
+            calls = {
+                name: self._handles[name].call.remote("drain", within_ms) for name in group if name in self._handles
+            }
             for name, call in calls.items():
-                reply = self._get(call, name, max(0.0, until - time.monotonic()))
+                reply = self._get(call, name, max(0.0, group_until - time.monotonic()))
                 if isinstance(reply, dict) and reply.get("error") == "unreachable":
-                    left_behind.append(name)
-        return left_behind
+                    late.append(f"{name} did not finish")
+                elif isinstance(reply, dict) and reply.get("late"):
+                    late.append(f"{name}: {reply['late']}")
+        return late
 
     def end(self) -> None:
         """End every process for good."""

@@ -22,14 +22,24 @@ from typing import Final
 
 import cluster
 from actors.evaluator.kernels.cache import is_compiled
+from cluster.checkpoints.settings import CheckpointSettings
+from cluster.checkpoints.store import check_uri, local_path
 from cluster.clock import SystemClock
 from cluster.definitions.evaluable import unsupported
 from cluster.definitions.model import Definitions
 from cluster.definitions.parsing import load_paths, located
 from cluster.edge.acceptor import listen
 from cluster.errors import DefinitionError, Fault, InputError, InternalError, NotReady, PortInUse
-from cluster.limits import DRAIN_DEADLINE_MS, ORPHANS_END_MS, PARTITIONS_DEFAULT, PUBLISH_WAIT_MS, RETRY_AFTER_MS
+from cluster.limits import (
+    CHECKPOINT_EVERY_MS,
+    DRAIN_DEADLINE_MS,
+    ORPHANS_END_MS,
+    PARTITIONS_DEFAULT,
+    PUBLISH_WAIT_MS,
+    RETRY_AFTER_MS,
+)
 from cluster.log.durable_files import replace_durably
+from cluster.model.durations import format_duration
 from cluster.runtime.controller_machine import deal_partitions
 from cluster.runtime.controller_store import ControllerStore
 from cluster.runtime.data_dir import DataDir
@@ -43,7 +53,8 @@ from destinations.registry import KINDS
 class UpOptions:
     """What `usher up` was told. `evaluators` None: one per two cores, or what the data dir was made with.
 
-    `definitions` names files or folders; `port` 0 takes a free one; `address` None embeds Ray.
+    `definitions` names files or folders; `port` 0 takes a free one; `address` None embeds Ray. `state_uri` says where
+    checkpoints go: a folder or a URI, None: the data dir.
     """
 
     definitions: tuple[Path, ...] = ()
@@ -53,6 +64,9 @@ class UpOptions:
     evaluators: int | None = None
     edges: int = 1
     address: str | None = None
+    state_uri: str | None = None
+    checkpoint_every_ms: int = CHECKPOINT_EVERY_MS
+    drain_deadline_ms: int = DRAIN_DEADLINE_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +97,7 @@ def run(options: UpOptions, on_ready: OnReady, on_progress: OnProgress = lambda 
     Raises before anything serves: DefinitionError, InputError, DataDirError, PortInUse, NotReady. Main thread only.
     """
     began = time.monotonic()
+    checkpoints = _checkpoint_settings(options)
     definitions = _read_definitions(options.definitions)
     files = DataDir(options.data_dir.resolve())
     # Left behind by a launcher that was killed: its processes end by themselves 2 to 3 s later and free the port.
@@ -105,8 +120,9 @@ def run(options: UpOptions, on_ready: OnReady, on_progress: OnProgress = lambda 
                 owner_of_partition=owner_of_partition,
                 evaluators=evaluators,
                 ingest_edges=options.edges,
+                checkpoints=checkpoints,
             )
-            return _Run(plan, session, definitions, began, on_ready, on_progress).run()
+            return _Run(plan, session, definitions, began, on_ready, on_progress, options.drain_deadline_ms).run()
         finally:
             owned.names.usher_json.unlink(missing_ok=True)
             stop_ray(session)
@@ -139,8 +155,10 @@ class _Run:
         began: float,
         on_ready: OnReady,
         on_progress: OnProgress,
+        drain_deadline_ms: int,
     ) -> None:
         self._plan = plan
+        self._drain_deadline_ms = drain_deadline_ms
         self._session = session
         self._definitions = definitions
         self._began = began
@@ -188,7 +206,7 @@ class _Run:
             version=version,
             ready_after_ms=int((time.monotonic() - self._began) * 1000),
         )
-        _write_usher_json(plan.files, info)
+        _write_usher_json(plan.files, info, self._drain_deadline_ms)
         self._on_ready(info)
 
     def _apply_definitions(self) -> int:
@@ -214,20 +232,20 @@ class _Run:
         return int(reply["version"])
 
     def _drain(self) -> int:
-        """Refuse new events, finish what was acknowledged, end every process; 1 where one did not finish."""
+        """Refuse new events, finish and checkpoint what was acknowledged, end every process; 1 where one was late."""
         plan = self._plan
         self._on_progress("draining")
-        groups = [
-            plan.edge_names(),
-            plan.evaluator_names(),
-            ["delivery", "traits"],
-            ["controller"],
+        groups: list[tuple[list[str], float]] = [
+            (plan.edge_names(), 1 / 3),
+            (plan.evaluator_names(), 2 / 3),
+            (["delivery", "traits"], 3 / 4),
+            (["controller"], 1.0),
         ]
-        left_behind = self._fleet.drain(groups, DRAIN_DEADLINE_MS / 1000)
+        late = self._fleet.drain(groups, self._drain_deadline_ms / 1000)
         self._fleet.end()
-        if left_behind:
-            self._on_progress(f"did not finish in time: {', '.join(left_behind)}")
-        return 1 if left_behind else 0
+        if late:
+            self._on_progress(f"not drained within {format_duration(self._drain_deadline_ms)}: {'; '.join(late)}.")
+        return 1 if late else 0
 
 
 @contextmanager
@@ -261,6 +279,16 @@ def free_port(host: str, port: int, wait_ms: int = 0) -> int:
             time.sleep(_PORT_AGAIN_S)
 
 
+def _checkpoint_settings(options: UpOptions) -> CheckpointSettings:
+    """Give where and when checkpoints are written. Raises InputError for a state URI that can be none."""
+    uri = options.state_uri or ""
+    if uri:
+        check_uri(uri)
+        path = local_path(uri)
+        uri = uri if path is None else str(path.resolve())
+    return CheckpointSettings(uri=uri, every_ms=options.checkpoint_every_ms)
+
+
 def _read_definitions(paths: tuple[Path, ...]) -> Definitions | None:
     """Check the documents before anything starts; faults show within a second, not after Ray's five."""
     if not paths:
@@ -291,7 +319,7 @@ def _placement(files: DataDir, options: UpOptions, definitions: Definitions | No
     return evaluators, deal_partitions(partitions, evaluators)
 
 
-def _write_usher_json(files: DataDir, info: ReadyInfo) -> None:
+def _write_usher_json(files: DataDir, info: ReadyInfo, drain_deadline_ms: int) -> None:
     """Say where the running Usher is: read by `usher status`, `down` and clients."""
     content = {
         "pid": info.pid,
@@ -299,5 +327,6 @@ def _write_usher_json(files: DataDir, info: ReadyInfo) -> None:
         "address": info.address,
         "started_at_ms": SystemClock().now_ms(),
         "version": cluster.__version__,
+        "drain_deadline_ms": drain_deadline_ms,
     }
     replace_durably(files.usher_json, json.dumps(content).encode())

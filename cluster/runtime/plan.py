@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from cluster.checkpoints.settings import CheckpointSettings
 from cluster.runtime.data_dir import DataDir
 
 
@@ -30,6 +31,7 @@ class Plan:
     owner_of_partition: tuple[int, ...]
     evaluators: int
     ingest_edges: int
+    checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
 
     @property
     def files(self) -> DataDir:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
 from cluster.definitions.model import Published
+from cluster.limits import DRAIN_DEADLINE_MS
 
 Role = Literal["ingest", "read", "edit", "admin"]
 Reply: TypeAlias = dict[str, Any]
@@ -123,12 +124,16 @@ class Evaluator(Protocol):
 
         `{"name", "pid", "node", "clock_ms", "state", "partitions", "events": {"accepted", "duplicates",
         "too_late"}, "audiences": {id: {"size", "version"}}, "users", "log_bytes", "seq", "lag_ms", "version",
-        "backfill": {"version", "percent", "ready"} | None, ...}`.
+        "backfill": {"version", "percent", "ready"} | None, "checkpoints": {"newest", "writing", "error", "at",
+        "written", "failed", "passed_over", "recovered"}, ...}`.
         """
         ...
 
-    async def drain(self) -> Reply:
-        """Refuse new batches, finish what was acknowledged, close the log."""
+    async def drain(self, within_ms: int = DRAIN_DEADLINE_MS) -> Reply:
+        """Refuse new batches, finish what was acknowledged, checkpoint it, close the log.
+
+        `{"drained": True, "late": text}`; the text says what did not come to its end within `within_ms`, if anything.
+        """
         ...
 
 
@@ -184,6 +189,6 @@ class Delivery(Protocol):
         """`{"name","pid","node","syncs": [{"id","backlog","delivered","failed","state"}]}`."""
         ...
 
-    async def drain(self) -> Reply:
+    async def drain(self, within_ms: int = DRAIN_DEADLINE_MS) -> Reply:
         """Finish or persist what is in flight, then close."""
         ...

@@ -15,7 +15,7 @@ from ray.exceptions import RayActorError, RaySystemError, RayTaskError
 
 from cluster.definitions.model import Published
 from cluster.errors import NotReady, UsherError
-from cluster.limits import CALL_TIMEOUT_MS, LOOKUP_TIMEOUT_MS, RETRY_AFTER_MS
+from cluster.limits import CALL_TIMEOUT_MS, DRAIN_DEADLINE_MS, LOOKUP_TIMEOUT_MS, RETRY_AFTER_MS
 from cluster.runtime.protocols import ClusterState, Reply, Role
 from cluster.runtime.ray_session import NAMESPACE
 
@@ -42,9 +42,9 @@ class RemotePart:
         reply: Reply = await self.call("status")
         return reply
 
-    async def drain(self) -> Reply:
+    async def drain(self, within_ms: int = DRAIN_DEADLINE_MS) -> Reply:
         """Let the part finish what it holds."""
-        reply: Reply = await self.call("drain")
+        reply: Reply = await self.call("drain", within_ms)
         return reply
 
     async def call(self, method: str, *args: Any, timeout_ms: int = CALL_TIMEOUT_MS) -> Any:

@@ -140,7 +140,12 @@ class UsherEvaluator(Host):
         await warm_up()
         published = await RemoteController().starting_definitions()
         evaluator = EvaluatorActor(
-            index, plan.data_dir, plan.epoch, plan.partitions_of(index), node_id=plan.node_id
+            index,
+            plan.data_dir,
+            plan.epoch,
+            plan.partitions_of(index),
+            node_id=plan.node_id,
+            checkpoints=plan.checkpoints,
         )
         await evaluator.start(published)
         return evaluator

@@ -18,6 +18,7 @@ from tests.live.usher import SECRET, WRITE_KEY, Receiver, Usher
 
 #: How long a purchase keeps its user in `hide_promo`.
 HIDE_PROMO_MS = 2_000
+CHECKPOINT_EVERY_MS = 500
 
 
 @pytest.fixture(scope="session")
@@ -90,7 +91,7 @@ def write_definitions(folder: Path, webhook_url: str) -> Path:
 def usher(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iterator[Usher]:
     folder = tmp_path_factory.mktemp("live")
     definitions = write_definitions(folder, receiver.url)
-    usher = Usher(folder / "data", definitions=[str(definitions)])
+    usher = Usher(folder / "data", definitions=[str(definitions)], checkpoint_every_ms=CHECKPOINT_EVERY_MS)
     try:
         usher.await_ready()
         yield usher

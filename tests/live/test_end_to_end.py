@@ -119,6 +119,24 @@ def test_a_killed_evaluator_loses_nothing_and_repeats_nothing(usher: Usher, rece
     assert accepted["accepted"] > 0
 
 
+def test_a_killed_evaluator_comes_back_from_its_checkpoint(usher: Usher, receiver: Receiver) -> None:
+    for user in ("rich-8", "rich-9", "poor-0"):
+        usher.track_surely(user, "order_completed", f"m-ck-{user}", channel="app")
+    written = usher.checkpoints()["written"]
+    eventually("it is checkpointed", lambda: usher.checkpoints()["written"] > written)
+    usher.track_surely("rich-7", "order_completed", "m-ck-rich-7", channel="app")
+    pid = usher.kill("evaluator-0")
+    eventually("it is back", lambda: usher.pid("evaluator-0") != pid)
+    recovered = usher.checkpoints()["recovered"]
+    assert recovered["from"].startswith("checkpoint "), recovered
+    assert recovered["passed_over"] == []
+    found = [usher.is_member("rich_buyers", user) for user in ("rich-7", "rich-8", "rich-9", "poor-0")]
+    assert found == [True, True, True, False]
+    metrics = usher.request("GET", "/metrics")[1]
+    assert 'usher_checkpoints_total{evaluator="evaluator-0",outcome="passed_over"} 0.0' in metrics
+    killed_in_mid_stream(usher, receiver, "evaluator-0", "ck")
+
+
 def test_a_killed_delivery_sends_everything_under_the_same_ids(usher: Usher, receiver: Receiver) -> None:
     killed_in_mid_stream(usher, receiver, "delivery", "de")
 

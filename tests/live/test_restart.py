@@ -51,6 +51,9 @@ def test_sigterm_drains_and_the_next_run_goes_on_where_it_was(usher: Usher, rece
     try:
         ready = again.await_ready()
         assert (ready["admin_key"], ready["version"]) == (None, version)
+        recovered = again.checkpoints()["recovered"]
+        assert (recovered["entries"], recovered["passed_over"]) == (0, []), "the last checkpoint holds all of it"
+        assert recovered["from"].startswith("checkpoint ")
         assert again.is_member("rich_buyers", "rich-1") is True
         came_and_went(receiver, "late")
         assert kinds(receiver, "rich-1", "rich_buyers") == ["entered"]

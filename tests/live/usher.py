@@ -183,6 +183,12 @@ class Usher:
         assert isinstance(body, dict)
         return body
 
+    def checkpoints(self, name: str = "evaluator-0") -> dict[str, Any]:
+        """What an evaluator says of its checkpoints."""
+        row = next(row for row in self.status()["actors"] if row["name"] == name)
+        assert isinstance(row["checkpoints"], dict)
+        return row["checkpoints"]
+
     def pid(self, name: str) -> int:
         """The process of an actor; waits while it is restarting."""
 

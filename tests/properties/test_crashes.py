@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from actors.evaluator.stimuli import Tick
 from cluster.definitions.parsing import parse_document
 from cluster.definitions.versions import publish
-from tests.actors.evaluator.test_worker import Evaluator
+from tests.actors.evaluator.driving import Evaluator
 from tests.properties.engine import snapshot_of
 from tests.strategies import Scenario, scenarios, steps
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 
+from actors.evaluator.entries import own_hits, own_rows
 from actors.evaluator.machine import EvaluatorMachine
-from actors.evaluator.recovery import own_hits, own_rows
 from benchmarks.bench_engine import hit_batches, published_of, snapshot_of
 from benchmarks.workloads import START_MS, Workload, engine_workload
 from cluster.model.partitions import partitions_of

@@ -20,8 +20,8 @@ from cluster.clock import ManualClock
 from cluster.definitions.model import Published
 from cluster.errors import DataDirError, NotReady, StorageFull
 from cluster.runtime.data_dir import DataDir
+from tests.actors.evaluator.driving import PARTITIONS, START_MS, Evaluator
 from tests.actors.evaluator.examples import event, published
-from tests.actors.evaluator.test_worker import PARTITIONS, START_MS, Evaluator
 
 Play = Callable[[EvaluatorActor], Awaitable[None]]
 

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from actors.evaluator import recovery
+from actors.evaluator import entries
 from actors.evaluator.backfill import Backfill, Pace
 from actors.evaluator.shadow import Shadow
 from actors.evaluator.stimuli import Lookup, Prepare, Publish, Status, Tick
@@ -21,8 +21,8 @@ from cluster.definitions.parsing import parse_document
 from cluster.definitions.versions import publish
 from cluster.errors import StorageFull
 from tests.actors.evaluator import wide
+from tests.actors.evaluator.driving import START_MS, Evaluator
 from tests.actors.evaluator.examples import HIDE_PROMO, event, published
-from tests.actors.evaluator.test_worker import START_MS, Evaluator
 from tests.properties.engine import snapshot_of
 
 Step = tuple[str, int, Any]
@@ -48,7 +48,7 @@ class Between(Pace):
 
 @pytest.fixture(autouse=True)
 def _small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recovery, "SLICE_ROWS", 3)
+    monkeypatch.setattr(entries, "SLICE_ROWS", 3)
 
 
 def wide_published(previous: Published | None, seed: int) -> Published:

@@ -213,7 +213,8 @@ def test_down_without_a_running_usher_ends_with_1(tmp_path: Path) -> None:
 
 
 def test_the_admin_key_of_a_data_dir_goes_to_its_own_usher_alone(shared: Site, tmp_path: Path) -> None:
-    described = {"pid": 1, "url": "http://127.0.0.1:1", "address": "", "started_at_ms": 0, "version": "0"}
+    described = {"pid": 1, "url": "http://127.0.0.1:1", "address": "", "started_at_ms": 0, "version": "0",
+                 "drain_deadline_ms": 30_000}
     (tmp_path / "admin.key").write_text(shared.controller.api_keys["admin"])
     (tmp_path / "usher.json").write_text(json.dumps(described))
     elsewhere = usher("status", "--url", shared.url, "--data-dir", str(tmp_path))

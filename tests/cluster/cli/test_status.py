@@ -18,7 +18,12 @@ REPORT = {
     "nodes": [{"id": "n1", "host": "here", "alive": True}, {"id": "n2", "host": "gone-host", "alive": False}],
     "actors": [
         {"name": "evaluator-0", "kind": "evaluator", "pid": 4321, "node": "n1", "state": "live", "lag_ms": 7,
-         "users": 12_345, "log_bytes": 3_000_000},
+         "users": 12_345, "log_bytes": 3_000_000,
+         "checkpoints": {
+             "newest": {"seq": 9, "taken_at_ms": 1_764_518_400_000, "bytes": 5_000_000, "pause_ms": 1.2, "write_ms": 3},
+             "error": "Checkpoints at s3://b cannot be written (x): no answer.", "events_since": 4_321,
+             "recovered": {"from": "checkpoint 7", "checkpoint_seq": 7, "events": 5, "passed_over": [
+                 {"checkpoint": "8.checkpoint", "reason": "damaged", "message": "It is cut off."}]}}},
         {"name": "delivery", "kind": "delivery", "pid": None, "node": None, "state": "unreachable",
          "message": "no answer within 2000 ms"},
     ],
@@ -45,7 +50,8 @@ def test_the_one_look_shows_every_part_and_every_reason(width: int) -> None:
     for part in (
         "1,234,567 events accepted", "64 partitions", "1 node", "gone-host is gone", "evaluator-0", "12,345", "3 MiB",
         "delivery: no answer within 2000 ms", "users: Column ltv is missing.", "hide_promo", "backfilling 7 %",
-        "1,500", "push: 410 Gone",
+        "1,500", "push: 410 Gone", "5 MiB", "4,321", "checkpoint 7", "passed over 8.checkpoint: It is cut off.",
+        "checkpoint: Checkpoints at s3://b cannot be written (x): no answer.",
     ):  # fmt: skip
         assert part in shown
     assert max(map(len, shown.splitlines())) <= width

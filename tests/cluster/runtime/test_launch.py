@@ -87,10 +87,10 @@ def test_a_stop_signal_sets_the_event_and_handlers_come_back() -> None:
 
 def test_usher_json_tells_clients_where_it_is(tmp_path: Path) -> None:
     info = ReadyInfo("http://127.0.0.1:1", tmp_path, "key", "127.0.0.1:2", 7, 1, 0, 9)
-    launch._write_usher_json(DataDir(tmp_path), info)
+    launch._write_usher_json(DataDir(tmp_path), info, 45_000)
     written = json.loads((tmp_path / "usher.json").read_text())
     assert {"pid": 7, "url": "http://127.0.0.1:1", "address": "127.0.0.1:2"}.items() <= written.items()
-    assert set(written) == {"pid", "url", "address", "started_at_ms", "version"}
+    assert set(written) == {"pid", "url", "address", "started_at_ms", "version", "drain_deadline_ms"}
     assert "key" not in (tmp_path / "usher.json").read_text()
     assert stat.S_IMODE((tmp_path / "usher.json").stat().st_mode) == 0o600
 
