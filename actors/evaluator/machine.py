@@ -7,7 +7,7 @@ benchmarks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -205,6 +205,13 @@ class EvaluatorMachine(MachineView):
         wanted = min(known + hits, self._ids_max)
         if wanted > known:
             self._state = with_dedup_room(self._state, max(1, 2 * wanted // 3 - known))
+
+    def know_keys(self, parent: str, keys: Sequence[str]) -> None:
+        """Give keys that are not known yet a slot: users outside the universe, as good as unknown."""
+        if keys:
+            offsets, data = string_buffers(pa.array(keys, pa.string()))
+            index = self.program.parents.index(parent)
+            self._encode_keys(np.full(len(keys), index, np.int32), offsets, data)
 
     def _forget_derived(self) -> None:
         """Take back what `_finish_loading` works out anew: timers, membership, who is in the universe, numbers."""
