@@ -250,7 +250,7 @@ class EvaluatorActor:
             # It may reach further back than the definitions in force do.
             return
         self._trimmed_at_ms = now
-        before = machine.clock_ms - history_ms(machine.program.published.definitions)
+        before = machine.settled_ms - history_ms(machine.program.published.definitions)
         self._trimming = asyncio.create_task(self._trim(self._worker, before), name=f"{self.name}-trim")
 
     async def _trim(self, worker: EvaluatorWorker, before_clock_ms: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -144,6 +144,34 @@ class HitReader:
             matches=matches,
             values=values_of(hits, self._program, models),
         )
+
+
+def without_matches(columns: HitColumns, wanted: np.ndarray) -> HitColumns:
+    """Leave the matches to the wanted hits (bool, one a hit): the others feed no structure."""
+    if wanted.all():
+        return columns
+    counts = np.diff(columns.match_offsets)
+    offsets = np.concatenate([[0], np.cumsum(np.where(wanted, counts, 0))]).astype(np.int32)
+    return replace(columns, match_offsets=offsets, matches=columns.matches[np.repeat(wanted, counts)])
+
+
+def longest_reaches(program: Program) -> I64:
+    """Give by model how long after its ts an event may count for any condition that its model feeds, ms."""
+    arrays = program.arrays
+    reaches = np.zeros(len(program.models), np.int64)
+    first = 0
+    for model, filters in enumerate(program.model_filters):
+        feeds = slice(arrays.filter_feeds[first], arrays.filter_feeds[first + len(filters)])
+        reaches[model] = arrays.struct_reach[arrays.feed_struct[feeds]].max(initial=0)
+        first += len(filters)
+    return reaches
+
+
+def times_of(columns: HitColumns, clock_ms: int) -> I64:
+    """Give each hit's ts, as the kernels do where the clock before them is `clock_ms`."""
+    clocks = np.maximum.accumulate(np.maximum(columns.clocks, clock_ms))
+    timed = np.where(columns.relative != 0, columns.times + clocks, columns.times)
+    return np.where(columns.timed != 0, np.minimum(clocks, timed), clocks)
 
 
 def _steps_together(hits: pa.RecordBatch, program: Program) -> tuple[I64, pa.RecordBatch]:

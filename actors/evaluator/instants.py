@@ -35,6 +35,9 @@ def instant_counts(machine: EvaluatorMachine) -> InstantCounts:
 
 def seed_instant(machine: EvaluatorMachine, counts: InstantCounts) -> None:
     """Tell an otherwise filled machine which transitions were already made at its present instant: these, no others."""
+    # Who left at this instant may be in nothing that is retained, and come back within it.
+    for parent in machine.program.parents:
+        machine.know_keys(parent, sorted({key for of, key, _ in counts if of == parent}))
     room = len(counts) + len(machine.program.audiences) + 1
     s = machine.with_state(with_instant_room(machine.state, room))
     rows = s.users[: machine.user_count]

@@ -209,7 +209,8 @@ class _Recovery:
         """Replay all that is retained into an empty machine."""
         origin = Origin(passed_over=self._passed_over)
         machine = EvaluatorMachine(self.published, seed=seed)
-        entries = self._settled(origin.count(retained_entries(self._log, self.published, self._clock_ms)))
+        # What mattered where everybody's changes were made: long before the log's end, where nobody came for long.
+        entries = self._settled(origin.count(retained_entries(self._log, self.published, self._settled_ms)))
         machine.load((each.hits for each in self._reader.bulk(entries)), self._tables, self._settled_ms)
         return self._finished(machine, origin, None)
 
@@ -223,7 +224,8 @@ class _Recovery:
             return self._finished(machine, origin, sizes)
         batches = (entry for entry in entries if entry.kind == "batch")
         newer = {parent: table for parent, table in self._tables.items() if self._snapshot_seqs[parent] > header.seq}
-        machine.load((each.hits for each in self._reader.bulk(batches)), newer, self._settled_ms)
+        hits = (each.hits for each in self._reader.bulk(batches))
+        machine.load(hits, newer, self._settled_ms, hits_of(self._log) - header.hits)
         return self._finished(machine, origin, None)
 
     def _settled(self, entries: Iterator[Entry]) -> Iterator[Entry]:
@@ -274,7 +276,7 @@ class _Recovery:
         Nothing but batches and ticks was logged since (`worker.py` sees to that).
         """
         since_ms = machine.clock_ms
-        entries = retained_entries(self._log, self.published, self._clock_ms)
+        entries = retained_entries(self._log, self.published, since_ms)
         later = (entry for entry in entries if entry.clock_ms > since_ms)
         made = [
             machine.handle_batch(each.hits, since_ms, each.clock_ms).transitions for each in self._reader.slices(later)

@@ -51,6 +51,22 @@ def test_a_row_is_no_duplicate_of_itself_where_parents_alternate() -> None:
     assert again.outcomes.tolist() == [1, 1, 1]
 
 
+def test_what_is_loaded_after_its_windows_are_over_takes_no_room_and_counts_all_the_same() -> None:
+    """The longest window is a minute; an event stays an id, and keeps its user in the universe for an hour."""
+    none = {"id": "none", "parent": "users", "where": {"not": {"event": "order", "within": "1s"}}}
+    definitions = published(audiences=[*DOCUMENT["audiences"], none])
+    machine = EvaluatorMachine(definitions, seed=7)
+    hits = hits_of(definitions, event("order", "ann", "m1", channel="web"), event("order", "ben", "m2"))
+    old = hits.set_column(3, "clock_ms", pa.array([START_MS, START_MS + 1], pa.int64()))
+    machine.load([old], {}, START_MS + 60_000)
+    assert machine.counters()["blocks"] == 1, "ben's may still count for one ms"
+    assert machine.counters()["alive"] == 2
+    assert [machine.is_member(audience, "ann") for audience in ("quiet", "none")] == [True, True]
+    assert machine.handle_batch(hits, START_MS + 60_000).outcomes.tolist() == [1, 1]
+    machine.tick(START_MS + 3_600_000)
+    assert machine.counters()["alive"] == 1
+
+
 def test_the_room_of_users_who_came_once_is_given_back() -> None:
     definitions = published()
     machine = machine_of(definitions)

@@ -120,6 +120,21 @@ def test_numbering_at_one_instant_goes_on_after_a_restart(evaluator: Evaluator) 
     assert len(set(evaluator.ids())) == len(evaluator.ids())
 
 
+def test_numbering_goes_on_for_who_left_with_the_snapshot_of_this_instant(evaluator: Evaluator) -> None:
+    """After the restart nothing that is retained names them, but the stored transitions."""
+    rich = {"id": "quiet", "parent": "users", "where": {"trait": "ltv", "gt": 300}}
+    evaluator.publish(audiences=[rich])
+    evaluator.clock.advance(1_000)
+    evaluator.take_traits(1, ann=500.0)
+    evaluator.clock.advance(1_000)
+    evaluator.take_traits(2, ben=500.0)
+    evaluator.reopen()
+    evaluator.take_traits(3, ann=500.0)
+    ann = [row[2:5] for row in evaluator.history() if row[1] == "ann"]
+    assert ann == [("entered", 1_000, 0), ("exited", 2_000, 0), ("entered", 2_000, 1)]
+    assert len(set(evaluator.ids())) == len(evaluator.ids())
+
+
 def test_duplicates_stay_duplicates_after_a_restart(evaluator: Evaluator) -> None:
     evaluator.do(evaluator.batch(event("order", "ann", "m1", channel="web")))
     evaluator.reopen()

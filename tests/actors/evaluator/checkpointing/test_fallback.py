@@ -295,6 +295,24 @@ def test_none_is_taken_while_a_wave_is_worked_off(
     assert twins.came_back()["from"].startswith("checkpoint")
 
 
+def test_a_wave_that_comes_after_a_long_silence_loses_nobody_at_a_crash(
+    twins: Twins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is to leave came longer ago than the history reaches back from the wave."""
+    from actors.evaluator import worker
+
+    monkeypatch.setattr(worker, "WAVE_USERS", 1)
+    users = [event("order", f"user-{i}", channel="web") for i in range(40)]
+    twins.each(lambda each: each.do(each.batch(*users)))
+    twins.each(lambda each: each.clock.advance(5 * 3_600_000))
+    twins.each(lambda each: each.do(Tick()))
+    assert twins.evaluator.worker.behind
+    twins.evaluator.reopen()
+    while twins.twin.worker.behind:
+        twins.twin.do(Tick())
+    twins.same()
+
+
 def test_a_wave_under_way_at_a_crash_is_finished_after_a_checkpoint(
     twins: Twins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
