@@ -26,6 +26,7 @@ from actors.evaluator.layout import (
     NEVER,
     NEVER_BEFORE,
     S_ALIVE,
+    S_ARENA_TOP,
     S_ARENA_USED,
     S_CAPPED,
     S_CLOCK,
@@ -68,7 +69,9 @@ def worth_compacting(s: StateArrays) -> bool:
     settled = scalars[S_OUT] == 0 and scalars[S_INSTANT_AT] < scalars[S_CLOCK] < scalars[S_WHEEL]
     users = int(scalars[S_USERS])
     departed = users - int(scalars[S_ALIVE]) > max(DEPARTED_USERS_MIN, users // 2)
-    free = len(s.arena) - int(scalars[S_ARENA_USED]) > max(FREE_WORDS_MIN, len(s.arena) // 4 * 3)
+    # What lies beyond the top was never written, and takes no memory.
+    top = int(scalars[S_ARENA_TOP])
+    free = top - int(scalars[S_ARENA_USED]) > max(FREE_WORDS_MIN, top // 4 * 3)
     return bool(settled) and (departed or free)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from actors.evaluator.layout import I16, I32, I64, NEVER_BEFORE, U8, U64, HitArrays
+from actors.evaluator.layout import FEED_REACH, FEED_WORDS, I16, I32, I64, NEVER_BEFORE, U8, U64, HitArrays
 from actors.evaluator.matching.matcher import Matcher, match_hits
 from actors.evaluator.program import Program
 from actors.evaluator.values import values_of
@@ -162,7 +162,7 @@ def longest_reaches(program: Program) -> I64:
     first = 0
     for model, filters in enumerate(program.model_filters):
         feeds = slice(arrays.filter_feeds[first], arrays.filter_feeds[first + len(filters)])
-        reaches[model] = arrays.struct_reach[arrays.feed_struct[feeds]].max(initial=0)
+        reaches[model] = arrays.feeds.reshape(-1, FEED_WORDS)[feeds, FEED_REACH].max(initial=0)
         first += len(filters)
     return reaches
 
@@ -181,7 +181,11 @@ def _steps_together(hits: pa.RecordBatch, program: Program) -> tuple[I64, pa.Rec
     if len(rows) > 1 and bool((rows[1:] == rows[:-1]).any()):
         codes = np.asarray(hits.column("key").dictionary_encode().indices)
         models = _integers(hits.column("model"), np.int16)
-        # One key may name a user of each of several parents: users of one parent are one step, and one identity.
-        order = np.lexsort((models, codes, program.arrays.model_parent[models], rows))
+        # One key may name a user of each of several parents: users of one parent are one step, and one identity. Steps
+        # of a row come in the order of their first hits: not by `codes`, which depend on how the log was cut.
+        parents = program.arrays.model_parent[models].astype(np.int64)
+        steps = (rows.astype(np.int64) * (int(parents.max()) + 1) + parents) * (int(codes.max()) + 1) + codes
+        _, first, step = np.unique(steps, return_index=True, return_inverse=True)
+        order = np.lexsort((models, first[step]))
         hits = hits.take(pa.array(order))
     return order, hits

@@ -81,7 +81,7 @@ def same(workload: Workload) -> bool:
 
 
 @given(st.lists(conditions(), min_size=1, max_size=6), EVENTS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_the_yardstick_makes_the_engines_transitions(
     audiences: list[dict[str, Any]], events: list[tuple[int, int, int, int, int]]
 ) -> None:

@@ -208,3 +208,29 @@ def test_missing_value_satisfies_only_negated_operators(run: Run) -> None:
     for test, counts in cases:
         where = {**ONCE, "where": {"property": "amount", **test}}
         assert bool(run(where, rows, until=0)) is counts
+
+
+def test_an_eviction_within_a_row_does_not_depend_on_the_cut() -> None:
+    """A row of two users: its id is judged for both before it is kept for either."""
+    common = {"parent": "users", "timestamp": "timestamp"}
+    document = {
+        "version": 1, "parent_models": [{"id": "users", "primary_key": "user_id"}], "audiences": [],
+        "settings": {"dedup": {"max_ids": 2}}, "event_models": [
+            {"id": "by_user", "foreign_key": "user_id", **common},
+            {"id": "by_buyer", "event": "view", "foreign_key": ["properties.buyer", "user_id"], **common},
+        ],
+    }  # fmt: skip
+
+    def row(name: str, user: str, clock: int, message: str | None = "m", **properties: str) -> dict[str, Any]:
+        at = START_MS + clock
+        found = {"type": "track", "event": name, "user_id": user, "received_at": at, "properties": properties}
+        return found | ({"message_id": message} if message else {})
+
+    rows = [
+        row("order", "cid", 0, None), row("order", "ann", 0), row("order", "bob", 1),
+        row("view", "ann", 2, buyer="cid"), row("order", "ann", 3),
+    ]  # fmt: skip
+    whole, cut = (engine.replay(document, rows, {}, cuts) for cuts in ((), (1,)))
+    assert whole is not None
+    assert cut is not None
+    assert whole.outcomes == cut.outcomes

@@ -83,7 +83,7 @@ def growth(s: StateTable, at: int, width: int, more: int) -> int:
     count = s.arena[at + D_COUNT]
     if count + more <= room_of(s, at, width):
         return 0
-    return 4 * (width * (count + more) + 1) + (2 << CHUNK_BITS_MIN)
+    return 8 * width * (count + more) + (2 << CHUNK_BITS_MIN)
 
 
 @inner

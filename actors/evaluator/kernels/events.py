@@ -262,6 +262,13 @@ def apply_hits(
         end = i + 1
         while end < count and h.rows[end] == h.rows[i] and h.slots[end] == user:
             end += 1
+        if i == 0 or h.rows[i] != h.rows[i - 1]:
+            # All of a row is judged before any of it registers: one key's id must not be evicted by another's.
+            j = i
+            while j < count and h.rows[j] == h.rows[i]:
+                known = h.first_hash[j] != _ZERO and seen(s, h.first_hash[j], h.second_hash[j], clock - horizon_ms)
+                h.outcomes[j] = DUPLICATE if known else ACCEPTED
+                j += 1
         s.scalars[S_NEED] = 0
         if live:
             if s.users[user, DUE] <= clock and advance_user(p, s, user, clock) == NEED_ROOM:
@@ -272,9 +279,7 @@ def apply_hits(
         if not _room(p, s, h, user, i, end):
             return i
         s.scalars[S_CLOCK] = clock
-        if h.first_hash[i] != _ZERO and seen(s, h.first_hash[i], h.second_hash[i], clock - horizon_ms):
-            for j in range(i, end):
-                h.outcomes[j] = DUPLICATE
+        if h.outcomes[i] == DUPLICATE:
             i = end
             continue
         accepted = False

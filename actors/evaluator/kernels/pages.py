@@ -11,7 +11,7 @@ import numpy as np
 from actors.evaluator.kernels.abandonment import abandonment_clear
 from actors.evaluator.kernels.chunks import chunk_bits, clear, drop, free_chunk, new_chunk
 from actors.evaluator.kernels.jit import inner, kernel
-from actors.evaluator.kernels.prefetch import prefetch_row
+from actors.evaluator.kernels.prefetch import prefetch, prefetch_row
 from actors.evaluator.kernels.rings import ring_clear
 from actors.evaluator.kernels.sums import sum_clear
 from actors.evaluator.kernels.tables import ProgramTable, StateTable
@@ -19,13 +19,17 @@ from actors.evaluator.layout import (
     ABANDON,
     DIRECT,
     DIRECTORY,
+    END_WORDS,
     FIRST_MEMBER,
     FIRST_PAGE,
     FIRST_WORD,
+    LINE_WORDS,
     NEVER,
+    PAGES,
     PLACE_BITS,
     PLACE_MASK,
     RING,
+    RULE_WORDS,
     S_ARENA_TOP,
     S_ARENA_USED,
     S_BLOCKS,
@@ -98,13 +102,25 @@ def set_page_due(p: ProgramTable, s: StateTable, user: int, page: int, due: int)
 
 @inner
 def ask_words(p: ProgramTable, s: StateTable, user: int, page: int) -> None:
-    """Ask for the words of a user's row that a page's events and due times touch: leaves, and their first audiences."""
-    leaf = p.page_leaves[page]
-    if leaf < p.page_leaves[page + 1]:
+    """Ask for the words of a user's row that a page's events and due times touch: leaves, and their first audiences.
+
+    And for what the program says of them, where it is too large to be at hand anyway.
+    """
+    leaf = np.int64(p.page_leaves[page])
+    last = np.int64(p.page_leaves[page + 1])
+    if leaf < last:
         prefetch_row(s.users, user, FIRST_WORD + (leaf >> 6))
         reader = p.leaf_audiences[leaf]
+        large = p.shape[PAGES] > p.shape[DIRECT]
         if reader < p.leaf_audiences[leaf + 1]:
-            prefetch_row(s.users, user, p.shape[FIRST_MEMBER] + (p.leaf_audience[reader] >> 6))
+            audience = np.int64(p.leaf_audience[reader])
+            prefetch_row(s.users, user, p.shape[FIRST_MEMBER] + (audience >> 6))
+            if large:
+                for word in range(RULE_WORDS * audience, RULE_WORDS * (audience + last - leaf), LINE_WORDS):
+                    prefetch(p.audience_rules, word)
+        if large:
+            for word in range(END_WORDS * leaf, END_WORDS * last, LINE_WORDS):
+                prefetch(p.leaf_ends, word)
 
 
 @kernel

@@ -94,6 +94,14 @@ def _sum_anew(s: StateTable, at: int) -> None:
         parts[kept] = value
         used = kept + 1
     sum_clear(s, at)
+    if used > 0 and not abs(parts[used - 1]) < np.inf:
+        # Beyond float64: infinite as a plain sum is, and made anew at each comparison until it fits.
+        total = 0.0
+        for i in range(s.arena[at + D_COUNT]):
+            total += s.reals[entry(s, at, PAIR, i) + 1]
+        s.reals[at + SUM_HIGH] = total
+        s.reals[at + SUM_ERROR] = np.inf
+        return
     j = used - 1
     while j >= 0:
         _add(s, at, parts[j])

@@ -52,7 +52,9 @@ class _Checked(np.ndarray[Any, Any]):
 
 
 def _check(index: Any) -> None:
-    if any(place < 0 for place in (index if isinstance(index, tuple) else (index,))):
+    places = index if isinstance(index, tuple) else (index,)
+    # A test may take a slice.
+    if any(not isinstance(place, slice) and place < 0 for place in places):
         raise IndexError(index)
 
 

@@ -125,3 +125,13 @@ def test_a_deque_that_moves_on_takes_no_new_room() -> None:
     assert len(tops) == 1
     assert_sound(state)
     assert np.count_nonzero(state.chunk_free) <= 2
+
+
+def test_growth_bounds_what_several_wide_entries_take() -> None:
+    state = empty()
+    table = StateTable(state)
+    clear(table, place_of(2))
+    words, top = growth(table, place_of(2), 12, 6), int(state.scalars[S_ARENA_TOP])
+    for ts in range(6):
+        insert(table, place_of(2), 12, place_for(table, place_of(2), 12, ts))
+    assert state.scalars[S_ARENA_TOP] <= top + words

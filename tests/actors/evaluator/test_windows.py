@@ -9,7 +9,18 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.actors.evaluator.lives import ZONE, Node, Row, Seen, by_definition, document, in_one_wave, ms_by_ms, rows
+from tests.actors.evaluator.lives import (
+    FIRST,
+    ZONE,
+    Node,
+    Row,
+    Seen,
+    by_definition,
+    document,
+    in_one_wave,
+    ms_by_ms,
+    rows,
+)
 
 #: Windows, and whether an event at ts is inside at t (ts <= t). T is midnight and `since` names it.
 WINDOWS: dict[str, tuple[Node, Callable[[int, int], bool]]] = {
@@ -92,3 +103,10 @@ def test_counts_and_aggregates_are_what_counting_anew_gives(nodes: dict[str, Nod
     definitions: Any = document(nodes)
     assert ms_by_ms(definitions, log) == expected
     assert in_one_wave(definitions, log) == expected
+
+
+def test_a_sum_beyond_float64_is_infinite() -> None:
+    total = {"event": "view", "sum": "amount", "within": "20ms"}
+    nodes = {name: {**total, name: 100} for name in ("gt", "lt")}
+    life = ms_by_ms(document(nodes), [Row("view", 0, 0, "web", 1e308), Row("view", 1, 1, "web", 1e308)])
+    assert life[1 - FIRST] == {"gt"}
