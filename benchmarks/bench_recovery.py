@@ -50,6 +50,8 @@ from cluster.wire.envelope import envelope_of, pack
 USERS, USERS_QUICK = (100_000, 300_000, 1_000_000), (5_000,)
 #: Events logged since the checkpoint.
 SINCE, SINCE_QUICK = 5_000_000, 20_000
+#: In so many seconds: as long as windows are, so that most of the events still count at the end.
+SINCE_S: Final = 300
 RECOVERY_TARGET_S: Final = 10.0
 PAUSE_TARGET_MS: Final = 50.0
 #: Live batches timed without a checkpoint.
@@ -133,7 +135,8 @@ def _plot(sizes: list[Size], since: int) -> LinePlot:
 
 
 def _size(users: int, since: int, quick: bool, step: Step) -> Size:
-    workload = engine_workload(users=users, events=users + since)
+    rate = max(1, since // SINCE_S)
+    workload = engine_workload(users=users, events=users + since, events_per_second=rate)
     with TemporaryDirectory(prefix="usher-bench-") as name:
         folder = Path(name)
         step(f"{users:,} users: filling an evaluator")

@@ -81,12 +81,11 @@ class EntryReader:
         return self._slices(_unpacked(entries), SLICE_ROWS)
 
     def bulk(self, entries: Iterable[Entry]) -> Iterator[LoggedHits]:
-        """As `slices`, about BULK_ROWS at a time, read and decoded ahead on threads of their own.
+        """As `slices`, about BULK_ROWS at a time, unpacked ahead on a thread of its own.
 
-        For when there is nothing else to do: 1.2 µs an event, while another thread evaluates those before.
+        For when there is nothing else to do, and to be worked off ahead itself: 0.7 µs an event.
         """
-        decoded = self._slices(ahead(_unpacked(entries)), _BULK_SLICE_ROWS)
-        return ahead(_together(decoded))
+        return _together(self._slices(ahead(_unpacked(entries)), _BULK_SLICE_ROWS))
 
     def _slices(self, batches: Iterable[_Batch], rows_max: int) -> Iterator[LoggedHits]:
         waiting: list[_Batch] = []

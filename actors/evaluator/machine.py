@@ -7,8 +7,8 @@ benchmarks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Final, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -84,6 +84,8 @@ _USERS_A_STEP: Final = 16_384
 _TIMERS_AN_EVENT: Final = 8
 #: As many users as there may be.
 _ALL: Final = 2**62
+#: A batch's hits as slices, and its rows.
+_Read: TypeAlias = tuple[list[HitColumns], int]
 #: What a checkpoint holds beside the state.
 _PARTITIONS: Final = "machine.partitions"
 
@@ -174,24 +176,22 @@ class EvaluatorMachine(MachineView):
         snapshots: Mapping[str, pa.Table],
         clock_ms: int,
         hits_expected: int = 0,
+        ahead: Callable[[Iterator[_Read]], Iterator[_Read]] = iter,
     ) -> None:
         """Fill an empty machine silently, or go on so with one that a checkpoint filled, up to `clock_ms`.
 
         Afterwards membership is what it would be had it seen everything live, and no transition counts as made at this
         instant (`instants.seed_instant`). 0.5 µs an event, 0.4 µs more for one whose windows are not over at the end,
-        and 1.3 µs a user. `hits_expected` lets room for their ids be made at once.
+        and 1.3 µs a user. `hits_expected` lets room for their ids be made at once; `ahead` may work the reading of hits
+        off on another thread.
         """
         if self.user_count:
             self._forget_derived()
         self._make_room_for_ids(hits_expected)
-        reaches = longest_reaches(self.program)
-        for hits in retained:
-            for part in slices(hits):
-                columns = self._reader.read(part, 0)
-                # Whatever window it was in is over: it is a user's event, and an id, and nothing else.
-                counts = times_of(columns, self.clock_ms) + reaches[columns.models] > clock_ms
-                self._apply(without_matches(columns, counts), live=False)
-            self._pass_rows(hits)
+        for parts, rows in ahead(self._read_for_loading(retained, self.clock_ms, clock_ms)):
+            for columns in parts:
+                self._apply(columns, live=False)
+            self._state.scalars[S_POSITION] += rows
         clock_ms = max(clock_ms, self.clock_ms)
         self._cover(clock_ms, clock_ms)
         for parent, snapshot in snapshots.items():
@@ -199,6 +199,21 @@ class EvaluatorMachine(MachineView):
                 self._take_snapshot(parent, snapshot, live=False)
         self._state.scalars[S_CLOCK] = clock_ms
         self._finish_loading()
+
+    def _read_for_loading(
+        self, retained: Iterable[pa.RecordBatch], clock_ms: int, until_ms: int
+    ) -> Iterator[_Read]:
+        """Read batches as `load` takes them: with what still counts at `until_ms`. Looks at nothing of the state."""
+        reaches = longest_reaches(self.program)
+        for hits in retained:
+            parts = []
+            for part in slices(hits):
+                columns = self._reader.read(part, 0)
+                # Where whatever window it was in is over, it is a user's event, and an id, and nothing else.
+                counts = times_of(columns, clock_ms) + reaches[columns.models] > until_ms
+                parts.append(without_matches(columns, counts))
+                clock_ms = max(clock_ms, int(columns.clocks.max()))
+            yield parts, _rows(hits)
 
     def _make_room_for_ids(self, hits: int) -> None:
         """Make room for so many message ids at the size that it would grow to, and no larger."""
@@ -309,13 +324,13 @@ class EvaluatorMachine(MachineView):
                 self._program_table, self._table, hits, done, self._horizon_ms, self._ids_max, live
             )
             if done < count:
-                self._make_room()
+                # Much is to come: each step moves the whole arena.
+                self._make_room(0 if live else len(self._state.arena))
         return outcomes
 
     def _pass_rows(self, hits: pa.RecordBatch) -> None:
         """Count the rows of a batch that is done: the next one's lie behind them in the log."""
-        if hits.num_rows:
-            self._state.scalars[S_POSITION] += int(hits.column("row")[-1].as_py()) + 1
+        self._state.scalars[S_POSITION] += _rows(hits)
 
     def _cover(self, from_ms: int, until_ms: int) -> None:
         """See that the calendars reach from what may still count at `from_ms` to what begins after `until_ms`."""
@@ -371,11 +386,11 @@ class EvaluatorMachine(MachineView):
             self._make_room()
         scalars[S_CLOCK] = max(until_ms, self.clock_ms)
 
-    def _make_room(self) -> None:
-        """Give a kernel what it stopped for: words of the arena, else room for transitions."""
+    def _make_room(self, spare_words: int = 0) -> None:
+        """Give a kernel what it stopped for: words of the arena (and some to spare), else room for transitions."""
         words = int(self._state.scalars[S_NEED])
         if words:
-            self._state = with_arena_room(self._state, words)
+            self._state = with_arena_room(self._state, max(words, spare_words))
         else:
             self._flush()
 
@@ -416,6 +431,11 @@ class EvaluatorMachine(MachineView):
             users,
             self._partitions_of(transitions.user),
         )
+
+
+def _rows(hits: pa.RecordBatch) -> int:
+    """Give the rows of a batch up to the last one that has a hit."""
+    return int(hits.column("row")[-1].as_py()) + 1 if hits.num_rows else 0
 
 
 def _with_starts(parts: list[pa.RecordBatch]) -> Iterable[tuple[pa.RecordBatch, int]]:

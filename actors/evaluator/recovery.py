@@ -23,6 +23,7 @@ from actors.evaluator.checkpointing.restoring import header_of, restored
 from actors.evaluator.difference import Numbers
 from actors.evaluator.entries import (
     EntryReader,
+    ahead,
     entries_since,
     logged_snapshot,
     retained_entries,
@@ -211,7 +212,8 @@ class _Recovery:
         machine = EvaluatorMachine(self.published, seed=seed)
         # What mattered where everybody's changes were made: long before the log's end, where nobody came for long.
         entries = self._settled(origin.count(retained_entries(self._log, self.published, self._settled_ms)))
-        machine.load((each.hits for each in self._reader.bulk(entries)), self._tables, self._settled_ms)
+        hits = (each.hits for each in self._reader.bulk(entries))
+        machine.load(hits, self._tables, self._settled_ms, ahead=ahead)
         return self._finished(machine, origin, None)
 
     def from_checkpoint(self, machine: EvaluatorMachine, header: Header, size_bytes: int) -> Recovered:
@@ -225,7 +227,7 @@ class _Recovery:
         batches = (entry for entry in entries if entry.kind == "batch")
         newer = {parent: table for parent, table in self._tables.items() if self._snapshot_seqs[parent] > header.seq}
         hits = (each.hits for each in self._reader.bulk(batches))
-        machine.load(hits, newer, self._settled_ms, hits_of(self._log) - header.hits)
+        machine.load(hits, newer, self._settled_ms, hits_of(self._log) - header.hits, ahead)
         return self._finished(machine, origin, None)
 
     def _settled(self, entries: Iterator[Entry]) -> Iterator[Entry]:
