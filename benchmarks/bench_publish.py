@@ -71,7 +71,7 @@ class Live:
             began = time.perf_counter()
             self.batch()
             time.sleep(max(0.0, LIVE_EVERY_S - (time.perf_counter() - began)))
-        p50, p99, worst = np.percentile(self.took_ms, [50, 99, 100])
+        p50, p99, worst = np.percentile(self.took_ms, [50, 99, 100]).tolist()
         return {"batches": len(self.took_ms), "p50_ms": round(p50, 2), "p99_ms": round(p99, 2),
                 "max_ms": round(worst, 2)}
 
