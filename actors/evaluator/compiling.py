@@ -53,6 +53,8 @@ from cluster.admission.plan import EventPlan
 from cluster.definitions.model import EventModel, Filter, Published
 
 _COMPARISONS = {"gt": GT, "gte": GTE, "lt": LT, "lte": LTE, "eq": EQ}
+#: Leaves up to which a page is judged whole.
+SIMPLE_LEAVES_MAX = 64
 _TIME_OPS = {"within_last": WITHIN_LAST, "more_than_ago": MORE_THAN_AGO, "within_next": WITHIN_NEXT}
 
 
@@ -275,6 +277,10 @@ def _struct_arrays(placed: Sequence[Placed], pages: int, models: Sequence[EventM
         plain[one.page] = min(plain[one.page], _plain(one))
         page_leaves[one.page] += len(one.leaves)
     leaves, _ = csr([range(len(one.leaves)) for one in placed])
+    # Of very many leaves of one filter, only those that are true are looked at.
+    plain = [
+        min(kind, PLAIN) if count > SIMPLE_LEAVES_MAX else kind for kind, count in zip(plain, page_leaves, strict=True)
+    ]
     return {
         "struct_page": np.array([one.page for one in placed], np.int32),
         "struct_offset": np.array([one.offset for one in placed], np.int64),

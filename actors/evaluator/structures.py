@@ -37,6 +37,8 @@ from cluster.definitions.model import Filter
 
 #: Words of a page at most where it can be helped: a user of one structure of it pays for all.
 PAGE_WORDS_MAX: Final = 96
+#: Leaves of a page at most where it can be helped: all of them are judged whenever one of its structures is fed.
+PAGE_LEAVES_MAX: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +159,8 @@ def _words(structure: Structure, capacity: int) -> int:
 def _pages_of(structures: Sequence[Structure], grouped: dict[Structure, list[EventLeaf]]) -> list[list[Structure]]:
     """Cut a model's structures into pages, the first for those that no equality finds."""
     words = {structure: _words(structure, _capacity(structure, grouped[structure])) for structure in structures}
-    if sum(words.values()) <= PAGE_WORDS_MAX:
+    leaves = {structure: len(grouped[structure]) for structure in structures}
+    if sum(words.values()) <= PAGE_WORDS_MAX and sum(leaves.values()) <= PAGE_LEAVES_MAX:
         return [list(structures)]
     by_key: dict[object, list[Structure]] = {None: []}
     # As the index finds them: what is found by one value is fed together.
@@ -168,13 +171,15 @@ def _pages_of(structures: Sequence[Structure], grouped: dict[Structure, list[Eve
     result: list[list[Structure]] = []
     for group in by_key.values():
         result.append([])
-        size = 0
+        size = held = 0
         for structure in group:
-            if result[-1] and size + words[structure] > PAGE_WORDS_MAX:
+            full = size + words[structure] > PAGE_WORDS_MAX or held + leaves[structure] > PAGE_LEAVES_MAX
+            if result[-1] and full:
                 result.append([])
-                size = 0
+                size = held = 0
             result[-1].append(structure)
             size += words[structure]
+            held += leaves[structure]
     return result
 
 
