@@ -174,6 +174,11 @@ def times_of(columns: HitColumns, clock_ms: int) -> I64:
     return np.where(columns.timed != 0, np.minimum(clocks, timed), clocks)
 
 
+def rows_of(hits: pa.RecordBatch) -> int:
+    """Give the rows of a batch up to the last one that has a hit."""
+    return int(hits.column("row")[-1].as_py()) + 1 if hits.num_rows else 0
+
+
 def _steps_together(hits: pa.RecordBatch, program: Program) -> tuple[I64, pa.RecordBatch]:
     """Bring hits of one row and key together, where a row has several; give their places in the batch too."""
     order = np.arange(hits.num_rows, dtype=np.int64)

@@ -25,6 +25,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cluster.arrays import LINE_BYTES
+
 I64 = NDArray[np.int64]
 I16 = NDArray[np.int16]
 I32 = NDArray[np.int32]
@@ -33,7 +35,7 @@ U8 = NDArray[np.uint8]
 F64 = NDArray[np.float64]
 
 #: Rows, pages and chunks begin a line of the processor's cache and fill it: int64 words of one.
-LINE_WORDS: Final = 8
+LINE_WORDS: Final = LINE_BYTES // 8
 
 
 def whole_lines(words: int) -> int:

@@ -1,8 +1,8 @@
 """The evaluator's core: hits, ticks, trait snapshots and definitions in; transitions out. Deterministic.
 
-Only this file moves an evaluator's state. It never reads a clock: time is what its inputs say, and its own clock
-never goes back (semantics.md §3). The same machine runs in the cluster, in `usher replay`, in the tests and in the
-benchmarks.
+Only this file and its steps (`steps.py`) move an evaluator's state. It never reads a clock: time is what its inputs
+say, and its own clock never goes back (semantics.md §3). The same machine runs in the cluster, in `usher replay`, in
+the tests and in the benchmarks.
 """
 
 from __future__ import annotations
@@ -13,35 +13,27 @@ from typing import Final, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from actors.evaluator.calendars import Calendars
 from actors.evaluator.checkpointing.state import parts_of, state_of
 from actors.evaluator.compacting import compacted, worth_compacting
-from actors.evaluator.compiling import compile_program
 from actors.evaluator.difference import difference
 from actors.evaluator.inputs import (
     HitColumns,
-    HitReader,
     longest_reaches,
+    rows_of,
     slices,
     string_buffers,
     times_of,
     without_matches,
 )
-from actors.evaluator.kernels.dedup import hash_messages
-from actors.evaluator.kernels.events import apply_hits
-from actors.evaluator.kernels.hashing import encode_keys
-from actors.evaluator.kernels.loading import apply_snapshot, finish_loading, retire_missing
-from actors.evaluator.kernels.tables import BatchKeysTable, HitTable, ProgramTable
-from actors.evaluator.kernels.users import advance_user, fire
+from actors.evaluator.kernels.loading import finish_loading
+from actors.evaluator.kernels.users import advance_user
 from actors.evaluator.layout import (
     ALIVE,
     DUE,
     FIRST_MEMBER,
     FIRST_PAGE,
     FLAGS,
-    I32,
     LAST_AT,
-    MISSING,
     NEED_ROOM,
     NEVER,
     NEVER_BEFORE,
@@ -50,62 +42,37 @@ from actors.evaluator.layout import (
     S_DEDUP_COUNT,
     S_INSTANT_AT,
     S_INSTANT_LEN,
-    S_NEED,
     S_OUT,
     S_POSITION,
     S_TIMERS,
     S_TOUCHED,
     S_WHEEL,
     S_WORK,
-    U64,
-    BatchKeys,
 )
-from actors.evaluator.results import BatchResult, Transitions, joined, table_of
+from actors.evaluator.results import BatchResult, Transitions, table_of
 from actors.evaluator.state import (
-    with_arena_room,
-    with_boundaries,
     with_dedup_room,
-    with_instant_room,
-    with_user_room,
 )
-from actors.evaluator.traits import trait_times, trait_words, whole
-from actors.evaluator.view import MachineView
+from actors.evaluator.steps import MachineSteps
 from cluster.checkpoints.parts import Part
-from cluster.definitions.model import Published
 from cluster.errors import CheckpointError
-
-#: New users that room is made for at once.
-_NEW_USERS: Final = 4_096
 
 #: Users given their first truth by one kernel call: between calls the interpreter breathes.
 _USERS_A_STEP: Final = 16_384
 #: Timers that an event may leave to be fired and dealt out later: what a batch adds to a wave's share of the work, so
 #: that a machine at full load never falls further behind.
 _TIMERS_AN_EVENT: Final = 8
-#: As many users as there may be.
-_ALL: Final = 2**62
 #: A batch's hits as slices, and its rows.
 _Read: TypeAlias = tuple[list[HitColumns], int]
 #: What a checkpoint holds beside the state.
 _PARTITIONS: Final = "machine.partitions"
 
 
-class EvaluatorMachine(MachineView):
+class EvaluatorMachine(MachineSteps):
     """One evaluator's state and every rule that moves it.
 
     `seed` only spreads hashes (a sender cannot choose keys that collide); no result depends on it.
     """
-
-    def __init__(self, published: Published, *, clock_ms: int = 0, seed: int = 0) -> None:
-        super().__init__(compile_program(published), seed)
-        self._reader = HitReader(self.program)
-        self._calendars = Calendars(self.program.calendars)
-        self._versions = np.array(self.program.audience_versions, np.int32)
-        self._program_table = ProgramTable(self._arrays)
-        self._parts: list[Transitions] = []
-        self._ids_max = published.definitions.settings.dedup_ids_max
-        self._state.scalars[S_CLOCK] = clock_ms
-        self._state.scalars[S_WHEEL] = clock_ms + 1 if clock_ms else 0
 
     # --- inputs ----------------------------------------------------------------------------------
 
@@ -213,7 +180,7 @@ class EvaluatorMachine(MachineView):
                 counts = times_of(columns, clock_ms) + reaches[columns.models] > until_ms
                 parts.append(without_matches(columns, counts))
                 clock_ms = max(clock_ms, int(columns.clocks.max()))
-            yield parts, _rows(hits)
+            yield parts, rows_of(hits)
 
     def _make_room_for_ids(self, hits: int) -> None:
         """Make room for so many message ids at the size that it would grow to, and no larger."""
@@ -299,127 +266,7 @@ class EvaluatorMachine(MachineView):
         self._finish_loading()
         return True
 
-    def _apply(self, columns: HitColumns, *, live: bool) -> np.ndarray:
-        """Apply one slice and give its outcomes, in the order of `columns`."""
-        count = len(columns)
-        slots, key_hashes = self._encode(columns)
-        first, second = np.zeros(count, np.uint64), np.zeros(count, np.uint64)
-        hash_messages(
-            columns.message_offsets,
-            columns.message_data,
-            columns.message_valid,
-            columns.sources,
-            key_hashes,
-            self._seed,
-            first,
-            second,
-        )
-        self._state = with_dedup_room(self._state, count)
-        self._cover(int(columns.clocks.min()), max(self.clock_ms, int(columns.clocks.max())))
-        outcomes = np.zeros(count, np.uint8)
-        hits = HitTable(columns.arrays(slots, first, second, outcomes))
-        done = 0
-        while done < count:
-            done = apply_hits(
-                self._program_table, self._table, hits, done, self._horizon_ms, self._ids_max, live
-            )
-            if done < count:
-                # Much is to come: each step moves the whole arena.
-                self._make_room(0 if live else len(self._state.arena))
-        return outcomes
-
-    def _pass_rows(self, hits: pa.RecordBatch) -> None:
-        """Count the rows of a batch that is done: the next one's lie behind them in the log."""
-        self._state.scalars[S_POSITION] += _rows(hits)
-
-    def _cover(self, from_ms: int, until_ms: int) -> None:
-        """See that the calendars reach from what may still count at `from_ms` to what begins after `until_ms`."""
-        found = self._calendars.cover(from_ms - self.program.retention_ms, until_ms)
-        if found is not None:
-            self._state = with_boundaries(self._state, *found)
-
-    def _encode(self, columns: HitColumns) -> tuple[I32, U64]:
-        """Give each hit's user slot, making users, and the hash of its key."""
-        parents = self._arrays.model_parent[columns.models]
-        return self._encode_keys(parents, columns.key_offsets, columns.key_data)
-
-    def _encode_keys(self, parents: I32, offsets: I32, data: np.ndarray) -> tuple[I32, U64]:
-        count = len(parents)
-        slots, hashes = np.zeros(count, np.int32), np.zeros(count, np.uint64)
-        keys = BatchKeysTable(BatchKeys(parents, offsets, data, slots, hashes))
-        done = 0
-        while True:
-            done = encode_keys(self._program_table, self._table, keys, self._seed, done)
-            if done == count:
-                return slots, hashes
-            # Most keys are known: room for many new users would mostly be for nobody.
-            step = min(_NEW_USERS, count - done)
-            self._state = with_user_room(self._state, step, int(offsets[done + step] - offsets[done]))
-
-    def _take_snapshot(self, parent: str, snapshot: pa.Table, *, live: bool) -> None:
-        index = self.program.parents.index(parent)
-        keys = whole(snapshot.column("key"))
-        rows = len(keys)
-        offsets, data = string_buffers(keys)
-        slots, _ = self._encode_keys(np.full(rows, index, np.int32), offsets, data)
-        words, times = trait_words(self.program, index, snapshot), trait_times(self.program, index, snapshot)
-        done = 0
-        while done < rows:
-            done = apply_snapshot(
-                self._program_table, self._table, index, slots, words, times, done, self.clock_ms, live
-            )
-            if done < rows:
-                self._make_room()
-        at = 0
-        missing = np.full(times.shape[1], MISSING, np.int64)
-        while at < self.user_count:
-            at = retire_missing(self._program_table, self._table, index, missing, at, self.clock_ms, live)
-            if at < self.user_count:
-                self._make_room()
-
-    def _advance(self, until_ms: int, wave_users: int | None) -> None:
-        self._cover(self.settled_ms if self.user_count else until_ms, until_ms)
-        scalars = self._state.scalars
-        scalars[S_WORK] = 0
-        most = _ALL if wave_users is None else wave_users
-        while fire(self._program_table, self._table, until_ms, max(1, most)) == NEED_ROOM:
-            self._make_room()
-        scalars[S_CLOCK] = max(until_ms, self.clock_ms)
-
-    def _make_room(self, spare_words: int = 0) -> None:
-        """Give a kernel what it stopped for: words of the arena (and some to spare), else room for transitions."""
-        words = int(self._state.scalars[S_NEED])
-        if words:
-            self._state = with_arena_room(self._state, max(words, spare_words))
-        else:
-            self._flush()
-
     # --- results -----------------------------------------------------------------------------------
-
-    def _flush(self) -> None:
-        """Move the output columns aside, and give the instant buffers more room if they were the ones full."""
-        s = self._state
-        count = int(s.scalars[S_OUT])
-        most = len(self.program.audiences) + 1
-        self._state = s = with_instant_room(s, most)
-        if count:
-            self._parts.append(
-                Transitions(
-                    s.out_user[:count].copy(),
-                    s.out_audience[:count].copy(),
-                    s.out_at[:count].copy(),
-                    s.out_n[:count].copy(),
-                    s.out_kind[:count].copy(),
-                    s.out_cause[:count].copy(),
-                )
-            )
-            s.scalars[S_OUT] = 0
-
-    def _take(self) -> Transitions:
-        self._flush()
-        result = joined(self._parts)
-        self._parts = []
-        return result
 
     def transitions_table(self, transitions: Transitions) -> pa.RecordBatch:
         """Write transitions as Arrow (docs/architecture.md §3); about 0.1 µs each."""
@@ -431,11 +278,6 @@ class EvaluatorMachine(MachineView):
             users,
             self._partitions_of(transitions.user),
         )
-
-
-def _rows(hits: pa.RecordBatch) -> int:
-    """Give the rows of a batch up to the last one that has a hit."""
-    return int(hits.column("row")[-1].as_py()) + 1 if hits.num_rows else 0
 
 
 def _with_starts(parts: list[pa.RecordBatch]) -> Iterable[tuple[pa.RecordBatch, int]]:

@@ -13,7 +13,7 @@ from actors.evaluator.kernels.dedup import purge, remember, seen
 from actors.evaluator.kernels.feeding import feed, words_to_feed
 from actors.evaluator.kernels.jit import inner, kernel
 from actors.evaluator.kernels.membership import begin, has_room, mark_defaults, mark_leaf, settle, touch
-from actors.evaluator.kernels.pages import ask_words, directory_growth, find_page, new_page, page_at
+from actors.evaluator.kernels.pages import ask_place, ask_words, directory_growth, find_page, new_page, page_at
 from actors.evaluator.kernels.prefetch import prefetch, prefetch_row
 from actors.evaluator.kernels.refreshing import judge_simple_page, refresh_struct
 from actors.evaluator.kernels.rings import ring_insert, ring_nth
@@ -42,7 +42,6 @@ from actors.evaluator.layout import (
     FIRST_WORD,
     FLAGS,
     LAST_TS,
-    LINE_WORDS,
     NEED_ROOM,
     NEVER,
     NEVER_BEFORE,
@@ -64,8 +63,6 @@ _ZERO = np.uint64(0)
 _ROWS_AHEAD = 16
 _DIRECTORIES_AHEAD = 10
 _PAGES_AHEAD = 5
-#: Words of a page that are asked for at most.
-_PAGE_ASKED = 32
 
 
 @inner
@@ -94,8 +91,7 @@ def _ask(p: ProgramTable, s: StateTable, h: HitTable, i: int) -> None:
         ask_words(p, s, user, page)
         place = page_at(p, s, user, page)
         if place != 0:
-            for word in range(place, place + min(p.page_words[page], _PAGE_ASKED), LINE_WORDS):
-                prefetch(s.arena, word)
+            ask_place(p, s, page, place)
 
 
 @inner

@@ -36,6 +36,8 @@ from actors.evaluator.layout import (
     SUM,
 )
 
+#: Words of a page that are asked for at most.
+_PAGE_ASKED = 32
 #: Pages up to which a directory is counted through.
 _LISTED_FEW = 16
 
@@ -121,6 +123,13 @@ def ask_words(p: ProgramTable, s: StateTable, user: int, page: int) -> None:
         if large:
             for word in range(END_WORDS * leaf, END_WORDS * last, LINE_WORDS):
                 prefetch(p.leaf_ends, word)
+
+
+@inner
+def ask_place(p: ProgramTable, s: StateTable, page: int, place: int) -> None:
+    """Ask for a page itself, as far as one is read at once."""
+    for word in range(place, place + min(p.page_words[page], _PAGE_ASKED), LINE_WORDS):
+        prefetch(s.arena, word)
 
 
 @kernel

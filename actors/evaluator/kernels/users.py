@@ -11,7 +11,7 @@ import numpy as np
 from actors.evaluator.kernels.feeding import words_to_mature
 from actors.evaluator.kernels.jit import inner, kernel
 from actors.evaluator.kernels.membership import begin, has_room, mark_parent, settle, touch
-from actors.evaluator.kernels.pages import ask_words, directory_count
+from actors.evaluator.kernels.pages import ask_place, ask_words, directory_count
 from actors.evaluator.kernels.prefetch import prefetch, prefetch_row
 from actors.evaluator.kernels.refreshing import lapse_page, set_leaf
 from actors.evaluator.kernels.tables import ProgramTable, StateTable
@@ -32,7 +32,6 @@ from actors.evaluator.layout import (
     FLAGS,
     IN_SNAPSHOT,
     LAST_TS,
-    LINE_WORDS,
     MISSING,
     MORE_THAN_AGO,
     NEED_ROOM,
@@ -61,8 +60,6 @@ from actors.evaluator.layout import (
 _ROWS_AHEAD = 24
 _DIRECTORIES_AHEAD = 14
 _PAGES_AHEAD = 6
-#: Words of a page that are asked for at most.
-_PAGE_ASKED = 32
 
 
 @inner
@@ -226,8 +223,7 @@ def advance_user(p: ProgramTable, s: StateTable, user: int, until: int) -> int:
 @inner
 def _ask_page(p: ProgramTable, s: StateTable, user: int, page: int, place: int) -> None:
     ask_words(p, s, user, page)
-    for word in range(place, place + min(p.page_words[page], _PAGE_ASKED), LINE_WORDS):
-        prefetch(s.arena, word)
+    ask_place(p, s, page, place)
 
 
 @inner
