@@ -135,7 +135,7 @@ def compile_once(on_progress: OnProgress) -> None:
     """
     if is_compiled():
         return
-    on_progress("compiling the evaluation loop (once on a machine, about half a minute)")
+    on_progress("compiling the evaluation loop (once on a machine, about a minute)")
     finished = subprocess.run(
         [sys.executable, "-m", "cluster.runtime.warming"], capture_output=True, text=True, check=False
     )
