@@ -1,14 +1,22 @@
-"""What became of one record of a request: the only ways an attempt can end."""
+"""What became of the records of a request: the only ways an attempt, a step or a poll can end."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
     """The destination has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """The destination has no use for it, now or later (a forgotten user): finished and counted, no failure."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +39,95 @@ class Permanent:
 
 
 @dataclass(frozen=True, slots=True)
+class Divide:
+    """The request was refused whole and nothing of it was taken: too large, or one unnamed record is at fault.
+
+    Given for every record of the request. Delivery tries both halves, until the record at fault is alone; alone
+    it is permanent.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Credentials:
-    """It refuses us, not the record: the sync stops until its settings change or somebody retries."""
+    """It refuses us, not the record: the sync stops until its settings change or somebody retries.
+
+    Where the kind has tokens, delivery first gets a new token and tries once more.
+    """
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """The endpoint is gone (410): the sync is disabled until its settings change or somebody retries."""
+    """The endpoint or list is gone (410): the sync is disabled until its settings change or somebody retries."""
 
     reason: str
 
 
-Outcome: TypeAlias = Delivered | Retry | Permanent | Credentials | Gone
+Outcome: TypeAlias = Delivered | Skipped | Retry | Permanent | Divide | Credentials | Gone
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """The request was accepted and is worked on: ask for the result under `id`, first after `after_ms`."""
+
+    id: str
+    after_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What an answer means: one outcome per record, in the order of the records.
+
+    `learned` is remembered durably for the sync before its next request (a list id that the answer named).
+    `quiet_ms` asks every sync that shares the destination's rate limits to send nothing for so long, whatever the
+    outcomes. `request_id` is the vendor's name for the request and `notes` are warnings: both are shown in the sync
+    log, so neither may hold personal data.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    learned: Mapping[str, Any] = field(default_factory=dict)
+    quiet_ms: int = 0
+    follow_up: FollowUp | None = None
+    request_id: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def for_all(outcome: Outcome, count: int, **more: Any) -> Judgement:
+    """Give every one of `count` records the same outcome; `more` are further fields of the judgement."""
+    return Judgement((outcome,) * count, **more)
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """A step worked: merge `learned` into what is known of the sync, then ask for the next step."""
+
+    learned: Mapping[str, Any]
+
+
+StepOutcome: TypeAlias = Learned | Retry | Permanent | Credentials | Gone
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """An access token, kept in memory alone. `expires_ms` is UTC ms."""
+
+    value: str = field(repr=False)
+    expires_ms: int
+
+
+TokenOutcome: TypeAlias = Token | Retry | Credentials
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The result of an accepted request: how many records failed for which reason, and what to note."""
+
+    failed: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+#: `Retry`: not finished yet, or the question failed; ask again after `after_ms`. `Permanent`: it failed as a whole.
+PollOutcome: TypeAlias = Finished | Retry | Permanent | Credentials

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request for `record_count` records. Headers, body and the whole URL are kept out of repr.
+    """One HTTP request. Headers, body and the whole URL are kept out of repr.
 
     `allow_private` lets the transport connect to loopback and private addresses.
     """
@@ -20,7 +20,6 @@ class Request:
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
     timeout_ms: int
-    record_count: int
     allow_private: bool = False
 
     @property

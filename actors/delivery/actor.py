@@ -247,7 +247,8 @@ class DeliveryActor:
         return runner
 
     def _bucket(self, plan: SyncPlan) -> TokenBucket:
-        rate = plan.kind.requests_per_s(plan.settings)
+        limits = plan.kind.rate_limits(plan.settings, plan.shape)
+        rate = min((limit.amount * 1000 / limit.per_ms for limit in limits), default=None)
         known = self._buckets.get(plan.sync.destination)
         if known is None or known[0] != rate:
             known = (rate, TokenBucket(rate))

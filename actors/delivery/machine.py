@@ -47,7 +47,7 @@ from actors.delivery.stimuli import (
     SyncConfig,
 )
 from cluster.limits import SYNC_BATCHES_MAX, SYNC_CONCURRENCY_MAX, SYNC_PENDING_MAX
-from destinations.outcomes import Credentials, Delivered, Gone, Outcome, Permanent, Retry
+from destinations.outcomes import Credentials, Delivered, Divide, Gone, Outcome, Permanent, Retry, Skipped
 
 #: "Nothing will happen by time alone."
 NEVER: Final = 2**63 - 1
@@ -331,7 +331,7 @@ class SyncMachine:
         assert len(outcomes) == len(batch.users), "one outcome per record"
         batch.phase = "waiting"
         self._outbox.in_flight -= 1
-        reason = next((outcome.reason for outcome in outcomes if not isinstance(outcome, Delivered)), "")
+        reason = next((outcome.reason for outcome in outcomes if not isinstance(outcome, Delivered | Skipped)), "")
         self._failing = bool(reason)
         self._reason = reason or (self._reason if self._halted else "")
         stop = _first_stop(outcomes)
@@ -356,9 +356,9 @@ class SyncMachine:
         dead: list[int] = []
         kept_users: set[str] = set()
         for index, (user, outcome) in enumerate(zip(batch.users, outcomes, strict=True)):
-            if isinstance(outcome, Permanent) or (isinstance(outcome, Retry) and again_ms is None):
+            if isinstance(outcome, Permanent | Divide) or (isinstance(outcome, Retry) and again_ms is None):
                 dead.append(index)
-            elif not isinstance(outcome, Delivered) or user in kept_users:
+            elif not isinstance(outcome, Delivered | Skipped) or user in kept_users:
                 # What was taken out of a user's order goes again behind the earlier change: the last one counts.
                 kept.append(index)
                 kept_users.add(user)

@@ -12,7 +12,9 @@ from actors.delivery.stimuli import SyncConfig
 from cluster.definitions.model import Definitions, ParentModel, Sync
 from cluster.errors import InternalError
 from cluster.model.transitions import transition_id
-from destinations.contract import Destination, Kinds, Record
+from destinations.contract import Destination, Kinds, Unusable
+from destinations.limits import Limits
+from destinations.records import Record, SyncShape
 from destinations.times import iso_ms
 
 
@@ -32,6 +34,7 @@ class SyncPlan:
     identity: str
     columns: tuple[str, ...]
     available: bool
+    shape: SyncShape
 
     def fingerprint(self, salt: bytes) -> bytes:
         """Stand for the destination's settings, secrets included, without telling them."""
@@ -52,20 +55,21 @@ def plan_syncs(
 
 def to_records(
     plan: SyncPlan, changes: Sequence[Change], columns: Mapping[str, Sequence[Any]]
-) -> tuple[tuple[Record, ...], frozenset[int]]:
-    """Give the records, and the indexes of changes that lack an identifier and so cannot become one.
+) -> tuple[tuple[Record, ...], Mapping[int, str]]:
+    """Give the records, and by index why a change has no identifier of use and so cannot become one.
 
     `columns[c][i]` is the value of trait column `c` for the user of `changes[i]`, None where it is missing.
     """
     records: list[Record] = []
-    dropped: list[int] = []
+    dropped: dict[int, str] = {}
     for index, change in enumerate(changes):
-        identifiers = {
+        raw = {
             field_: _value(plan, column, change, columns, index)
             for field_, column in plan.sync.identifiers.items()
         }
-        if any(value is None or value == "" for value in identifiers.values()):
-            dropped.append(index)
+        identifiers = plan.kind.identify(plan.settings, raw)
+        if isinstance(identifiers, Unusable):
+            dropped[index] = identifiers.reason
             continue
         traits = {column: _value(plan, column, change, columns, index) for column in plan.sync.traits}
         id_ = transition_id(
@@ -73,11 +77,11 @@ def to_records(
         )
         records.append(
             Record(
-                id_, change.audience_id, change.audience_version, change.user_id, identifiers, change.kind,
-                change.at_ms, change.n, change.cause, traits,
+                id_, change.audience_id, change.audience_version, change.user_id, dict(identifiers), change.kind,
+                change.at_ms, change.n, change.cause, traits, "add" if change.kind == "entered" else "remove",
             )
         )  # fmt: skip
-    return tuple(records), frozenset(dropped)
+    return tuple(records), dropped
 
 
 def _plan(
@@ -87,16 +91,17 @@ def _plan(
     audience = definitions.audiences[sync.audience]
     parent = definitions.parent_models[audience.parent]
     kind = kinds[destination.kind]
-    batch_records = kind.batch_records(destination.settings)
-    if sync.batch_size is not None and batch_records > 1:
-        batch_records = min(sync.batch_size, kind.limits.batch_records_max)
-    age_ms = kind.limits.batch_age_default_ms if sync.batch_age_ms is None else sync.batch_age_ms
+    limits = kind.limits(destination.settings)
+    deliver = sync.deliver or kind.deliver_default(destination.settings)
+    shape = SyncShape(
+        sync.id, audience.id, audience.name or audience.id, frozenset(sync.identifiers), sync.on_exit, deliver
+    )
     config = SyncConfig(
         sync=sync.id,
-        deliver=sync.deliver or kind.deliver_default,
+        deliver=deliver,
         on_exit=_on_exit(sync),
-        batch_records=batch_records,
-        batch_age_ms=age_ms,
+        batch_records=_batch_records(sync, limits),
+        batch_age_ms=limits.batch_age_ms if sync.batch_age_ms is None else sync.batch_age_ms,
         evaluators=evaluators,
         paused=audience.status == "paused",
     )
@@ -110,7 +115,13 @@ def _plan(
         identity=f"{audience.id}\0{destination.id}",
         columns=tuple(column for column in wanted if column != parent.primary_key),
         available=audience.evaluated and audience.id not in preparing,
+        shape=shape,
     )
+
+
+def _batch_records(sync: Sync, limits: Limits) -> int:
+    wanted = sync.batch_size or limits.records_default or limits.records_max
+    return min(wanted, limits.records_max)
 
 
 def _on_exit(sync: Sync) -> Literal["remove", "nothing"]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from actors.delivery.instructions import HaltState
 from actors.delivery.stimuli import StoredBatch
-from destinations.contract import Record
+from destinations.records import Record
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
@@ -32,7 +33,7 @@ from actors.delivery.transport import HttpTransport
 from cluster.clock import Clock
 from cluster.limits import SYNC_REVIVE_BATCHES_MAX
 from cluster.runtime.protocols import Evaluator
-from destinations.contract import Batch, SealedBatch
+from destinations.records import Attempt, Batch, SealedBatch
 from destinations.requests import Answer, Request, Response
 
 #: `(parent, keys, columns) -> {column: values}`: each column's values in the order of the keys, None where missing.
@@ -191,12 +192,12 @@ class SyncRunner:
     async def _attempt(self, send: Send) -> None:
         row = self._rows[send.batch_id]
         plan = self.plan
-        sealed = SealedBatch(row.id, plan.sync.id, row.body, len(row.records))
-        request = plan.kind.build(plan.settings, sealed, self._clock.now_ms() // 1000)
+        sealed = SealedBatch(row.id, plan.sync.id, row.body, row.records)
+        request = plan.kind.build(plan.settings, sealed, Attempt(self._clock.now_ms(), plan.shape))
         started_ms = self._clock.monotonic_ms()
         answer = await self._transport.send(request)
         self._answers[row.id] = (request, answer, self._clock.monotonic_ms() - started_ms)
-        self.feed(Answered(row.id, plan.kind.judge(request, answer)))
+        self.feed(Answered(row.id, plan.kind.judge(plan.settings, sealed, request, answer).outcomes))
 
     def _settle(self, settle: Settle) -> None:
         row = self._rows.pop(settle.batch_id)
@@ -234,8 +235,8 @@ class SyncRunner:
             id_ = part_id(row.id, "dead")
             body = plan.kind.encode(plan.settings, Batch(id_, plan.sync.id, records))
             lost = replace(lost, id=id_, records=records, body=body)
-        secrets = plan.kind.secrets(plan.settings)
-        return dead_letter(lost, request, answer, reason, self._clock.now_ms(), secrets)
+        hidden = (*plan.kind.secrets(plan.settings), *plan.kind.personal(plan.settings, row.records))
+        return dead_letter(lost, request, answer, reason, self._clock.now_ms(), hidden)
 
     def _log_rows(
         self, batch_id: str, attempt: int, delivered: int, dead: int, answer: Answer, latency_ms: float,
@@ -289,9 +290,8 @@ class SyncRunner:
         told: list[Persisted] = []
         for new in seal.batches:
             records, dropped = to_records(plan, new.changes, await self._columns(plan, new.changes))
-            told.append(Persisted(new.id, dropped))
-            if dropped:
-                log.append(self._dropped(new.id, len(dropped)))
+            told.append(Persisted(new.id, frozenset(dropped)))
+            log += self._dropped(new.id, dropped.values())
             if records:
                 body = plan.kind.encode(plan.settings, Batch(new.id, plan.sync.id, records))
                 rows.append(StoredRow(new.order, new.id, records, body))
@@ -322,12 +322,10 @@ class SyncRunner:
         durable = self._store.settle(plan.sync.id, row.order, split.delivered, dead, log, rest)
         return durable, [Persisted(rest.id)]
 
-    def _dropped(self, batch_id: str, count: int) -> LogRow:
-        fields = ", ".join(
-            f"{field} (column {column})" for field, column in self.plan.sync.identifiers.items()
-        )
-        reason = f"no value for an identifier: {fields}"
-        return LogRow(self._clock.now_ms(), batch_id, count, "dropped", None, 0, None, reason)
+    def _dropped(self, batch_id: str, reasons: Iterable[str]) -> list[LogRow]:
+        now_ms = self._clock.now_ms()
+        counts = Counter(reasons)
+        return [LogRow(now_ms, batch_id, count, "dropped", None, 0, None, why) for why, count in counts.items()]
 
     async def _columns(self, plan: SyncPlan, changes: Sequence[Change]) -> Mapping[str, Sequence[Any]]:
         """Look the traits up; a look-up that fails is tried until it works, for a guess would be delivered."""

@@ -25,7 +25,7 @@ from actors.delivery.rows import DeadLetter, LogRow, StoredRow, SyncRow
 from cluster.errors import StorageFull
 from cluster.limits import SYNC_DEAD_LETTERS_MAX, SYNC_LOG_ROWS_MAX, SYNC_REVIVE_BATCHES_MAX
 from cluster.log.database import connect_writer, transaction
-from destinations.contract import Record
+from destinations.records import Record
 
 _Result = TypeVar("_Result")
 _Write = Callable[[sqlite3.Connection], None]

@@ -69,6 +69,8 @@ class _Builder:
         }
         self._audience_index = {read.id: index for index, read in self._valid["audiences"].items()}
         self._scopes: dict[tuple[str | None, bool], Scope] = {}
+        #: Settings of destinations that have no fault, by id.
+        self._kind_settings: dict[str, pydantic.BaseModel | None] = {}
 
     def build(self) -> Definitions:
         """Resolve every section."""
@@ -240,6 +242,7 @@ class _Builder:
         destinations = {}
         for index, read in self._valid["destinations"].items():
             settings = self._destination_settings(read, self._document["destinations"][index], ("destinations", index))
+            self._kind_settings[read.id] = settings
             destinations[read.id] = Destination(read.id, read.kind, settings, read.name, read.description)
         return destinations
 
@@ -274,7 +277,7 @@ class _Builder:
             self._refer(read.audience, audiences, "audience", (*place, "audience"))
             self._refer(read.destination, destinations, "destination", (*place, "destination"))
             self._check_columns(read, audiences.get(read.audience), place)
-            self._check_exit(read, destinations.get(read.destination), place)
+            self._check_kind(read, destinations.get(read.destination), place)
             syncs[read.id] = _sync(read)
         return syncs
 
@@ -293,12 +296,27 @@ class _Builder:
         for index, column in enumerate(read.traits):
             self._refer(column, columns, f"column of {parent}", (*place, "traits", index))
 
-    def _check_exit(self, read: doc.SyncDocument, destination: dict[str, Any] | None, place: Place) -> None:
+    def _check_kind(self, read: doc.SyncDocument, destination: dict[str, Any] | None, place: Place) -> None:
+        """What a sync asks of its destination is what the kind, under the destination's settings, can do."""
         kind = self._kinds.get(_text((destination or {}).get("kind")) or "")
-        if kind is not None and read.on_exit not in kind.exits:
-            message = f"a {kind.kind} destination cannot {read.on_exit} on exit"
+        if kind is None:
+            return
+        if read.on_exit not in kind.exits:
+            why = kind.exit_refusals.get(read.on_exit)
+            message = f"a {kind.kind} destination cannot {read.on_exit} on exit{f': {why}' if why else ''}"
             allowed = ", ".join(exit_ for exit_ in ("remove", "nothing", "archive") if exit_ in kind.exits)
             self._faults.add((*place, "on_exit"), message, found=read.on_exit, allowed=allowed)
+        known = kind.identifier_fields
+        for field in read.identifiers if known is not None else ():
+            self._refer(field, known, f"identifier of {kind.kind}", (*place, "identifiers", field))
+        settings = self._kind_settings.get(read.destination)
+        if settings is None:
+            return
+        fields = frozenset(read.identifiers)
+        for key, message, allowed in kind.sync_faults(
+            settings, fields=fields, on_exit=read.on_exit, deliver=read.deliver
+        ):
+            self._faults.add((*place, key), message, allowed=allowed)
 
     def _refer(self, name: str, known: Any, noun: str, place: Place) -> None:
         if name not in known:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol
 
 import pydantic
 
@@ -34,6 +35,20 @@ class DestinationKind(Protocol):
         ...
 
     @property
-    def deliver_default(self) -> Literal["state", "changes"]:
-        """What a sync without `deliver` does."""
+    def exit_refusals(self) -> Mapping[str, str]:
+        """Why a value that is not in `exits` is refused."""
+        ...
+
+    @property
+    def identifier_fields(self) -> Mapping[str, str] | None:
+        """The keys that `syncs[].identifiers` may have, with their meaning; None: any."""
+        ...
+
+    def sync_faults(
+        self, settings: Any, *, fields: frozenset[str], on_exit: str, deliver: str | None
+    ) -> Sequence[tuple[str, str, str]]:
+        """What of a sync cannot work under a destination's settings: the sync's key, a message, what is allowed.
+
+        `fields` are the keys of its `identifiers`.
+        """
         ...

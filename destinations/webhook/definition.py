@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
-from destinations.contract import Batch, Limits, SealedBatch
-from destinations.outcomes import Outcome
+from destinations.contract import Destination, DestinationSettings
+from destinations.limits import Limits
+from destinations.outcomes import Judgement, for_all
+from destinations.records import Attempt, Batch, SealedBatch
 from destinations.requests import Answer, Request
 from destinations.webhook.payload import build_request, encode_body
 from destinations.webhook.response import judge_answer
@@ -16,38 +18,30 @@ from destinations.webhook.template import needs_single_change
 BATCH_AGE_DEFAULT_MS: Final = 5
 
 
-class WebhookDestination:
-    """`kind: webhook`. Implements `destinations.contract.Destination`."""
+class WebhookDestination(Destination):
+    """`kind: webhook`."""
 
-    kind: Final = "webhook"
-    settings_model: Final = WebhookSettings
-    exits: Final = frozenset({"remove", "nothing"})
-    deliver_default: Final[Literal["state", "changes"]] = "changes"
-    limits: Final = Limits(BATCH_SIZE_MAX, BATCH_AGE_DEFAULT_MS)
+    kind = "webhook"
+    settings_model: ClassVar[type[DestinationSettings]] = WebhookSettings
 
-    def batch_records(self, settings: WebhookSettings) -> int:
-        """One where the body template speaks of a single change, else `batch_size`."""
+    def deliver_default(self, settings: WebhookSettings) -> Literal["state", "changes"]:
+        """Every change is sent."""
+        return "changes"
+
+    def limits(self, settings: WebhookSettings) -> Limits:
+        """One record a request where the body template speaks of a single change, else `batch_size`."""
         single = settings.body is not None and needs_single_change(settings.body)
-        return 1 if single else settings.batch_size
-
-    def requests_per_s(self, settings: WebhookSettings) -> float | None:
-        """Give `rate_limit`."""
-        return settings.rate_limit
-
-    def secrets(self, settings: WebhookSettings) -> tuple[str, ...]:
-        """The signing secret and every header's value."""
-        own = [] if settings.secret is None else [settings.secret]
-        return tuple(text for value in [*own, *settings.headers.values()] if (text := value.get_secret_value()))
+        default = 1 if single else settings.batch_size
+        return Limits(1 if single else BATCH_SIZE_MAX, BATCH_AGE_DEFAULT_MS, records_default=default)
 
     def encode(self, settings: WebhookSettings, batch: Batch) -> bytes:
         """Give the body."""
         return encode_body(settings, batch)
 
-    def build(self, settings: WebhookSettings, sealed: SealedBatch, attempt_time_s: int) -> Request:
+    def build(self, settings: WebhookSettings, sealed: SealedBatch, attempt: Attempt) -> Request:
         """Give the signed request of one attempt."""
-        return build_request(settings, sealed, attempt_time_s)
+        return build_request(settings, sealed, attempt.now_s)
 
-    def judge(self, request: Request, answer: Answer) -> tuple[Outcome, ...]:
-        """Give every record the batch's outcome."""
-        return judge_answer(request, answer)
-
+    def judge(self, settings: WebhookSettings, sealed: SealedBatch, request: Request, answer: Answer) -> Judgement:
+        """Give every record the batch's outcome: a webhook takes a batch whole or not at all."""
+        return for_all(judge_answer(answer), sealed.record_count)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from destinations.contract import Batch, Record, SealedBatch
+from destinations.records import Batch, Record, SealedBatch
 from destinations.requests import Request
 from destinations.signing import sign, signing_key
 from destinations.times import iso_ms
@@ -42,8 +42,13 @@ def encode_body(settings: WebhookSettings, batch: Batch) -> bytes:
     if settings.body is None:
         return _encoder.encode(_Body(BODY_TYPE, batch.sync, changes))
     shown: list[dict[str, Any]] = msgspec.to_builtins(changes)
-    names: dict[str, Any] = {"type": BODY_TYPE, "sync": batch.sync, "batch_id": batch.id, "count": len(shown),
-                             "changes": shown}
+    names: dict[str, Any] = {
+        "type": BODY_TYPE,
+        "sync": batch.sync,
+        "batch_id": batch.id,
+        "count": len(shown),
+        "changes": shown,
+    }
     if len(shown) == 1:
         names = {**shown[0], **names}
     return _encoder.encode(render(settings.body, names, shown))
@@ -60,10 +65,19 @@ def build_request(settings: WebhookSettings, sealed: SealedBatch, attempt_time_s
     if settings.secret is not None:
         key = signing_key(settings.secret.get_secret_value())
         headers["webhook-signature"] = sign(key, sealed.id, attempt_time_s, sealed.body)
-    return Request("POST", settings.url, headers, sealed.body, settings.timeout, sealed.record_count,
-                   settings.allow_private)
+    return Request("POST", settings.url, headers, sealed.body, settings.timeout, settings.allow_private)
 
 
 def _change(record: Record) -> _Change:
-    return _Change(record.transition_id, record.audience_id, record.audience_version, record.user_id,
-                   record.identifiers, record.kind, iso_ms(record.at_ms), record.n, record.cause, record.traits)
+    return _Change(
+        record.transition_id,
+        record.audience_id,
+        record.audience_version,
+        record.user_id,
+        record.identifiers,
+        record.kind,
+        iso_ms(record.at_ms),
+        record.n,
+        record.cause,
+        record.traits,
+    )

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
-from cluster.model.durations import DURATION_FORM, format_duration, parse_duration
-from destinations.contract import DestinationSettings
+from destinations.settings import HttpSettings, check_url
 from destinations.signing import signing_key
-from destinations.ssrf import refused_url
 from destinations.webhook.template import check_header_template, check_template
 
 BATCH_SIZE_DEFAULT: Final = 100
 BATCH_SIZE_MAX: Final = 10_000
-TIMEOUT_DEFAULT_MS: Final = 15_000
-TIMEOUT_MAX_MS: Final = 120_000
 #: Headers that say how the message travels, and those of the signature: not for a template to set.
 FORBIDDEN_HEADERS: Final = frozenset(
     {"host", "content-length", "transfer-encoding", "content-encoding", "connection", "upgrade", "te", "trailer",
@@ -27,49 +23,21 @@ HEADERS_MAX: Final = 50
 HEADER_VALUE_BYTES_MAX: Final = 8 * 1024
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
-_RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)/(s|m)")
 
 
-def parse_rate(text: object) -> float:
-    """Give requests per second of `100/s` or `30/m`; raises ValueError with what is allowed."""
-    match = _RATE.fullmatch(text) if isinstance(text, str) else None
-    rate = float(match[1]) / (1 if match[2] == "s" else 60) if match else 0.0
-    if rate <= 0:
-        message = "a rate is a number above 0 of requests and a unit: 100/s, 30/m"
-        raise ValueError(message)
-    return rate
+class WebhookSettings(HttpSettings):
+    """Keys of `kind: webhook`."""
 
-
-def _rate(value: object) -> float | None:
-    return None if value is None else parse_rate(value)
-
-
-def _timeout_ms(value: object) -> int:
-    try:
-        timeout_ms = parse_duration(value)
-    except ValueError as error:
-        message = f"{error}; allowed: {DURATION_FORM}"
-        raise ValueError(message) from None
-    if not 0 < timeout_ms <= TIMEOUT_MAX_MS:
-        message = f"a timeout is above 0 and at most {format_duration(TIMEOUT_MAX_MS)}"
-        raise ValueError(message)
-    return timeout_ms
-
-
-class WebhookSettings(DestinationSettings):
-    """Keys of `kind: webhook`. `rate_limit` and `timeout` become a rate per second and ms.
-
-    Without `secret` requests carry `webhook-id` and `webhook-timestamp` but no signature.
-    """
-
-    allow_private: bool = Field(default=False, strict=True)  # before `url`, whose check reads it
     url: str = Field(max_length=2048)
+    """Where requests go: https on port 443 or above 1023 (`allow_private` opens the rest)."""
     secret: SecretStr | None = None
+    """Signs every request by Standard Webhooks. Without it requests carry their id and time but no signature."""
     headers: dict[str, SecretStr] = Field(default_factory=dict, max_length=HEADERS_MAX)
+    """Headers of your own; values may name `{{ sync }}`, `{{ batch_id }}`, `{{ count }}` and `{{ type }}`."""
     body: Any = None
+    """A template of the body in place of the standard one."""
     batch_size: int = Field(default=BATCH_SIZE_DEFAULT, ge=1, le=BATCH_SIZE_MAX, strict=True)
-    rate_limit: Annotated[float | None, BeforeValidator(_rate)] = None
-    timeout: Annotated[int, BeforeValidator(_timeout_ms)] = TIMEOUT_DEFAULT_MS
+    """Changes a request holds at most."""
 
     @field_validator("secret")
     @classmethod
@@ -99,10 +67,7 @@ class WebhookSettings(DestinationSettings):
     @field_validator("url")
     @classmethod
     def _url_leads_out(cls, url: str, info: ValidationInfo) -> str:
-        reason = refused_url(url, allow_private=info.data.get("allow_private", False))
-        if reason:
-            message = f"url is refused: {reason}"
-            raise ValueError(message)
+        check_url("url", url, allow_private=info.data.get("allow_private", False))
         return url
 
 

@@ -4,7 +4,7 @@ from destinations.requests import Request, Response, shown_url
 
 
 def test_repr_shows_no_url_header_or_body() -> None:
-    request = Request("POST", "https://h/?token=t0ps3cret", {"authorization": "t0ps3cret"}, b"t0ps3cret", 1, 1)
+    request = Request("POST", "https://h/?token=t0ps3cret", {"authorization": "t0ps3cret"}, b"t0ps3cret", 1)
     response = Response(200, {"set-cookie": "t0ps3cret"}, b"t0ps3cret", 0)
 
     assert "t0ps3cret" not in repr(request) + repr(response)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ from aiohttp import web
 
 from actors.delivery.actor import DeliveryActor
 from cluster.definitions.model import Column
-from destinations.outcomes import Delivered, Outcome, Permanent, Retry
+from destinations.outcomes import Delivered, Judgement, Outcome, Permanent, Retry
+from destinations.records import SealedBatch
 from destinations.requests import Answer, Request
 from destinations.webhook.definition import WebhookDestination
 from tests.actors.delivery.world import (
@@ -380,12 +380,12 @@ def test_a_sync_waits_for_the_publication_of_its_audience(tmp_path: Path) -> Non
 class Picky(WebhookDestination):
     """Takes the first record of a request and asks for the others again; never wants `bad`."""
 
-    def judge(self, request: Request, answer: Answer) -> tuple[Outcome, ...]:
-        users = [change["user_id"] for change in json.loads(request.body)["changes"]]
-        return tuple(
-            Permanent("bad user") if user == "bad" else Delivered() if index == 0 else Retry("busy")
-            for index, user in enumerate(users)
-        )
+    def judge(self, settings: Any, sealed: SealedBatch, request: Request, answer: Answer) -> Judgement:
+        outcomes: list[Outcome] = [
+            Permanent("bad user") if record.user_id == "bad" else Delivered() if index == 0 else Retry("busy")
+            for index, record in enumerate(sealed.records)
+        ]
+        return Judgement(tuple(outcomes))
 
 
 def test_mixed_outcomes_leave_a_smaller_batch_with_an_id_of_its_own_also_over_a_kill(

@@ -11,13 +11,13 @@ import pytest
 from actors.delivery import store as store_module
 from actors.delivery.rows import DeadLetter, LogRow, StoredRow
 from actors.delivery.store import DeliveryStore
-from destinations.contract import Record
+from destinations.records import Record
 
 SYNC = "promo"
 
 
 def row(order: int, user: str = "a", body: bytes = b"{}") -> StoredRow:
-    record = Record("t", "aud", 1, user, {"id": user}, "entered", 1, 0, "event", {})
+    record = Record("t", "aud", 1, user, {"id": user}, "entered", 1, 0, "event", {}, "add")
     return StoredRow(order, f"msg_{order}", (record,), body)
 
 

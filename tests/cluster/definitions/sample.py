@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import pydantic
 
@@ -34,7 +34,13 @@ class Kind:
     kind: str = "webhook"
     settings_model: type[pydantic.BaseModel] = HookSettings
     exits: frozenset[str] = field(default_factory=lambda: frozenset({"remove", "nothing"}))
-    deliver_default: Literal["state", "changes"] = "changes"
+    exit_refusals: Mapping[str, str] = field(default_factory=lambda: {"archive": "it has no list"})
+    identifier_fields: Mapping[str, str] | None = None
+
+    def sync_faults(
+        self, settings: Any, *, fields: frozenset[str], on_exit: str, deliver: str | None
+    ) -> Sequence[tuple[str, str, str]]:
+        return [("deliver", "this hook only knows states", "state")] if "no_changes" in settings.headers else []
 
 
 KINDS: Final[Mapping[str, Kind]] = {"webhook": Kind()}

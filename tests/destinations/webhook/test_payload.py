@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import SecretStr
 from standardwebhooks import Webhook
 
-from destinations.contract import Batch, Record, SealedBatch
+from destinations.records import Batch, Record, SealedBatch
 from destinations.webhook.payload import build_request, encode_body
 from destinations.webhook.settings import WebhookSettings
 
@@ -20,6 +20,7 @@ def record(user: str = "user_42", **changed: Any) -> Record:
     values: dict[str, Any] = {
         "transition_id": "t-" + user, "audience_id": "hide_promo", "audience_version": 3, "user_id": user,
         "identifiers": {"user_id": user}, "kind": "entered", "at_ms": AT_MS, "n": 0, "cause": "event", "traits": {},
+        "verb": "add",
     }  # fmt: skip
     return Record(**{**values, **changed})
 
@@ -64,18 +65,18 @@ def test_a_single_change_template_sees_the_change() -> None:
 
 def test_a_request_is_verified_by_the_reference_library() -> None:
     settings = WebhookSettings(url=URL, secret=SecretStr(SECRET), headers={"X-Sync": SecretStr("{{ sync }}")})
-    sealed = SealedBatch("msg_1", "promo", encode_body(settings, Batch("msg_1", "promo", (record(),))), 1)
+    sealed = SealedBatch("msg_1", "promo", encode_body(settings, Batch("msg_1", "promo", (record(),))), (record(),))
 
     request = build_request(settings, sealed, int(time.time()))
 
     assert Webhook(SECRET).verify(request.body, dict(request.headers))["sync"] == "promo"
     assert request.headers["x-sync"] == "promo"
-    assert (request.method, request.url, request.timeout_ms, request.record_count) == ("POST", URL, 15_000, 1)
+    assert (request.method, request.url, request.timeout_ms) == ("POST", URL, 15_000)
 
 
 def test_attempts_differ_in_timestamp_and_signature_alone() -> None:
     settings = WebhookSettings(url=URL, secret=SecretStr(SECRET))
-    sealed = SealedBatch("msg_1", "promo", b"{}", 1)
+    sealed = SealedBatch("msg_1", "promo", b"{}", (record(),))
 
     first, second = build_request(settings, sealed, 1000), build_request(settings, sealed, 1060)
 
@@ -85,7 +86,7 @@ def test_attempts_differ_in_timestamp_and_signature_alone() -> None:
 
 
 def test_without_a_secret_there_is_no_signature() -> None:
-    request = build_request(WebhookSettings(url=URL), SealedBatch("msg_1", "promo", b"{}", 1), 1000)
+    request = build_request(WebhookSettings(url=URL), SealedBatch("msg_1", "promo", b"{}", (record(),)), 1000)
 
     assert "webhook-signature" not in request.headers
     assert request.headers["webhook-id"] == "msg_1"

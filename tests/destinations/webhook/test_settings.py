@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from destinations.settings import parse_rate
 from destinations.webhook.definition import WebhookDestination
-from destinations.webhook.settings import WebhookSettings, parse_rate
+from destinations.webhook.settings import WebhookSettings
 
 URL = "https://example.com/hook"
 
@@ -78,5 +79,5 @@ def test_a_body_about_one_change_makes_batches_of_one() -> None:
     single = WebhookSettings(url=URL, body={"user": "{{ user_id }}"})
     many = WebhookSettings(url=URL, body={"users": {"for_each": "{{ user_id }}"}}, batch_size=7)
 
-    assert kind.batch_records(single) == 1
-    assert kind.batch_records(many) == 7
+    assert kind.limits(single).records_max == 1
+    assert kind.limits(many).records_default == 7

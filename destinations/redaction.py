@@ -1,0 +1,104 @@
+"""What may be shown of a body: neither secrets nor anything that tells who somebody is.
+
+Nothing here knows a vendor. What to mask comes from `Destination.secrets` and `Destination.personal`; whatever looks
+like an e-mail address is masked besides, for an answer may spell an address otherwise than the request did.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+from urllib.parse import quote, quote_plus
+
+from destinations.requests import Request
+
+MASK: Final = "***"
+#: Shorter texts are no secret and no identifier, and masking them would leave nothing to read.
+MASKED_CHARS_MIN: Final = 3
+#: A longer identifier than this is masked up to here and further on wherever it repeats.
+_MASKED_CHARS_MAX: Final = 4096
+
+_EMAIL: Final = re.compile(r"[\w.!#$&'*+/=?^`{|}~-]+(?:@|%40)[\w-]+(?:\.[\w-]+)+", re.IGNORECASE)
+#: Headers that are ours and no secret.
+PLAIN_REQUEST_HEADERS: Final = frozenset(
+    {"accept", "content-type", "content-encoding", "user-agent", "webhook-id", "webhook-timestamp"}
+)
+
+
+def texts_of(value: object) -> Iterator[str]:
+    """Give every text and number inside a value, keys of mappings excepted; truth values tell nothing."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from texts_of(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from texts_of(item)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield str(value)
+
+
+def masked(body: bytes, hidden: Iterable[str], *, chars_max: int) -> str:
+    """Give the first `chars_max` characters of a body with everything hidden masked, in any case and escaping.
+
+    Costs one search through that start of the body for each hidden text, whatever the body's length.
+    """
+    text = body[: 4 * (chars_max + _MASKED_CHARS_MAX)].decode("utf-8", "replace")
+    # What begins before the cut is seen to its end: a cut must not leave the first half of a secret.
+    window = text[: chars_max + _MASKED_CHARS_MAX]
+    folded = window.lower()
+    found = {form for value in hidden for form in _forms(value) if form.lower() in folded}
+    spans = [match.span() for match in _EMAIL.finditer(window)]
+    for form in found:
+        spans += [match.span() for match in re.finditer(re.escape(form), window, re.IGNORECASE)]
+    return _cut_out(window, sorted(spans), chars_max)
+
+
+def masked_text(text: str, hidden: Iterable[str]) -> str:
+    """Give a short text (a header's value, a reason) masked."""
+    return masked(text.encode(), hidden, chars_max=len(text))
+
+
+def shown_request(request: Request, hidden: Iterable[str], *, chars_max: int) -> dict[str, Any]:
+    """Give a request as people may see it: headers that are no secret, the start of its body, nothing hidden."""
+    known = tuple(hidden)
+    return {
+        "method": request.method,
+        "url": masked_text(request.shown_url, known),
+        "headers": {
+            name: masked_text(value, known) if name in PLAIN_REQUEST_HEADERS else MASK
+            for name, value in request.headers.items()
+        },
+        "body_bytes": len(request.body),
+        "body": masked(request.body, known, chars_max=chars_max),
+    }
+
+
+def _forms(value: str) -> Iterator[str]:
+    """The ways in which bodies spell a text: plain, inside JSON, inside a form or a URL."""
+    value = value[:_MASKED_CHARS_MAX]
+    if len(value) >= MASKED_CHARS_MIN:
+        yield from {
+            value,
+            json.dumps(value)[1:-1],
+            json.dumps(value, ensure_ascii=False)[1:-1],
+            quote(value, safe=""),
+            quote_plus(value),
+        }
+
+
+def _cut_out(text: str, spans: list[tuple[int, int]], chars_max: int) -> str:
+    parts: list[str] = []
+    position = 0
+    for start, end in spans:
+        if start >= chars_max:
+            break
+        if start >= position:
+            parts += (text[position:start], MASK)
+        position = max(position, end)
+    if position < chars_max:
+        parts.append(text[position:chars_max])
+    return "".join(parts)
