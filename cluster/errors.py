@@ -15,6 +15,9 @@ what is allowed and what to do next. Fields are for handlers: nobody has to pars
      │    └── StorageFull         the operator: disk full or data dir not writable
      ├── StaleDefinitions         the edge: decode again with the definitions named in `current_version`
      ├── DataDirError             the operator: locked, unwritable or damaged data dir
+     │    ├── Damaged             the operator: a file or topic does not hold what was written to it; says where
+     │    └── Fenced              nobody: a newer owner has the log; this process ends, its successor works
+     ├── LogUnavailable           nobody at once: the broker does not answer; the process starts again until it does
      ├── CheckpointError          nobody at once: the one before it, at last the whole log, takes its place
      ├── PortInUse                the operator: choose another --port
      └── InternalError            us: a broken invariant; please report
@@ -143,6 +146,29 @@ class StaleDefinitions(UsherError):
 
 class DataDirError(UsherError):
     """The data dir is locked by another run, cannot be written, or is damaged."""
+
+
+class Damaged(DataDirError):
+    """A file or topic does not hold what was written to it: something acknowledged is gone or changed.
+
+    `file` is the file or topic, `position` the place in it (an entry, an offset).
+    """
+
+    def __init__(self, message: str, *, file: str, position: str, next_step: str) -> None:
+        super().__init__(message, next_step=next_step)
+        self.file = file
+        self.position = position
+
+
+class Fenced(DataDirError):
+    """A newer owner has taken the log over: whoever gets this may not write any more, and has written nothing."""
+
+
+class LogUnavailable(UsherError):
+    """The broker that keeps the log does not answer, and what became of the last commit is not known.
+
+    Nothing was acknowledged. Whoever opens the log anew finds out; this process must end.
+    """
 
 
 class CheckpointError(UsherError):

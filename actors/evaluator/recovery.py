@@ -141,9 +141,10 @@ def recover(
     log: Log, partitions: Sequence[int], *, seed: int, checkpoints: CheckpointStore | None = None
 ) -> Recovered:
     """Rebuild the machine. O(users, events after the checkpoint), without one O(retained events)."""
-    definitions = log.last_entry("definitions")
-    if definitions is None:
+    published = log.newest("definitions")
+    if not published:
         return Recovered()
+    definitions = published[-1]
     recovery = _Recovery(log, partitions, definitions)
     for stored in recovery.stored(checkpoints):
         try:
@@ -199,7 +200,7 @@ class _Recovery:
 
     def _read_snapshots(self) -> None:
         count = self.published.definitions.settings.partitions
-        for entry in self._log.last_of_each_subject("traits"):
+        for entry in self._log.newest("traits"):
             parent = entry.subject
             self._snapshot_seqs[parent] = entry.seq
             self._versions[parent], self._tables[parent] = logged_snapshot(entry, self._partitions, count)

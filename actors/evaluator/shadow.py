@@ -124,8 +124,8 @@ class Shadow:
         if entry.kind != "traits":
             self._machine.tick(entry.clock_ms)
             return
-        newest = self._log.last_entry("traits", entry.subject)
-        if entry.subject not in self._machine.program.parents or (newest is not None and newest.seq > entry.seq):
+        replaced = any(later.subject == entry.subject and later.seq > entry.seq for later in self._log.newest("traits"))
+        if entry.subject not in self._machine.program.parents or replaced:
             # A later snapshot takes the place of all of this one, and its copy may be gone already.
             return
         count = self._published.definitions.settings.partitions

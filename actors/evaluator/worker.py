@@ -443,7 +443,7 @@ class EvaluatorWorker:
             "dedup_horizon_ms": machine.dedup_horizon_ms() if machine is not None else 0,
             "traits": dict(self._snapshot_versions),
             "log_bytes": self.log.size_bytes(),
-            "history_from_ms": self.log.first_clock_ms("batch"),
+            "history_from_ms": self.log.first_clock_ms(),
             "seq": self.log.last_transition_seq(),
             "checkpoints": self.checkpoints.status() if self.checkpoints is not None else None,
         }

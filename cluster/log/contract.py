@@ -1,19 +1,27 @@
-"""What an evaluator asks of its log, whoever keeps it: an embedded SQLite file, or a broker later."""
+"""What an evaluator asks of its log. Two keep it: a SQLite file (sqlite.py) and a Kafka topic (kafka/).
+
+A log is one sequence of *commits*. A commit holds entries (the evaluator's inputs), blocks of transitions (what they
+changed) and named values, and is there whole or not at all: to readers, after any crash, and after any owner's end.
+`tests/cluster/log/laws.py` holds both to what is written here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
-from cluster.log.records import NO_META, Entry, EntryKind, TransitionBlock
+from cluster.log.records import NO_META, Entry, EntryKind, LastingKind, TransitionBlock
 
 
 class Log(Protocol):
     """One evaluator's log. Safe to call from any thread; reads never wait for writes.
 
-    Every method may raise `DataDirError` (damaged, or taken over by a newer run) and blocks on the disk:
-    call it off the event loop.
+    Opened by whoever is to own it: from then on every write of an earlier owner raises `Fenced` and counts for nothing.
+    Every method may raise `DataDirError` (of it `Damaged`, `Fenced`) or `LogUnavailable`, and blocks on disk or
+    network: call it off the event loop.
     """
+
+    # --- writing -----------------------------------------------------------------------------------
 
     def commit(
         self,
@@ -21,7 +29,7 @@ class Log(Protocol):
         transitions: Sequence[TransitionBlock],
         meta: Mapping[str, bytes] = NO_META,
     ) -> None:
-        """Make all of it durable at once, or nothing.
+        """Make all of it durable at once, or nothing. Each part may be empty.
 
         Entries and transitions go on exactly where the log ends (`last_seq() + 1`,
         `last_transition_seq() + 1`), and no entry's clock is below the one before it; else `InternalError`.
@@ -30,9 +38,32 @@ class Log(Protocol):
         """
         ...
 
+    def limit(self, size_bytes_max: int | None) -> None:
+        """Bound what the log may take; None: by the disk alone.
+
+        Above it commits with events are refused, those without an eighth later: exits by time go on.
+        """
+        ...
+
     def require_room(self, batch_bytes: int) -> None:
         """Raise `StorageFull` where a batch of this size would be refused now: cheap, before it is evaluated."""
         ...
+
+    # --- where it ends -----------------------------------------------------------------------------
+
+    def last_seq(self) -> int:
+        """Give the newest entry's number, 0 before the first. Trimming does not change it."""
+        ...
+
+    def last_clock_ms(self) -> int | None:
+        """Give the newest entry's clock, None before the first. Trimming does not change it."""
+        ...
+
+    def last_transition_seq(self) -> int:
+        """Give the newest transition's number, 0 before the first. Trimming does not change it."""
+        ...
+
+    # --- reading -----------------------------------------------------------------------------------
 
     def entries(
         self, after_seq: int = 0, kinds: Sequence[EntryKind] | None = None, from_clock_ms: int | None = None
@@ -44,55 +75,38 @@ class Log(Protocol):
         """
         ...
 
-    def last_entry(self, kind: EntryKind, subject: str | None = None) -> Entry | None:
-        """Give the newest entry of a kind (and subject, unless None)."""
-        ...
-
-    def last_of_each_subject(self, kind: EntryKind) -> list[Entry]:
+    def newest(self, kind: LastingKind) -> list[Entry]:
         """Give the newest entry of every subject of a lasting kind, in order of `seq`."""
-        ...
-
-    def last_seq(self) -> int:
-        """Give the newest entry's number, 0 before the first. Trimming does not change it."""
-        ...
-
-    def last_clock_ms(self) -> int | None:
-        """Give the newest entry's clock, None before the first. Trimming does not change it."""
-        ...
-
-    def first_clock_ms(self, kind: EntryKind) -> int | None:
-        """Give the clock of the oldest entry of a kind still kept: how far back a backfill reaches."""
         ...
 
     def transitions_after(self, seq: int, limit: int) -> list[TransitionBlock]:
         """Give the next transitions numbered above `seq`, at most `limit` rows in all (exactly cut)."""
         ...
 
-    def last_transition_seq(self) -> int:
-        """Give the newest transition's number, 0 before the first. Trimming does not change it."""
-        ...
-
     def meta(self, key: str) -> bytes | None:
-        """Give a value set by `set_meta` or within a commit."""
+        """Give the newest value committed under a name."""
         ...
 
-    def set_meta(self, key: str, value: bytes) -> None:
-        """Set a value durably; raises as `commit`."""
-        ...
+    # --- dropping ----------------------------------------------------------------------------------
 
-    def trim(self, before_clock_ms: int) -> int:
-        """Drop entries with a clock below this, in slices between which commits get a turn; give how many.
+    def trim(self, before_clock_ms: int, size_bytes: int | None = None) -> int:
+        """Drop entries with a clock below this, oldest first, while commits get a turn; give how many.
 
-        Stays: the newest entry, and the newest of each lasting kind and subject.
+        With `size_bytes` no more than it takes to need at most so many. Stays: the newest entry, and the newest of
+        each lasting kind and subject; more may stay.
         """
         ...
 
     def trim_transitions(self, through_seq: int) -> int:
-        """Drop whole blocks numbered up to `through_seq` (never the last block); give how many rows."""
+        """Drop whole blocks numbered up to `through_seq` (never the last block); give how many rows. More may stay."""
+        ...
+
+    def first_clock_ms(self) -> int | None:
+        """Give the clock of the oldest batch that is kept, None without one: how far back a backfill reaches."""
         ...
 
     def size_bytes(self) -> int:
-        """Give the bytes in use; freed room and the bounded write-ahead file do not count."""
+        """Give the bytes in use; what was freed and is written over again does not count."""
         ...
 
     def close(self) -> None:

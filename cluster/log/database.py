@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from cluster.errors import DataDirError, InternalError, StorageFull, UsherError
+from cluster.errors import Damaged, DataDirError, InternalError, StorageFull, UsherError
 from cluster.limits import DISK_FREE_BYTES_MIN, RETRY_AFTER_MS
 
 #: Pages of 16 KiB: a 500 KB payload takes 31 of them in place of 125 of 4 KiB.
@@ -76,6 +76,10 @@ def typed_errors(path: Path) -> Iterator[None]:
         raise _typed(error, path) from error
 
 
+#: What an operator does about a damaged file.
+RESTORE: Final = "Stop Usher, then restore the data dir from a copy, or move this file away."
+
+
 def require_room(path: Path, bytes_needed: int, *, keep_reserve: bool = True) -> None:
     """Raise `StorageFull` unless `bytes_needed` fit and, with `keep_reserve`, `DISK_FREE_BYTES_MIN` stay free."""
     kept_free_bytes = DISK_FREE_BYTES_MIN if keep_reserve else 0
@@ -98,12 +102,9 @@ _MAKE_ROOM: Final = (
 )
 
 
-def damaged(path: Path, what: str) -> DataDirError:
+def damaged(path: Path, what: str, position: str = "", next_step: str = RESTORE) -> Damaged:
     """Make the error for a file that does not hold what was written to it."""
-    return DataDirError(
-        f"{path} is damaged: {what}.",
-        next_step="Stop Usher, then restore the data dir from a copy, or move this file away.",
-    )
+    return Damaged(f"{path} is damaged: {what}.", file=str(path), position=position or what, next_step=next_step)
 
 
 def _typed(error: sqlite3.Error, path: Path) -> UsherError:

@@ -18,7 +18,8 @@ EntryKind = Literal["batch", "tick", "traits", "definitions"]
 ENTRY_KINDS: Final[tuple[EntryKind, ...]] = get_args(EntryKind)
 
 #: Kinds whose newest entry (per subject) recovery starts from: trimming never takes that one.
-LASTING_KINDS: Final[tuple[EntryKind, ...]] = ("traits", "definitions")
+LastingKind = Literal["traits", "definitions"]
+LASTING_KINDS: Final[tuple[LastingKind, ...]] = get_args(LastingKind)
 
 #: Blocks with fewer transitions are stored plain.
 ROWS_COMPRESSED_MIN: Final = 128

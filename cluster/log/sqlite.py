@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from cluster.errors import DataDirError, InternalError
+from cluster.errors import DataDirError, Fenced, InternalError
+from cluster.log.acknowledged import Acknowledged
+from cluster.log.bounds import Bound
 from cluster.log.database import (
     connect_reader,
     connect_writer,
@@ -19,7 +24,19 @@ from cluster.log.database import (
     transaction,
     typed_errors,
 )
-from cluster.log.records import ENTRY_KINDS, LASTING_KINDS, NO_META, Entry, EntryKind, TransitionBlock
+from cluster.log.ends import End
+from cluster.log.records import (
+    ENTRY_KINDS,
+    LASTING_KINDS,
+    NO_META,
+    Entry,
+    EntryKind,
+    LastingKind,
+    TransitionBlock,
+)
+from cluster.log.write_ahead import inspect
+
+_log = logging.getLogger("usher.log")
 
 _SCHEMA_VERSION: Final = 1
 #: Entries a read fetches at once: 16 batches of 500 KB are 8 MB.
@@ -28,6 +45,8 @@ _ENTRIES_A_READ: Final = 16
 _ROWS_A_TRIM: Final = 16
 #: Pages given back to the disk in one transaction, once more than half of the file is unused.
 _PAGES_A_VACUUM: Final = 64
+#: Before a damaged end is believed.
+_LOOK_AGAIN_S: Final = 0.1
 
 _SCHEMA: Final = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
@@ -40,6 +59,8 @@ _SCHEMA: Final = (
        WHERE kind = 'traits' OR kind = 'definitions'""",
     """CREATE TABLE transitions (first_seq INTEGER PRIMARY KEY, last_seq INTEGER NOT NULL,
        max_at_ms INTEGER NOT NULL, checksum INTEGER NOT NULL, payload BLOB NOT NULL)""",
+    # Above these numbers nothing was trimmed: there a gap is damage.
+    "INSERT INTO meta VALUES ('trimmed_seq', 0), ('trimmed_transition_seq', 0)",
 )
 _ENTRY: Final = "seq, clock_ms, kind, definitions_version, row_count, payload, subject, checksum"
 _BLOCK: Final = "first_seq, last_seq, max_at_ms, payload, checksum"
@@ -53,38 +74,45 @@ _USER: Final = "user."
 class EvaluatorLog:
     """The `Log` of one evaluator in one SQLite file. Make it with `open`.
 
-    Who opens the file last owns it: an earlier owner's next write raises `DataDirError` and changes nothing.
+    Who opens the file last owns it: an earlier owner's next write raises `Fenced` and changes nothing.
     """
 
-    def __init__(self, path: Path, writer: sqlite3.Connection, writer_number: int) -> None:
+    def __init__(self, path: Path, writer: sqlite3.Connection, writer_number: int, acknowledged: Acknowledged) -> None:
         self._path = path
         self._writer = writer
         self._writer_number = writer_number
+        self._acknowledged = acknowledged
         #: Held while the writer connection is in use.
         self._lock = threading.Lock()
         #: Read connections nobody uses just now; as many exist as threads ever read at once.
         self._readers: deque[sqlite3.Connection] = deque()
         self._closed = False
+        self._bound = Bound()
         # What the log ends with, so that a commit is checked without a query.
-        self._last_seq, self._last_clock_ms = _last_entry_position(writer)
-        self._last_transition_seq: int = _scalar(writer, "SELECT COALESCE(MAX(last_seq), 0) FROM transitions")
+        self._end = _end_of(writer)
 
     @classmethod
     def open(cls, path: Path, *, owner_epoch: int) -> EvaluatorLog:
         """Open or create the file as its only owner.
 
-        `owner_epoch` is the data dir's epoch of this run; an older one than the file has seen raises
-        `DataDirError`, as do a damaged file and an unknown schema. `StorageFull` where it cannot be made.
+        `owner_epoch` is the data dir's epoch of this run; an older one than the file has seen raises `Fenced`, a file
+        that lost or changed something acknowledged `Damaged`, an unknown schema `DataDirError`; `StorageFull` where it
+        cannot be made. A commit that a crash cut short is dropped, with a warning: nobody was told of it.
         """
         # Without the reserve: an evaluator killed on a full disk comes back and answers look-ups.
         require_room(path, 0, keep_reserve=False)
+        _look_at_the_end(path)
         writer = connect_writer(path)
         try:
             with transaction(writer, path):
                 _create_or_check_schema(writer, path)
                 number = _take_over(writer, path, owner_epoch)
+            acknowledged = Acknowledged(path.with_name(f"{path.name}-acknowledged"))
             with typed_errors(path):
-                return cls(path, writer, number)
+                log = cls(path, writer, number, acknowledged)
+            _check_nothing_is_lost(path, log._end, *acknowledged.read())
+            acknowledged.open()
+            return log
         except BaseException:
             writer.close()
             raise
@@ -97,28 +125,38 @@ class EvaluatorLog:
     ) -> None:
         """See `Log.commit`. One fsync, whatever the number of entries."""
         with self._lock:
-            self._check_continues(entries, transitions)
+            end = self._end.after(entries, transitions, str(self._path))
             payloads = [entry.payload for entry in entries] + [block.payload for block in transitions]
             # The reserve is for what must go on when events are refused: exits by time, definitions, snapshots.
             takes_events = any(entry.kind == "batch" for entry in entries)
-            require_room(self._path, sum(map(len, payloads)), keep_reserve=takes_events)
+            self._require_room(sum(map(len, payloads)), takes_events=takes_events)
             with self._owned_transaction() as connection:
                 connection.executemany(_INSERT_ENTRY, map(_entry_row, entries))
                 connection.executemany(_INSERT_BLOCK, map(_block_row, transitions))
                 connection.executemany(_INSERT_META, ((_USER + key, value) for key, value in meta.items()))
-            if entries:
-                self._last_seq, self._last_clock_ms = entries[-1].seq, entries[-1].clock_ms
-            if transitions:
-                self._last_transition_seq = transitions[-1].last_seq
+            self._end = end
+            self._acknowledged.note(end.seq, end.transition_seq)
+
+    def limit(self, size_bytes_max: int | None) -> None:
+        """See `Log.limit`. The file itself does not get larger: freed pages are written over first."""
+        self._bound = Bound(size_bytes_max)
 
     def require_room(self, batch_bytes: int) -> None:
         """See `Log.require_room`."""
-        require_room(self._path, batch_bytes)
+        self._require_room(batch_bytes, takes_events=True)
+
+    def _require_room(self, size_bytes: int, *, takes_events: bool) -> None:
+        if self._bound.is_set:
+            self._bound.require(str(self._path), self.size_bytes(), size_bytes, takes_events=takes_events)
+        require_room(self._path, size_bytes, keep_reserve=takes_events)
 
     def entries(
         self, after_seq: int = 0, kinds: Sequence[EntryKind] | None = None, from_clock_ms: int | None = None
     ) -> Iterator[Entry]:
-        """See `Log.entries`. Each slice is a short read of its own: a slow caller never holds the file."""
+        """See `Log.entries`. Each slice is a short read of its own: a slow caller never holds the file.
+
+        An entry that is missing among those read raises `Damaged`, also where other kinds are asked for.
+        """
         wanted = " OR ".join(map(_is, ENTRY_KINDS if kinds is None else kinds))
         if not wanted:
             return
@@ -130,66 +168,80 @@ class EvaluatorLog:
                 return
             after_seq = max(after_seq, first[0][0] - 1)
         query = f"SELECT {_ENTRY} FROM entries WHERE seq > ? AND ({wanted}) ORDER BY seq LIMIT {_ENTRIES_A_READ}"
-        while rows := self._read(query, (after_seq,)):
+        rows: list[Any] = [None]
+        while rows:
+            with self._reader() as connection, _snapshot(connection):
+                rows = connection.execute(query, (after_seq,)).fetchall()
+                whole = len(rows) == _ENTRIES_A_READ
+                through_seq = rows[-1][0] if whole else _end_of(connection).seq
+                self._check_no_gap(connection, after_seq, through_seq)
             yield from map(self._entry, rows)
-            after_seq = rows[-1][0]
+            after_seq = rows[-1][0] if rows else after_seq
 
-    def last_entry(self, kind: EntryKind, subject: str | None = None) -> Entry | None:
-        """See `Log.last_entry`. A seek for lasting kinds, else a walk back to the newest."""
-        same_subject = "" if subject is None else "AND subject = ?"
-        query = f"SELECT {_ENTRY} FROM entries WHERE {_is(kind)} {same_subject} ORDER BY seq DESC LIMIT 1"
-        rows = self._read(query, () if subject is None else (subject,))
-        return self._entry(rows[0]) if rows else None
+    def _check_no_gap(self, connection: sqlite3.Connection, after_seq: int, through_seq: int) -> None:
+        """Raise where an entry of this range is not there that no trim took; `connection` reads one state."""
+        trimmed = _trimmed(connection, "trimmed_seq")
+        if trimmed is None or through_seq <= max(after_seq, trimmed):
+            return
+        after_seq = max(after_seq, trimmed)
+        count = "SELECT COUNT(*) FROM entries WHERE seq > ? AND seq <= ?"
+        found = connection.execute(count, (after_seq, through_seq)).fetchone()[0]
+        if found != through_seq - after_seq:
+            what = f"of the entries {after_seq + 1} to {through_seq} only {found} are there"
+            raise damaged(self._path, what, f"entries {after_seq + 1} to {through_seq}")
 
-    def last_of_each_subject(self, kind: EntryKind) -> list[Entry]:
-        """See `Log.last_of_each_subject`."""
+    def newest(self, kind: LastingKind) -> list[Entry]:
+        """See `Log.newest`."""
         newest = f"SELECT MAX(seq) FROM entries WHERE {_is(kind)} GROUP BY subject"
         query = f"SELECT {_ENTRY} FROM entries WHERE seq IN ({newest}) ORDER BY seq"
         return [self._entry(row) for row in self._read(query)]
 
     def last_seq(self) -> int:
         """See `Log.last_seq`."""
-        return self._last_seq
+        return self._end.seq
 
     def last_clock_ms(self) -> int | None:
         """See `Log.last_clock_ms`."""
-        return self._last_clock_ms
+        return self._end.clock_ms
 
-    def first_clock_ms(self, kind: EntryKind) -> int | None:
+    def last_transition_seq(self) -> int:
+        """See `Log.last_transition_seq`."""
+        return self._end.transition_seq
+
+    def first_clock_ms(self) -> int | None:
         """See `Log.first_clock_ms`."""
-        rows = self._read(f"SELECT clock_ms FROM entries WHERE {_is(kind)} ORDER BY seq LIMIT 1")
+        rows = self._read(f"SELECT clock_ms FROM entries WHERE {_is('batch')} ORDER BY seq LIMIT 1")
         return int(rows[0][0]) if rows else None
 
     def transitions_after(self, seq: int, limit: int) -> list[TransitionBlock]:
         """See `Log.transitions_after`."""
         blocks: list[TransitionBlock] = []
-        with self._reader() as connection:
+        with self._reader() as connection, _snapshot(connection):
             # The block that holds seq + 1 is the one with the greatest first_seq at or below it.
             start = "SELECT COALESCE(MAX(first_seq), 0) FROM transitions WHERE first_seq <= ?1 + 1"
             query = (
                 f"SELECT {_BLOCK} FROM transitions WHERE last_seq > ?1 AND first_seq >= ({start}) ORDER BY first_seq"
             )
+            trimmed = _trimmed(connection, "trimmed_transition_seq") or 0
+            before = max(seq, trimmed)
             for row in connection.execute(query, (seq,)):
                 if limit <= 0:
                     break
-                blocks.append(self._block(row).cut(seq, limit))
+                block = self._block(row)
+                if block.first_seq > before + 1:
+                    what = f"the transitions {before + 1} to {block.first_seq - 1} are not there"
+                    raise damaged(self._path, what)
+                before = block.last_seq
+                blocks.append(block.cut(seq, limit))
                 limit -= blocks[-1].row_count
         return blocks
-
-    def last_transition_seq(self) -> int:
-        """See `Log.last_transition_seq`."""
-        return self._last_transition_seq
 
     def meta(self, key: str) -> bytes | None:
         """See `Log.meta`."""
         rows = self._read("SELECT value FROM meta WHERE key = ?", (_USER + key,))
         return bytes(rows[0][0]) if rows else None
 
-    def set_meta(self, key: str, value: bytes) -> None:
-        """See `Log.set_meta`."""
-        self.commit((), (), {key: value})
-
-    def trim(self, before_clock_ms: int) -> int:
+    def trim(self, before_clock_ms: int, size_bytes: int | None = None) -> int:
         """See `Log.trim`."""
         lasting = " OR ".join(map(_is, LASTING_KINDS))
         newest = f"SELECT MAX(seq) FROM entries WHERE {lasting} GROUP BY kind, subject"
@@ -197,8 +249,10 @@ class EvaluatorLog:
             f"SELECT seq FROM entries WHERE clock_ms < ? AND seq NOT IN ({newest}) "
             f"AND seq < (SELECT MAX(seq) FROM entries) ORDER BY clock_ms, seq LIMIT {_ROWS_A_TRIM}"
         )
-        query = f"DELETE FROM entries WHERE seq IN ({oldest})"
-        dropped = sum(self._in_slices(query, (before_clock_ms,), _ROWS_A_TRIM))
+        query = f"DELETE FROM entries WHERE seq IN ({oldest}) RETURNING seq"
+        dropped = 0
+        for seqs in self._in_slices(query, (before_clock_ms,), "trimmed_seq", size_bytes):
+            dropped += seqs
         self._give_back_room()
         return dropped
 
@@ -210,16 +264,18 @@ class EvaluatorLog:
             "AND first_seq < (SELECT MAX(first_seq) FROM transitions) "
             f"ORDER BY first_seq LIMIT {_ROWS_A_TRIM}"
         )
-        query = f"DELETE FROM transitions WHERE first_seq IN ({oldest})"
-        for _ in self._in_slices(query, (through_seq,), _ROWS_A_TRIM):
+        query = f"DELETE FROM transitions WHERE first_seq IN ({oldest}) RETURNING last_seq"
+        for _ in self._in_slices(query, (through_seq,), "trimmed_transition_seq", None):
             pass
         self._give_back_room()
         return before - self._kept_transition_count()
 
     def size_bytes(self) -> int:
-        """See `Log.size_bytes`."""
-        names = ("page_count", "freelist_count", "page_size")
-        pages, unused, page_bytes = (int(self._read(f"PRAGMA {name}")[0][0]) for name in names)
+        """See `Log.size_bytes`. The write-ahead file (64 MiB at most after a commit) comes on top."""
+        with self._reader() as connection:
+            pages, unused, page_bytes = (
+                int(_scalar(connection, f"PRAGMA {name}")) for name in ("page_count", "freelist_count", "page_size")
+            )
         return (pages - unused) * page_bytes
 
     def close(self) -> None:
@@ -229,25 +285,7 @@ class EvaluatorLog:
             while self._readers:
                 self._readers.pop().close()
             self._writer.close()
-
-    def _check_continues(self, entries: Sequence[Entry], transitions: Sequence[TransitionBlock]) -> None:
-        seq, clock_ms, transition_seq = self._last_seq, self._last_clock_ms, self._last_transition_seq
-        for entry in entries:
-            if entry.seq != seq + 1 or (clock_ms is not None and entry.clock_ms < clock_ms):
-                message = (
-                    f"{self._path}: entry {entry.seq} at clock {entry.clock_ms} does not follow "
-                    f"entry {seq} at clock {clock_ms}."
-                )
-                raise InternalError(message)
-            seq, clock_ms = entry.seq, entry.clock_ms
-        for block in transitions:
-            if block.first_seq != transition_seq + 1 or block.last_seq < block.first_seq:
-                message = (
-                    f"{self._path}: transitions {block.first_seq} to {block.last_seq} do not follow "
-                    f"transition {transition_seq}."
-                )
-                raise InternalError(message)
-            transition_seq = block.last_seq
+            self._acknowledged.close()
 
     @contextmanager
     def _owned_transaction(self) -> Iterator[sqlite3.Connection]:
@@ -261,12 +299,21 @@ class EvaluatorLog:
                 raise _taken_over(self._path)
             yield self._writer
 
-    def _in_slices(self, query: str, values: Sequence[Any], slice_rows: int) -> Iterator[int]:
-        """Run a deletion of at most `slice_rows` rows until it finds no more; commits may come between."""
-        changed = slice_rows
-        while changed == slice_rows:
+    def _in_slices(
+        self, query: str, values: Sequence[Any], mark: str, size_bytes: int | None
+    ) -> Iterator[int]:
+        """Run a deletion of at most _ROWS_A_TRIM rows until it finds no more, or so few bytes are used.
+
+        Commits may come between. Gives how many rows went, and notes under `mark` up to which number.
+        """
+        changed = _ROWS_A_TRIM
+        while changed == _ROWS_A_TRIM and (size_bytes is None or self.size_bytes() > size_bytes):
             with self._lock, self._owned_transaction() as connection:
-                changed = connection.execute(query, values).rowcount
+                gone = [row[0] for row in connection.execute(query, values).fetchall()]
+                if gone:
+                    through = max(_trimmed(connection, mark) or 0, *gone)
+                    connection.execute(_INSERT_META, (mark, through))
+            changed = len(gone)
             yield changed
 
     def _give_back_room(self) -> None:
@@ -288,15 +335,16 @@ class EvaluatorLog:
         *fields, checksum = row
         entry = Entry(*fields)
         if entry.checksum() != checksum:
-            raise damaged(self._path, f"entry {entry.seq} ({entry.kind}) does not match its checksum")
+            what = f"entry {entry.seq} ({entry.kind}) does not match its checksum"
+            raise damaged(self._path, what, f"entry {entry.seq}")
         return entry
 
     def _block(self, row: Sequence[Any]) -> TransitionBlock:
         *fields, checksum = row
         block = TransitionBlock(*fields)
         if block.checksum() != checksum:
-            what = f"the transitions {block.first_seq} to {block.last_seq} do not match their checksum"
-            raise damaged(self._path, what)
+            where = f"transitions {block.first_seq} to {block.last_seq}"
+            raise damaged(self._path, f"the {where} do not match their checksum", where)
         return block
 
     def _read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
@@ -317,6 +365,47 @@ class EvaluatorLog:
             connection.close()
             raise
         self._readers.append(connection)
+
+
+def _look_at_the_end(path: Path) -> None:
+    """Raise where SQLite is about to drop acknowledged commits; warn where it drops one that nobody was told of."""
+    found = inspect(path)
+    if found.lost:
+        # An orphan may have written while the file was read: what is damage is still there a moment later.
+        time.sleep(_LOOK_AGAIN_S)
+        found = inspect(path)
+    ahead = path.with_name(f"{path.name}-wal")
+    if found.lost:
+        step = (
+            f"Stop Usher and keep copies of {path} and {ahead}; then restore all files of this name from a backup. To "
+            f"go on without what was lost after that place instead: `truncate -s {found.torn_at} {ahead}`, and delete "
+            f"{path.name}-acknowledged."
+        )
+        what = f"acknowledged commits lie behind damage at offset {found.torn_at}"
+        raise damaged(ahead, what, f"offset {found.torn_at}", step)
+    if found.torn_at is not None:
+        # SQLite writes over it; if it turns out to be more, somebody will want to look at it.
+        with suppress(OSError):
+            shutil.copyfile(ahead, ahead.with_name(f"{ahead.name}-torn"))
+        _log.warning(
+            "%s ends with a commit that was cut short at offset %d. It was never acknowledged, and is dropped.",
+            ahead, found.torn_at,
+        )  # fmt: skip
+
+
+def _check_nothing_is_lost(path: Path, end: End, seq: int, transition_seq: int) -> None:
+    if end.seq >= seq and end.transition_seq >= transition_seq:
+        return
+    note = f"{path.name}-acknowledged"
+    what = (
+        f"it ends at entry {end.seq} and transition {end.transition_seq}, but entry {seq} and transition "
+        f"{transition_seq} were acknowledged ({note})"
+    )
+    step = (
+        f"Stop Usher and restore all files of this name from one backup. To go on without what is lost instead: delete "
+        f"{note}."
+    )
+    raise damaged(path, what, f"after entry {end.seq}", step)
 
 
 def _create_or_check_schema(writer: sqlite3.Connection, path: Path) -> None:
@@ -340,16 +429,34 @@ def _take_over(writer: sqlite3.Connection, path: Path, owner_epoch: int) -> int:
     return int(number)
 
 
-def _taken_over(path: Path) -> DataDirError:
-    return DataDirError(
+def _taken_over(path: Path) -> Fenced:
+    return Fenced(
         f"{path} belongs to a newer run of Usher; this one may not write to it any more.",
         next_step="End this process: it outlived its run.",
     )
 
 
-def _last_entry_position(connection: sqlite3.Connection) -> tuple[int, int | None]:
+def _end_of(connection: sqlite3.Connection) -> End:
     row = connection.execute("SELECT seq, clock_ms FROM entries ORDER BY seq DESC LIMIT 1").fetchone()
-    return (0, None) if row is None else (row[0], row[1])
+    transition_seq = int(_scalar(connection, "SELECT COALESCE(MAX(last_seq), 0) FROM transitions"))
+    seq, clock_ms = row or (0, None)
+    return End(seq, clock_ms, transition_seq)
+
+
+def _trimmed(connection: sqlite3.Connection, mark: str) -> int | None:
+    """Give up to which number something may have been trimmed; None: an older release's file, which did not note it."""
+    row = connection.execute("SELECT value FROM meta WHERE key = ?", (mark,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+@contextmanager
+def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    """Let all reads inside see one state of the file."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        connection.execute("COMMIT")
 
 
 def _entry_row(entry: Entry) -> tuple[Any, ...]:

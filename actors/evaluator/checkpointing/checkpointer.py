@@ -70,7 +70,7 @@ def log_id(log: Log) -> str:
     known = log.meta(LOG_ID)
     if known is None:
         known = secrets.token_hex(8).encode()
-        log.set_meta(LOG_ID, known)
+        log.commit((), (), {LOG_ID: known})
     return known.decode()
 
 
@@ -205,7 +205,7 @@ class Checkpointer:
         self._counters["written"] += 1
         self._newest = _described(stored.seq, taken.taken_at_ms, stored.size_bytes, taken.pause_ms, write_ms)
         self.plan.written(began_ms, _now_ms())
-        self._log.set_meta(CHECKPOINT, str(stored.seq).encode())
+        self._log.commit((), (), {CHECKPOINT: str(stored.seq).encode()})
         self._keep_few(stored, taken.entry.clock_ms)
         return True
 

@@ -66,8 +66,8 @@ def test_the_sqlite_log_is_a_log(log: EvaluatorLog) -> None:
 def test_an_empty_log_has_nothing(log: EvaluatorLog) -> None:
     assert (log.last_seq(), log.last_clock_ms(), log.last_transition_seq()) == (0, None, 0)
     assert list(log.entries()) == []
-    assert log.last_entry("batch") is None
-    assert log.first_clock_ms("batch") is None
+    assert log.newest("definitions") == []
+    assert log.first_clock_ms() is None
     assert log.transitions_after(0, 10) == []
     assert log.meta("cursor") is None
 
@@ -108,11 +108,8 @@ def test_the_newest_entry_is_found_by_kind_and_subject(log: EvaluatorLog) -> Non
     users, accounts = entry(1, 1, "traits", "users"), entry(2, 2, "traits", "accounts")
     newer, batch, tick = entry(3, 3, "traits", "users"), entry(4, 4), entry(5, 5, "tick")
     log.commit([users, accounts, newer, batch, tick], [])
-    assert log.last_entry("traits") == entry(3, 3, "traits", "users")
-    assert log.last_entry("traits", "accounts") == entry(2, 2, "traits", "accounts")
-    assert log.last_entry("traits", "shops") is None
-    assert log.last_entry("batch") == entry(4, 4)
-    assert [one.seq for one in log.last_of_each_subject("traits")] == [2, 3]
+    assert log.newest("traits") == [accounts, newer]
+    assert log.newest("definitions") == []
 
 
 @given(sizes=st.lists(st.integers(1, 5), max_size=6), after=st.integers(0, 30), limit=st.integers(0, 30))
@@ -163,7 +160,7 @@ def test_trimming_keeps_what_recovery_starts_from(log: EvaluatorLog) -> None:
     log.commit([entry(9, 9, "tick")], [])
     assert log.trim(8) == 4
     assert seqs(log) == [3, 4, 5, 8, 9]
-    assert log.first_clock_ms("batch") == 8
+    assert log.first_clock_ms() == 8
     assert log.trim(100) == 1
     assert seqs(log) == [3, 4, 5, 9]
     assert (log.last_seq(), log.last_clock_ms()) == (9, 9)
@@ -286,6 +283,6 @@ def test_writing_after_closing_is_our_bug(log: EvaluatorLog) -> None:
 
 def test_values_are_set_with_a_commit_or_alone(log: EvaluatorLog) -> None:
     log.commit([entry(1, 1)], [], {"a": b"1", "b": b"2"})
-    log.set_meta("a", b"3")
-    log.set_meta("schema", b"the caller's own")
+    log.commit([], [], {"a": b"3"})
+    log.commit([], [], {"schema": b"the caller's own"})
     assert (log.meta("a"), log.meta("b"), log.meta("schema")) == (b"3", b"2", b"the caller's own")
