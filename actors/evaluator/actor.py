@@ -24,6 +24,7 @@ from actors.evaluator.backfill import Backfill
 from actors.evaluator.checkpointing.checkpointer import Checkpointer, log_id
 from actors.evaluator.checkpointing.keeping import Keeper
 from actors.evaluator.entries import history_ms
+from actors.evaluator.reach import recovery_ms
 from actors.evaluator.stimuli import (
     Append,
     Lookup,
@@ -60,6 +61,8 @@ NAP_MAX_MS = 1_000
 RECENT_BLOCKS_MAX = 256
 #: How often old entries are dropped.
 TRIM_EVERY_MS = 60_000
+#: The same in a log that nears its bound.
+TRIM_CROWDED_MS = 1_000
 
 
 class EvaluatorActor:
@@ -241,21 +244,27 @@ class EvaluatorActor:
         """Drop entries that cannot matter any more, beside the work: commits get their turn between its slices."""
         assert self._worker is not None
         now = self._clock.monotonic_ms()
-        machine = self._worker.machine
+        machine, published = self._worker.machine, self._worker.published
         busy = self._trimming is not None and not self._trimming.done()
         backfill = self._worker.backfill
-        if machine is None or busy or self._draining or now - self._trimmed_at_ms < TRIM_EVERY_MS:
+        if machine is None or published is None or busy or self._draining:
+            return
+        since_ms = now - self._trimmed_at_ms
+        if since_ms < TRIM_CROWDED_MS or (since_ms < TRIM_EVERY_MS and not self._worker.crowded):
             return
         if backfill is not None and backfill.building:
             # It may reach further back than the definitions in force do.
             return
         self._trimmed_at_ms = now
-        before = machine.settled_ms - history_ms(machine.program.published.definitions)
-        self._trimming = asyncio.create_task(self._trim(self._worker, before), name=f"{self.name}-trim")
+        retained_ms = machine.settled_ms - history_ms(published.definitions)
+        needed_ms = machine.settled_ms - recovery_ms(published.definitions)
+        self._trimming = asyncio.create_task(
+            self._trim(self._worker, retained_ms, max(retained_ms, needed_ms)), name=f"{self.name}-trim"
+        )
 
-    async def _trim(self, worker: EvaluatorWorker, before_clock_ms: int) -> None:
+    async def _trim(self, worker: EvaluatorWorker, retained_from_ms: int, needed_from_ms: int) -> None:
         try:
-            await self._in_history(worker.trim, before_clock_ms)
+            await self._in_history(worker.trim, retained_from_ms, needed_from_ms)
         except Refused as refused:
             _log.warning("Old log entries stay until the next try: %s", refused)
         except Exception as error:

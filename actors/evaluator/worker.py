@@ -53,6 +53,9 @@ _log = logging.getLogger("usher.evaluator")
 
 #: Users of a wave of due times that one group of inputs brings up to date beside its own: about 10 ms.
 WAVE_USERS: Final = 8_192
+#: Parts of `settings.log_max_bytes` above which history is dropped, and down to which.
+CROWDED_SHARE: Final = 0.8
+ROOMY_SHARE: Final = 0.7
 
 
 def _storage_full(refused: Refused) -> Reply:
@@ -88,6 +91,7 @@ class EvaluatorWorker:
         self.machine: EvaluatorMachine | None = None
         #: The definitions in force. The machine's own are older where what changed since does not concern it.
         self.published: Published | None = None
+        self._log_bytes_max: int | None = None
         #: The publication that was asked for last, until it is in force.
         self.backfill: Backfill | None = None
         #: When a machine last took another's place.
@@ -116,6 +120,7 @@ class EvaluatorWorker:
         if checkpoints is not None:
             checkpoints.recovered(recovered.origin)
         self.machine, self.published = recovered.machine, recovered.published
+        self._bound_log()
         replaced = recovered.published is not None and recovered.published.version > 1
         self._switched_at_ms = recovered.published_at_ms if replaced else 0
         self._snapshot_versions, self._snapshots = recovered.snapshot_versions, recovered.snapshots
@@ -149,10 +154,34 @@ class EvaluatorWorker:
         due = self.machine.next_due_ms()
         return None if due >= NEVER else due
 
-    def trim(self, before_clock_ms: int) -> int:
-        """Drop log entries before a clock; not what the oldest checkpoint kept would be replayed from. Any thread."""
-        needed_ms = self.checkpoints.needs_from_ms() if self.checkpoints is not None else None
-        return self.log.trim(before_clock_ms if needed_ms is None else min(before_clock_ms, needed_ms))
+    @property
+    def crowded(self) -> bool:
+        """Whether the log nears its bound: then history goes that only later publications would read."""
+        limit = self._log_bytes_max
+        return limit is not None and self.log.size_bytes() > CROWDED_SHARE * limit
+
+    def trim(self, retained_from_ms: int, needed_from_ms: int) -> int:
+        """Drop log entries before the first clock, in a crowded log those before the second too. Any thread.
+
+        Never what the oldest checkpoint kept would be replayed from; in a crowded log, the newest: what comes after the
+        second clock is enough without any.
+        """
+        oldest_ms, newest_ms = (self._checkpoint_needs_ms(newest=newest) for newest in (False, True))
+        dropped = self.log.trim(min(retained_from_ms, oldest_ms))
+        if self.crowded and self._log_bytes_max is not None:
+            if newest_ms < needed_from_ms and self.checkpoints is not None:
+                self.checkpoints.plan.ask()
+            dropped += self.log.trim(min(needed_from_ms, newest_ms), round(ROOMY_SHARE * self._log_bytes_max))
+        return dropped
+
+    def _checkpoint_needs_ms(self, *, newest: bool) -> int:
+        needed_ms = self.checkpoints.needs_from_ms(newest=newest) if self.checkpoints is not None else None
+        return NEVER if needed_ms is None else needed_ms
+
+    def _bound_log(self) -> None:
+        limit = None if self.published is None else self.published.definitions.settings.log_bytes_max
+        self._log_bytes_max = limit
+        self.log.limit(limit)
 
     # --- a group -------------------------------------------------------------------------------------
 
@@ -370,6 +399,7 @@ class EvaluatorWorker:
                 return _not_ready(f"the backfill of version {published.version} failed: {backfill.ended}")
             self._switch(prepared, clock)
         self.published = published
+        self._bound_log()
         self._log("definitions", clock, pack_published(published))
         return {"clock_ms": clock, "seq": self.log.last_seq() + len(self._entries)}
 

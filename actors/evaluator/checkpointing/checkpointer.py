@@ -252,12 +252,14 @@ class Checkpointer:
 
     # --- what of the log it takes ------------------------------------------------------------------
 
-    def needs_from_ms(self) -> int | None:
-        """Give the clock from which on the log's entries are needed by the oldest checkpoint kept; None: by none.
+    def needs_from_ms(self, *, newest: bool = False) -> int | None:
+        """Give the clock from which on the log's entries are needed by the oldest checkpoint kept, or by the newest.
+
+        None: by none.
 
         Nor by those in a folder that does not answer: a log must not grow for good because of it, and is enough alone.
         """
-        return min(self._known_clocks().values(), default=None)
+        return (max if newest else min)(self._known_clocks().values(), default=None)
 
     def _known_clocks(self) -> dict[int, int]:
         if self._clocks is None:
