@@ -95,7 +95,7 @@ def _actor(name: str, kind: str, reply: Reply) -> dict[str, Any]:
         return {**row, "state": reply["error"], "message": reply.get("message", "")}
     row["state"] = reply.get("state", "ready")
     if kind == "evaluator":
-        shown = ("partitions", "users", "seq", "log_bytes", "clock_ms", "lag_ms", "checkpoints")
+        shown = ("partitions", "users", "seq", "log_bytes", "history_from_ms", "clock_ms", "lag_ms", "checkpoints")
         row.update({key: reply[key] for key in shown if key in reply})
     return row
 
