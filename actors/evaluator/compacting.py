@@ -16,10 +16,10 @@ from actors.evaluator.kernels.moving import move_pages
 from actors.evaluator.kernels.tables import ProgramTable, StateTable
 from actors.evaluator.layout import (
     ALIVE,
+    DIRECT,
     DIRECTORY,
     DUE,
-    FIRST_PAGE,
-    FIRST_TIME,
+    FIRST_PLACE,
     FLAGS,
     I32,
     I64,
@@ -82,8 +82,9 @@ def compacted(program: ProgramArrays, s: StateArrays, horizon_ms: int) -> tuple[
     a look at each user.
     """
     rows = s.users[: int(s.scalars[S_USERS])]
-    first, last = int(program.shape[FIRST_PAGE]), int(program.shape[FIRST_TIME])
-    busy = (rows[:, first:last:2] != 0).any(axis=1) | (rows[:, DIRECTORY] != 0)
+    first, direct = int(program.shape[FIRST_PLACE]), int(program.shape[DIRECT])
+    places = s.halves[: len(rows), first : first + direct]
+    busy = (places != 0).any(axis=1) | (rows[:, DIRECTORY] != 0)
     keep = np.flatnonzero(((rows[:, FLAGS] & ALIVE) != 0) | busy).astype(np.int32)
     fresh = moved(program, s, keep)
     for scalar in (S_ALIVE, S_DEDUP_EVICTED, S_DEDUP_HORIZON_FROM, S_CAPPED):

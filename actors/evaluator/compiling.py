@@ -9,12 +9,10 @@ import numpy as np
 from actors.evaluator.codes import audience_arrays, csr, in_order_of_dependency, in_order_of_reading, referred
 from actors.evaluator.layout import (
     ANY_LATE,
-    DEQUE,
     DIRECT_PAGES,
     EQ,
     FIRST_MEMBER,
     FIRST_WORD,
-    GENERAL,
     GT,
     GTE,
     LT,
@@ -22,13 +20,10 @@ from actors.evaluator.layout import (
     MORE_THAN_AGO,
     OF_AVERAGE,
     OF_SUM,
-    PLAIN,
     RING,
     SIMPLE,
-    SMALL_RING,
     SUM,
     U64,
-    WITHIN,
     WITHIN_LAST,
     WITHIN_NEXT,
     ProgramArrays,
@@ -37,7 +32,7 @@ from actors.evaluator.layout import (
 from actors.evaluator.matching.operators import true_for_missing
 from actors.evaluator.program import Program, TraitLeaf, ValueColumn
 from actors.evaluator.rules import audience_rules
-from actors.evaluator.structures import Feed, Placed, feeds_of, own_words, place, span_of
+from actors.evaluator.structures import Feed, Placed, feeds_of, place, span_of
 from actors.evaluator.symbols import (
     CountLeaf,
     EventLeaf,
@@ -53,8 +48,6 @@ from cluster.admission.plan import EventPlan
 from cluster.definitions.model import EventModel, Filter, Published
 
 _COMPARISONS = {"gt": GT, "gte": GTE, "lt": LT, "lte": LTE, "eq": EQ}
-#: Leaves up to which a page is judged whole.
-SIMPLE_LEAVES_MAX = 64
 _TIME_OPS = {"within_last": WITHIN_LAST, "more_than_ago": MORE_THAN_AGO, "within_next": WITHIN_NEXT}
 
 
@@ -133,13 +126,14 @@ def _shape(leaf_words: int, codes: Sequence[list[int]], pages: int, models: int,
     direct = pages if pages <= DIRECT_PAGES else min(models, DIRECT_PAGES)
     member_words = max(1, -(-len(codes) // 64))
     first_member = FIRST_WORD + leaf_words
-    first_page = first_member + member_words
-    first_time = first_page + 2 * direct
+    first_due = first_member + member_words
+    first_place = first_due + direct
+    first_time = first_place + -(-direct // 2)
     refers = any(referred(code) for code in codes)
     return np.array(
         [
-            leaf_words, member_words, pages, first_member, first_page, first_time, whole_lines(first_time + times),
-            direct, 0, refers,
+            leaf_words, member_words, pages, first_member, first_due, first_time, whole_lines(first_time + times),
+            direct, 0, refers, 2 * first_place,
         ],
         np.int64,
     )
@@ -241,7 +235,7 @@ def _model_arrays(
     plain = [True] * len(models)
     words: dict[int, int] = {}
     for one in placed:
-        words[one.page] = max(words.get(one.page, 0), _end(one))
+        words[one.page] = max(words.get(one.page, 0), one.end)
     for feed in feeds:
         one = placed[feed.struct]
         pages[feed.model].add(one.page)
@@ -264,23 +258,15 @@ def _leaf_ends(placed: Sequence[Placed]) -> np.ndarray:
     return np.array(ends, np.int64).reshape(-1)
 
 
-def _end(one: Placed) -> int:
-    return one.waiting + DEQUE if one.delay_ms > 0 else one.offset + own_words(one.structure, one.capacity)
-
-
 def _struct_arrays(placed: Sequence[Placed], pages: int, models: Sequence[EventModel]) -> dict[str, np.ndarray]:
     counts = np.bincount([one.page for one in placed], minlength=pages) if placed else np.zeros(pages, np.int64)
     words, late, plain, page_leaves = [0] * pages, [False] * pages, [SIMPLE] * pages, [0] * pages
     for one in placed:
-        words[one.page] = max(words[one.page], _end(one))
+        words[one.page] = max(words[one.page], one.end)
         late[one.page] |= one.delay_ms > 0
-        plain[one.page] = min(plain[one.page], _plain(one))
+        plain[one.page] = one.page_kind
         page_leaves[one.page] += len(one.leaves)
     leaves, _ = csr([range(len(one.leaves)) for one in placed])
-    # Of very many leaves of one filter, only those that are true are looked at.
-    plain = [
-        min(kind, PLAIN) if count > SIMPLE_LEAVES_MAX else kind for kind, count in zip(plain, page_leaves, strict=True)
-    ]
     return {
         "struct_page": np.array([one.page for one in placed], np.int32),
         "struct_offset": np.array([one.offset for one in placed], np.int64),
@@ -297,13 +283,6 @@ def _struct_arrays(placed: Sequence[Placed], pages: int, models: Sequence[EventM
         "page_plain": np.array(plain, np.uint8),
         "page_leaves": np.concatenate([[0], np.cumsum(page_leaves)]).astype(np.int32),
     }
-
-
-def _plain(one: Placed) -> int:
-    """Say what a page may be for a structure of it."""
-    if one.kind != RING or one.delay_ms > 0 or one.capacity > SMALL_RING:
-        return GENERAL
-    return SIMPLE if all(_window(leaf).kind == WITHIN for leaf in one.leaves) else PLAIN
 
 
 def _searched(one: Placed, models: Sequence[EventModel]) -> bool:

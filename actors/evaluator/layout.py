@@ -1,12 +1,12 @@
 """Where each number lies: columns of a user's row, words of a page, fields of the scalars, codes.
 
 A user is one row of an int64 matrix, so that an event touches few cache lines:
-`[LAST_TS, DUE, LAST_AT, LAST_TR, FLAGS, DIRECTORY | leaf words | membership words | (page, due) pairs | trait times]`.
+`[LAST_TS, DUE, LAST_AT, LAST_TR, FLAGS, DIRECTORY | leaf words | membership words | dues | places | trait times]`.
 
 What an event leaves behind lies in *pages*: the structures (`ProgramArrays.struct_*`) that one user's events of one
-kind feed, side by side in the arena (int64). The first DIRECT_PAGES pages of the program have a place and a due time
-in the row; the others of which a user has one are listed in the user's directory, sorted by page:
-`[count | page << 40 | place, due | ...]`. Place 0 is never given out: it means none.
+kind feed, side by side in the arena (int64). The first DIRECT_PAGES pages of the program have a due time and a place
+(32 bits: the number of its line) in the row; the others of which a user has one are listed in the user's directory,
+sorted by page: `[count | page << 40 | place, due | ...]`. Place 0 is never given out: it means none.
 
 Structures, by kind, as they lie in a page:
   RING      n timestamps of events, latest first; above SMALL_RING circular behind a word for the latest's place
@@ -194,24 +194,25 @@ LEAF_WORDS: Final = 0
 MEMBER_WORDS: Final = 1
 PAGES: Final = 2
 FIRST_MEMBER: Final = 3
-FIRST_PAGE: Final = 4
+FIRST_DUE: Final = 4
 FIRST_TIME: Final = 5
 ROW_WORDS: Final = 6
 DIRECT: Final = 7  #: pages with a place in the row
 ANY_LATE: Final = 8  #: 1: some page grows as time passes
 ANY_REFERS: Final = 9  #: 1: some audience refers to another
+FIRST_PLACE: Final = 10  #: counted in 32 bits: a column of `halves`
 
 # --- records: what the hot loop reads together lies together, int64 words ------------------------
 FEED_WORDS: Final = 8
 FEED_STRUCT: Final = 0
 FEED_PAGE: Final = 1
-FEED_OFFSET: Final = 2  #: the structure's word inside the page
+FEED_OFFSET: Final = 2  #: `struct_offset`
 FEED_CAPACITY: Final = 3
 FEED_REACH: Final = 4  #: the longest span of its leaves, ms
 FEED_RING: Final = 5  #: 1: a ring without a delay
 FEED_STEPS: Final = 6  #: sequence: bits of the steps served; abandonment: 1 the first event, 2 a follow-up
 FEED_VALUE: Final = 7  #: column of the values, -1 none
-#: In a simple page: the word of the n-th latest, and for how many ms it counts.
+#: In a simple or narrow page: where in it the n-th latest is, and for how many ms it counts.
 END_WORDS: Final = 2
 END_PLACE: Final = 0
 END_SPAN: Final = 1
@@ -229,6 +230,13 @@ RULE_CODE: Final = -2  #: there are more than RULE_INPUTS_MAX: its code is to be
 GENERAL: Final = 0
 PLAIN: Final = 1  #: small rings alone, none fed late
 SIMPLE: Final = 2  #: and all of its windows are WITHIN
+#: And all of its spans fit 32 bits, so its timestamps do: [base | offsets to it, 32 bits each]. Half as many lines.
+NARROW: Final = 3
+#: Such an offset: there is no event.
+NARROW_NEVER: Final = -(2**31)
+NARROW_MAX: Final = 2**31 - 1
+#: 32-bit places of a narrow page before its first offset.
+NARROW_FIRST: Final = 2
 
 
 class ProgramArrays(NamedTuple):
@@ -243,7 +251,7 @@ class ProgramArrays(NamedTuple):
     filter_feeds: I32  #: [F + 1] CSR into feeds
     feeds: I64  #: [feeds * FEED_WORDS]
     struct_page: I32  #: [S]
-    struct_offset: I64  #: [S] word inside the page
+    struct_offset: I64  #: [S] word inside the page; of a narrow page, 32 bits each
     struct_kind: I32  #: [S]
     #: [S] RING, DISTINCT: entries kept; SEQUENCE: steps; ABANDON: ms before the first event counts
     struct_capacity: I64
@@ -255,7 +263,7 @@ class ProgramArrays(NamedTuple):
     page_structs: I32  #: [G + 1] CSR into structures
     page_words: I64  #: [G]
     page_late: U8  #: [G] 1: some structure of it grows as time passes
-    page_plain: U8  #: [G] GENERAL, PLAIN, SIMPLE
+    page_plain: U8  #: [G] GENERAL, PLAIN, SIMPLE, NARROW
     page_leaves: I32  #: [G + 1] CSR into event leaves: a page's are a range
     leaf_n: I64  #: [E] RING, DISTINCT: the n of at_least n
     leaf_ends: I64  #: [E * END_WORDS]
@@ -290,11 +298,15 @@ class ProgramArrays(NamedTuple):
 
 
 class StateArrays(NamedTuple):
-    """Everything that changes. `users` and `words` are two views of one matrix, `arena` and `reals` of one vector."""
+    """Everything that changes.
+
+    `users`, `words` and `halves` are views of one matrix, `arena`, `reals` and `offsets` of one vector.
+    """
 
     scalars: I64
     users: I64  #: [capacity, row words]
     words: U64  #: the same memory
+    halves: I32  #: the same memory, 32 bits each
     user_parent: I16
     user_hash: U64
     key_place: I64  #: start in key_bytes << 16 | length
@@ -302,6 +314,7 @@ class StateArrays(NamedTuple):
     key_table: U64  #: high half of the hash | slot + 1; 0 empty; size a power of two
     arena: I64
     reals: F64  #: the same memory
+    offsets: I32  #: the same memory, 32 bits each
     page_free: I64  #: [G] head of the free list of each page's places, 0 none (the next one in its word 0)
     chunk_free: I64  #: [CHUNK_CLASSES] the same of chunks by size
     wheel: I32  #: [2 * 2^16 + 1] heads, -1 empty

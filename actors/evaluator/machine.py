@@ -30,8 +30,8 @@ from actors.evaluator.kernels.users import advance_user
 from actors.evaluator.layout import (
     ALIVE,
     DUE,
+    FIRST_DUE,
     FIRST_MEMBER,
-    FIRST_PAGE,
     FLAGS,
     LAST_AT,
     NEED_ROOM,
@@ -203,7 +203,7 @@ class EvaluatorMachine(MachineSteps):
         rows[:, DUE] = NEVER
         rows[:, LAST_AT] = NEVER_BEFORE
         rows[:, FLAGS] &= ~ALIVE
-        rows[:, int(self._arrays.shape[FIRST_MEMBER]) : int(self._arrays.shape[FIRST_PAGE])] = 0
+        rows[:, int(self._arrays.shape[FIRST_MEMBER]) : int(self._arrays.shape[FIRST_DUE])] = 0
         s.wheel[:] = -1
         s.near_bits[:] = 0
         s.far_bits[:] = 0

@@ -80,6 +80,7 @@ def new_state(program: ProgramArrays) -> StateArrays:
         scalars=scalars,
         users=rows,
         words=rows.view(np.uint64),
+        halves=rows.view(np.int32),
         user_parent=np.zeros(users, np.int16),
         user_hash=np.zeros(users, np.uint64),
         key_place=np.zeros(users, np.int64),
@@ -87,6 +88,7 @@ def new_state(program: ProgramArrays) -> StateArrays:
         key_table=np.zeros(_power_of_two(users * 2), np.uint64),
         arena=arena,
         reals=arena.view(np.float64),
+        offsets=arena.view(np.int32),
         page_free=np.zeros(len(program.page_words), np.int64),
         chunk_free=np.zeros(CHUNK_CLASSES, np.int64),
         wheel=np.full(DEALING + 1, -1, np.int32),
@@ -138,6 +140,7 @@ def with_user_room(s: StateArrays, more_users: int, more_key_bytes: int) -> Stat
         s = s._replace(
             users=rows,
             words=rows.view(np.uint64),
+            halves=rows.view(np.int32),
             user_parent=_grown(s.user_parent, size, used),
             user_hash=_grown(s.user_hash, size, used),
             key_place=_grown(s.key_place, size, used),
@@ -157,7 +160,7 @@ def with_arena_room(s: StateArrays, more_words: int) -> StateArrays:
     needed = int(s.scalars[S_ARENA_TOP]) + more_words
     if needed > len(s.arena):
         arena = _grown(s.arena, _next_size(s.arena, needed), int(s.scalars[S_ARENA_TOP]))
-        s = s._replace(arena=arena, reals=arena.view(np.float64))
+        s = s._replace(arena=arena, reals=arena.view(np.float64), offsets=arena.view(np.int32))
     return s
 
 
@@ -210,5 +213,5 @@ def state_bytes(s: StateArrays) -> int:
     return sum(
         array.nbytes if name not in used else array[: used[name]].nbytes
         for name, array in s._asdict().items()
-        if name not in ("words", "reals")
+        if name not in ("words", "halves", "reals", "offsets")
     )

@@ -15,11 +15,18 @@ from actors.evaluator.layout import (
     ABANDON_WORDS,
     DEQUE,
     DISTINCT,
+    GENERAL,
+    NARROW,
+    NARROW_FIRST,
+    NARROW_MAX,
+    PLAIN,
     RING,
     SEQUENCE,
+    SIMPLE,
     SMALL_RING,
     SUM,
     SUM_WORDS,
+    WITHIN,
 )
 from actors.evaluator.matching.matcher import equality_keys
 from actors.evaluator.symbols import (
@@ -39,6 +46,12 @@ from cluster.definitions.model import Filter
 PAGE_WORDS_MAX: Final = 96
 #: Leaves of a page at most where it can be helped: all of them are judged whenever one of its structures is fed.
 PAGE_LEAVES_MAX: Final = 32
+#: Leaves up to which a page is judged whole: of very many of one filter, only those that are true are looked at.
+SIMPLE_LEAVES_MAX: Final = 64
+
+
+#: Spans up to which a page may be narrow: an event that an offset cannot reach any more is out of every window.
+NARROW_SPAN_MAX_MS: Final = NARROW_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +67,13 @@ class Feed:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A structure with its leaves, in its page at a word."""
+    """A structure with its leaves, in its page at a word (of a narrow page: 32 bits each)."""
 
     structure: Structure
     leaves: tuple[EventLeaf, ...]
     capacity: int
     page: int
+    page_kind: int
     offset: int
 
     @property
@@ -81,6 +95,13 @@ class Placed:
     def waiting(self) -> int:
         """Where in the page the waiting events' deque is."""
         return self.offset + own_words(self.structure, self.capacity)
+
+    @property
+    def end(self) -> int:
+        """The page's words up to the structure's last."""
+        if self.page_kind == NARROW:
+            return -(-(self.offset + self.capacity) // 2)
+        return self.waiting + DEQUE if self.delay_ms > 0 else self.waiting
 
 
 def kind_of(structure: Structure) -> int:
@@ -138,13 +159,33 @@ def place(leaves: Iterable[EventLeaf], models: int) -> tuple[list[Placed], int]:
         pages += more
     result = []
     for page, structures in enumerate(pages):
-        offset = 0
+        kind = _page_kind(structures, grouped)
+        offset = NARROW_FIRST if kind == NARROW else 0
         for structure in structures:
             own = tuple(sorted(grouped[structure], key=_leaf_order))
             capacity = _capacity(structure, own)
-            result.append(Placed(structure, own, capacity, page, offset))
-            offset += _words(structure, capacity)
+            result.append(Placed(structure, own, capacity, page, kind, offset))
+            offset += capacity if kind == NARROW else _words(structure, capacity)
     return result, len(pages)
+
+
+def _page_kind(structures: Sequence[Structure], grouped: dict[Structure, list[EventLeaf]]) -> int:
+    """Say how much may be taken for granted of a page."""
+    kind = min((_kind_for(structure, grouped[structure]) for structure in structures), default=SIMPLE)
+    if sum(len(grouped[structure]) for structure in structures) > SIMPLE_LEAVES_MAX:
+        return min(kind, PLAIN)
+    return kind
+
+
+def _kind_for(structure: Structure, leaves: Sequence[EventLeaf]) -> int:
+    """Say what a page may be for a structure of it."""
+    counts = [leaf for leaf in leaves if isinstance(leaf, CountLeaf)]
+    late = isinstance(structure, Ring) and structure.delay_ms > 0
+    if kind_of(structure) != RING or late or _capacity(structure, leaves) > SMALL_RING:
+        return GENERAL
+    if any(leaf.window.kind != WITHIN for leaf in counts):
+        return PLAIN
+    return NARROW if all(leaf.window.span_ms <= NARROW_SPAN_MAX_MS for leaf in counts) else SIMPLE
 
 
 def _leaf_order(leaf: EventLeaf) -> tuple[int, int]:

@@ -14,8 +14,8 @@ from actors.evaluator.kernels.tables import StateTable
 from actors.evaluator.kernels.wheel import earliest
 from actors.evaluator.layout import (
     DUE,
+    FIRST_DUE,
     FIRST_MEMBER,
-    FIRST_PAGE,
     I32,
     S_ALIVE,
     S_ARENA_USED,
@@ -155,7 +155,7 @@ class MachineView:
     def membership_rows(self, slots: I32 | None) -> np.ndarray:
         """Give [next due time (a lower bound), membership words...] of users as int64; None: of all users."""
         chosen = slice(0, self.user_count) if slots is None else slots
-        first, last = int(self._arrays.shape[FIRST_MEMBER]), int(self._arrays.shape[FIRST_PAGE])
+        first, last = int(self._arrays.shape[FIRST_MEMBER]), int(self._arrays.shape[FIRST_DUE])
         rows = self._state.users[chosen]
         return np.concatenate([rows[:, DUE : DUE + 1], rows[:, first:last]], axis=1)
 
@@ -202,7 +202,7 @@ class MachineView:
 
     def audience_sizes(self) -> dict[str, int]:
         """Give the number of members of each evaluated audience; 0.5 µs for 1,000 users each."""
-        first, last = int(self._arrays.shape[FIRST_MEMBER]), int(self._arrays.shape[FIRST_PAGE])
+        first, last = int(self._arrays.shape[FIRST_MEMBER]), int(self._arrays.shape[FIRST_DUE])
         sizes: list[int] = []
         for place in range(first, last):
             # Side by side: 64 audiences are counted from one look at the users' rows.

@@ -13,9 +13,18 @@ from actors.evaluator.kernels.dedup import purge, remember, seen
 from actors.evaluator.kernels.feeding import feed, words_to_feed
 from actors.evaluator.kernels.jit import inner, kernel
 from actors.evaluator.kernels.membership import begin, has_room, mark_defaults, mark_leaf, settle, touch
-from actors.evaluator.kernels.pages import ask_place, ask_words, directory_growth, find_page, new_page, page_at
+from actors.evaluator.kernels.narrow import narrow_insert
+from actors.evaluator.kernels.pages import (
+    ask_place,
+    ask_words,
+    direct_place,
+    directory_growth,
+    find_page,
+    new_page,
+    page_at,
+)
 from actors.evaluator.kernels.prefetch import prefetch, prefetch_row
-from actors.evaluator.kernels.refreshing import judge_simple_page, refresh_struct
+from actors.evaluator.kernels.refreshing import judge_page, refresh_struct
 from actors.evaluator.kernels.rings import ring_insert, ring_nth
 from actors.evaluator.kernels.tables import HitTable, ProgramTable, StateTable
 from actors.evaluator.kernels.users import advance_user, leaves_universe_at
@@ -38,10 +47,11 @@ from actors.evaluator.layout import (
     FEED_STRUCT,
     FEED_VALUE,
     FEED_WORDS,
-    FIRST_PAGE,
+    FIRST_DUE,
     FIRST_WORD,
     FLAGS,
     LAST_TS,
+    NARROW,
     NEED_ROOM,
     NEVER,
     NEVER_BEFORE,
@@ -75,8 +85,8 @@ def _ask(p: ProgramTable, s: StateTable, h: HitTable, i: int) -> None:
     if ahead < h.slots.size:
         user = np.int64(h.slots[ahead])
         prefetch_row(s.users, user, 0)
-        prefetch_row(s.users, user, p.shape[FIRST_PAGE])
-        prefetch_row(s.users, user, p.shape[FIRST_PAGE] + 8)
+        prefetch_row(s.users, user, p.shape[FIRST_DUE])
+        prefetch_row(s.users, user, p.shape[FIRST_DUE] + 8)
     ahead = i + _DIRECTORIES_AHEAD
     if ahead < h.slots.size:
         directory = s.users[h.slots[ahead], DIRECTORY]
@@ -121,7 +131,7 @@ def _schedule(
 
     `exact`: it is due at `soonest`, be that later than was thought. `entry` is what `find_page` gave.
     """
-    column = p.shape[FIRST_PAGE] + 2 * page + 1
+    column = p.shape[FIRST_DUE] + page
     due = s.users[user, column] if entry < 0 else s.arena[entry + 1]
     if due == NEVER:
         due = min(soonest, max(needed, now + 1))
@@ -151,6 +161,7 @@ def _feed(
     soonest = NEVER
     needed = NEVER_BEFORE
     simple = False
+    narrow = False
     for m in range(h.match_offsets[hit], h.match_offsets[hit + 1]):
         matched = np.int64(h.matches[m])
         for f in range(p.filter_feeds[matched], p.filter_feeds[matched + 1]):
@@ -158,22 +169,26 @@ def _feed(
             if p.feeds[at + FEED_PAGE] != page:
                 if page >= 0 and live:
                     if simple:
-                        soonest = judge_simple_page(p, s, user, page, place, now)
+                        soonest = judge_page(p, s, user, page, place, now)
                     least = min(least, _schedule(p, s, user, page, entry, soonest, needed, now, simple))
                 page = p.feeds[at + FEED_PAGE]
-                simple = p.page_plain[page] == SIMPLE
+                simple = p.page_plain[page] >= SIMPLE
+                narrow = p.page_plain[page] == NARROW
                 entry = find_page(p, s, user, page)
                 if entry == 0:
                     place = new_page(p, s, user, page)
                     entry = find_page(p, s, user, page)
                 elif entry < 0:
-                    place = s.users[user, p.shape[FIRST_PAGE] + 2 * page]
+                    place = direct_place(p, s, user, page)
                 else:
                     place = int(s.arena[entry] & PLACE_MASK)
                 soonest = NEVER
                 needed = NEVER_BEFORE
             if p.feeds[at + FEED_RING] != 0:
-                if simple or not live:
+                if narrow:
+                    offset, capacity = p.feeds[at + FEED_OFFSET], p.feeds[at + FEED_CAPACITY]
+                    narrow_insert(p, s, page, place, offset, capacity, ts)
+                elif simple or not live:
                     ring_insert(s.arena, place + p.feeds[at + FEED_OFFSET], p.feeds[at + FEED_CAPACITY], ts)
                 else:
                     soonest = min(soonest, _feed_ring(p, s, user, p.feeds[at + FEED_STRUCT], place, ts, now))
@@ -189,7 +204,7 @@ def _feed(
                     s.scalars[S_FED] += 1
     if page >= 0 and live:
         if simple:
-            soonest = judge_simple_page(p, s, user, page, place, now)
+            soonest = judge_page(p, s, user, page, place, now)
         least = min(least, _schedule(p, s, user, page, entry, soonest, needed, now, simple))
     return least
 

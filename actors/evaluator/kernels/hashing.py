@@ -13,7 +13,7 @@ from actors.evaluator.kernels.tables import BatchKeysTable, ProgramTable, StateT
 from actors.evaluator.layout import (
     DIRECT,
     DUE,
-    FIRST_PAGE,
+    FIRST_DUE,
     FIRST_TIME,
     FIRST_WORD,
     I32,
@@ -132,7 +132,7 @@ def _new_user(
     for w in range(p.shape[LEAF_WORDS]):
         s.words[slot, FIRST_WORD + w] = p.default_words[parent, w]
     for page in range(p.shape[DIRECT]):
-        s.users[slot, p.shape[FIRST_PAGE] + 2 * page + 1] = NEVER
+        s.users[slot, p.shape[FIRST_DUE] + page] = NEVER
     for column in range(p.shape[FIRST_TIME], p.shape[ROW_WORDS]):
         s.users[slot, column] = MISSING
     s.scalars[S_KEY_TOP] = top + length

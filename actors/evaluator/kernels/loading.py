@@ -16,7 +16,7 @@ from actors.evaluator.kernels.membership import (
     settle,
     touch,
 )
-from actors.evaluator.kernels.pages import directory_count
+from actors.evaluator.kernels.pages import direct_place, directory_count
 from actors.evaluator.kernels.refreshing import refresh_page
 from actors.evaluator.kernels.tables import ProgramTable, StateTable
 from actors.evaluator.kernels.users import advance_user, refresh_time_leaves, user_due
@@ -28,7 +28,6 @@ from actors.evaluator.layout import (
     DIRECTORY,
     DUE,
     FIRST_MEMBER,
-    FIRST_PAGE,
     FIRST_TIME,
     FIRST_WORD,
     FLAGS,
@@ -57,7 +56,7 @@ _ZERO = np.uint64(0)
 def _words_for_all(p: ProgramTable, s: StateTable, user: int) -> int:
     words = 0
     for page in range(p.shape[DIRECT]):
-        place = s.users[user, p.shape[FIRST_PAGE] + 2 * page]
+        place = direct_place(p, s, user, page)
         if place != 0 and p.page_late[page] != 0:
             words += words_to_mature(p, s, page, place)
     directory = s.users[user, DIRECTORY]
@@ -71,7 +70,7 @@ def _words_for_all(p: ProgramTable, s: StateTable, user: int) -> int:
 @kernel
 def _refresh_all_pages(p: ProgramTable, s: StateTable, user: int, now: int) -> None:
     for page in range(p.shape[DIRECT]):
-        place = s.users[user, p.shape[FIRST_PAGE] + 2 * page]
+        place = direct_place(p, s, user, page)
         if place != 0:
             refresh_page(p, s, user, page, place, now)
     i = directory_count(s, user) - 1

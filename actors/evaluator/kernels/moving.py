@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from actors.evaluator.kernels.chunks import chunk_bits, new_chunk
 from actors.evaluator.kernels.jit import inner, kernel
+from actors.evaluator.kernels.pages import direct_place
 from actors.evaluator.kernels.tables import ProgramTable, StateTable
 from actors.evaluator.layout import (
     D_CHUNK,
     DIRECT,
     DIRECTORY,
-    FIRST_PAGE,
+    FIRST_PLACE,
     I32,
+    LINE_WORDS,
     PLACE_BITS,
     PLACE_MASK,
     RING,
@@ -60,12 +62,12 @@ def move_pages(p: ProgramTable, source: StateTable, target: StateTable, slots: I
 
     The target's arena has room for all that the source's holds.
     """
-    first = p.shape[FIRST_PAGE]
     for user in range(slots.size):
         for page in range(p.shape[DIRECT]):
-            place = target.users[user, first + 2 * page]
+            place = direct_place(p, target, user, page)
             if place != 0:
-                target.users[user, first + 2 * page] = _copy_page(p, source, target, page, place)
+                place = _copy_page(p, source, target, page, place)
+                target.halves[user, p.shape[FIRST_PLACE] + page] = place // LINE_WORDS
         directory = target.users[user, DIRECTORY]
         if directory != 0:
             directory = _copy_chunk(source, target, directory)

@@ -11,6 +11,7 @@ import numpy as np
 from actors.evaluator.kernels.abandonment import abandonment_clear
 from actors.evaluator.kernels.chunks import chunk_bits, clear, drop, free_chunk, new_chunk
 from actors.evaluator.kernels.jit import inner, kernel
+from actors.evaluator.kernels.narrow import narrow_clear
 from actors.evaluator.kernels.prefetch import prefetch, prefetch_row
 from actors.evaluator.kernels.rings import ring_clear
 from actors.evaluator.kernels.sums import sum_clear
@@ -20,10 +21,12 @@ from actors.evaluator.layout import (
     DIRECT,
     DIRECTORY,
     END_WORDS,
+    FIRST_DUE,
     FIRST_MEMBER,
-    FIRST_PAGE,
+    FIRST_PLACE,
     FIRST_WORD,
     LINE_WORDS,
+    NARROW,
     NEVER,
     PAGES,
     PLACE_BITS,
@@ -40,6 +43,19 @@ from actors.evaluator.layout import (
 _PAGE_ASKED = 32
 #: Pages up to which a directory is counted through.
 _LISTED_FEW = 16
+
+
+@inner
+def direct_place(p: ProgramTable, s: StateTable, user: int, page: int) -> int:
+    """Give the place of a user's direct page, 0 if there is none."""
+    return np.int64(s.halves[user, p.shape[FIRST_PLACE] + page]) * LINE_WORDS
+
+
+@inner
+def set_direct(p: ProgramTable, s: StateTable, user: int, page: int, place: int) -> None:
+    """Give a direct page its place, 0: none; it is not due."""
+    s.halves[user, p.shape[FIRST_PLACE] + page] = place // LINE_WORDS
+    s.users[user, p.shape[FIRST_DUE] + page] = NEVER
 
 
 @inner
@@ -79,7 +95,7 @@ def listed(s: StateTable, user: int, page: int) -> int:
 def find_page(p: ProgramTable, s: StateTable, user: int, page: int) -> int:
     """Give where a page's entry lies: -1 for a direct one, else its place in the arena; 0: the user has none."""
     if page < p.shape[DIRECT]:
-        return -1 if s.users[user, p.shape[FIRST_PAGE] + 2 * page] != 0 else 0
+        return -1 if direct_place(p, s, user, page) != 0 else 0
     index = listed(s, user, page)
     return 0 if index < 0 else s.users[user, DIRECTORY] + 2 + 2 * index
 
@@ -88,7 +104,7 @@ def find_page(p: ProgramTable, s: StateTable, user: int, page: int) -> int:
 def page_at(p: ProgramTable, s: StateTable, user: int, page: int) -> int:
     """Give the place of a user's page, 0 if there is none."""
     if page < p.shape[DIRECT]:
-        return s.users[user, p.shape[FIRST_PAGE] + 2 * page]
+        return direct_place(p, s, user, page)
     index = listed(s, user, page)
     return 0 if index < 0 else s.arena[s.users[user, DIRECTORY] + 2 + 2 * index] & PLACE_MASK
 
@@ -97,7 +113,7 @@ def page_at(p: ProgramTable, s: StateTable, user: int, page: int) -> int:
 def set_page_due(p: ProgramTable, s: StateTable, user: int, page: int, due: int) -> None:
     """Set the due time of a user's page; the page exists."""
     if page < p.shape[DIRECT]:
-        s.users[user, p.shape[FIRST_PAGE] + 2 * page + 1] = due
+        s.users[user, p.shape[FIRST_DUE] + page] = due
     else:
         s.arena[s.users[user, DIRECTORY] + 3 + 2 * listed(s, user, page)] = due
 
@@ -186,6 +202,19 @@ def new_page(p: ProgramTable, s: StateTable, user: int, page: int) -> int:
         s.scalars[S_ARENA_TOP] = place + p.page_words[page]
     s.scalars[S_ARENA_USED] += p.page_words[page]
     s.scalars[S_BLOCKS] += 1
+    if p.page_plain[page] == NARROW:
+        narrow_clear(p, s, page, place)
+    else:
+        _clear(p, s, page, place)
+    if page < p.shape[DIRECT]:
+        set_direct(p, s, user, page, place)
+    else:
+        _enter(s, user, page, place)
+    return place
+
+
+@inner
+def _clear(p: ProgramTable, s: StateTable, page: int, place: int) -> None:
     for struct in range(p.page_structs[page], p.page_structs[page + 1]):
         at = place + p.struct_offset[struct]
         kind = p.struct_kind[struct]
@@ -199,12 +228,6 @@ def new_page(p: ProgramTable, s: StateTable, user: int, page: int) -> int:
                 abandonment_clear(s, at)
         if p.struct_delay[struct] > 0:
             clear(s, place + p.struct_waiting[struct])
-    if page < p.shape[DIRECT]:
-        s.users[user, p.shape[FIRST_PAGE] + 2 * page] = place
-        s.users[user, p.shape[FIRST_PAGE] + 2 * page + 1] = NEVER
-    else:
-        _enter(s, user, page, place)
-    return place
 
 
 @kernel
@@ -216,8 +239,7 @@ def free_page(p: ProgramTable, s: StateTable, user: int, page: int, place: int) 
         if p.struct_delay[struct] > 0:
             drop(s, place + p.struct_waiting[struct])
     if page < p.shape[DIRECT]:
-        s.users[user, p.shape[FIRST_PAGE] + 2 * page] = 0
-        s.users[user, p.shape[FIRST_PAGE] + 2 * page + 1] = NEVER
+        set_direct(p, s, user, page, 0)
     else:
         _leave(s, user, page)
     s.arena[place] = s.page_free[page]

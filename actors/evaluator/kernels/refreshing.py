@@ -11,6 +11,7 @@ from actors.evaluator.kernels.distinct import distinct_nth
 from actors.evaluator.kernels.feeding import expire, mature
 from actors.evaluator.kernels.jit import inner, kernel
 from actors.evaluator.kernels.membership import mark_leaf
+from actors.evaluator.kernels.narrow import narrow_latest
 from actors.evaluator.kernels.pages import free_page, set_page_due
 from actors.evaluator.kernels.rings import ring_nth
 from actors.evaluator.kernels.sequences import sequence_expire, sequence_start
@@ -25,6 +26,7 @@ from actors.evaluator.layout import (
     END_WORDS,
     FIRST_WORD,
     FOLLOW_TS,
+    NARROW,
     NEVER,
     NEVER_BEFORE,
     PAIR,
@@ -163,9 +165,8 @@ def judge_simple_page(p: ProgramTable, s: StateTable, user: int, page: int, plac
     leaf = np.int64(p.page_leaves[page])
     last = np.int64(p.page_leaves[page + 1])
     while leaf < last:
-        w = leaf >> 6
         first = leaf
-        stop = min(last, (w + 1) << 6)
+        stop = min(last, ((leaf >> 6) + 1) << 6)
         fresh = _ZERO
         while leaf < stop:
             at = place + p.leaf_ends[END_WORDS * leaf + END_PLACE]
@@ -174,14 +175,52 @@ def judge_simple_page(p: ProgramTable, s: StateTable, user: int, page: int, plac
             fresh |= np.uint64(holds) << np.uint64(leaf & 63)
             soonest = min(soonest, end if holds else NEVER)
             leaf += 1
-        own = (_ALL << np.uint64(first & 63)) & (_ALL >> np.uint64((64 - stop) & 63))
-        flipped = (s.words[user, FIRST_WORD + w] ^ fresh) & own
-        if flipped != _ZERO:
-            s.words[user, FIRST_WORD + w] ^= flipped
-            while flipped != _ZERO:
-                mark_leaf(p, s, (w << 6) + trailing_zeros(flipped))
-                flipped &= flipped - _ONE
+        _set_leaves(p, s, user, first, stop, fresh)
     return soonest
+
+
+@inner
+def _set_leaves(p: ProgramTable, s: StateTable, user: int, first: int, stop: int, fresh: np.uint64) -> None:
+    """Set the truths of leaves `first` to `stop`, all of one word, to those of `fresh`."""
+    w = first >> 6
+    own = (_ALL << np.uint64(first & 63)) & (_ALL >> np.uint64((64 - stop) & 63))
+    flipped = (s.words[user, FIRST_WORD + w] ^ fresh) & own
+    if flipped != _ZERO:
+        s.words[user, FIRST_WORD + w] ^= flipped
+        while flipped != _ZERO:
+            mark_leaf(p, s, (w << 6) + trailing_zeros(flipped))
+            flipped &= flipped - _ONE
+
+
+@inner
+def judge_narrow_page(p: ProgramTable, s: StateTable, user: int, page: int, place: int, t: int) -> int:
+    """Do for a narrow page what `judge_simple_page` does for a simple one."""
+    soonest = NEVER
+    base = s.arena[place]
+    elapsed = t - base
+    leaf = np.int64(p.page_leaves[page])
+    last = np.int64(p.page_leaves[page + 1])
+    while leaf < last:
+        first = leaf
+        stop = min(last, ((leaf >> 6) + 1) << 6)
+        fresh = _ZERO
+        while leaf < stop:
+            at = 2 * place + p.leaf_ends[END_WORDS * leaf + END_PLACE]
+            end = s.offsets[at] + p.leaf_ends[END_WORDS * leaf + END_SPAN]
+            holds = end > elapsed
+            fresh |= np.uint64(holds) << np.uint64(leaf & 63)
+            soonest = min(soonest, end if holds else NEVER)
+            leaf += 1
+        _set_leaves(p, s, user, first, stop, fresh)
+    return soonest + base if soonest != NEVER else NEVER
+
+
+@inner
+def judge_page(p: ProgramTable, s: StateTable, user: int, page: int, place: int, t: int) -> int:
+    """Set the truths of a simple or narrow page's leaves at t; gives when the first of the true ones lapses."""
+    if p.page_plain[page] == NARROW:
+        return judge_narrow_page(p, s, user, page, place, t)
+    return judge_simple_page(p, s, user, page, place, t)
 
 
 @inner
@@ -189,8 +228,8 @@ def lapse_page(p: ProgramTable, s: StateTable, user: int, page: int, place: int,
     """Make what time makes of a page; gives its due time for the caller to note, NEVER: `refresh_page` saw to it."""
     kind = p.page_plain[page]
     due = NEVER
-    if kind == SIMPLE:
-        due = judge_simple_page(p, s, user, page, place, t)
+    if kind >= SIMPLE:
+        due = judge_page(p, s, user, page, place, t)
     elif kind == PLAIN:
         due = _lapse_plain_page(p, s, user, page, place, t)
     if due == NEVER:
@@ -203,10 +242,16 @@ def refresh_page(p: ProgramTable, s: StateTable, user: int, page: int, place: in
     """Set the truths of a page's leaves at t and its due time, which is given; a page of no use any more is freed."""
     soonest = NEVER
     needed = NEVER_BEFORE
+    narrow = p.page_plain[page] == NARROW
+    if narrow:
+        soonest = judge_narrow_page(p, s, user, page, place, t)
     for struct in range(p.page_structs[page], p.page_structs[page + 1]):
-        due, end = refresh_struct(p, s, user, struct, place, t)
-        soonest = min(soonest, due)
-        needed = max(needed, end)
+        if narrow:
+            needed = max(needed, narrow_latest(s, place, p.struct_offset[struct]) + p.struct_reach[struct])
+        else:
+            due, end = refresh_struct(p, s, user, struct, place, t)
+            soonest = min(soonest, due)
+            needed = max(needed, end)
     if soonest == NEVER:
         if needed <= t:
             free_page(p, s, user, page, place)

@@ -11,7 +11,7 @@ import numpy as np
 from actors.evaluator.kernels.feeding import words_to_mature
 from actors.evaluator.kernels.jit import inner, kernel
 from actors.evaluator.kernels.membership import begin, has_room, mark_parent, settle, touch
-from actors.evaluator.kernels.pages import ask_place, ask_words, directory_count
+from actors.evaluator.kernels.pages import ask_place, ask_words, direct_place, directory_count
 from actors.evaluator.kernels.prefetch import prefetch, prefetch_row
 from actors.evaluator.kernels.refreshing import lapse_page, set_leaf
 from actors.evaluator.kernels.tables import ProgramTable, StateTable
@@ -26,8 +26,8 @@ from actors.evaluator.layout import (
     DIRECTORY,
     DONE,
     DUE,
+    FIRST_DUE,
     FIRST_MEMBER,
-    FIRST_PAGE,
     FIRST_TIME,
     FLAGS,
     IN_SNAPSHOT,
@@ -119,9 +119,9 @@ def refresh_time_leaves(p: ProgramTable, s: StateTable, user: int, t: int) -> No
 def user_due(p: ProgramTable, s: StateTable, user: int, t: int) -> int:
     """Give a lower bound of the user's next change after t, all up to t being made; O(the user's pages)."""
     soonest = leaves_universe_at(p, s, user)
-    first = p.shape[FIRST_PAGE]
+    first = p.shape[FIRST_DUE]
     for page in range(p.shape[DIRECT]):
-        soonest = min(soonest, s.users[user, first + 2 * page + 1])
+        soonest = min(soonest, s.users[user, first + page])
     directory = s.users[user, DIRECTORY]
     if directory != 0:
         for i in range(s.arena[directory + 1]):
@@ -138,10 +138,10 @@ def _words_for_instant(p: ProgramTable, s: StateTable, user: int, t: int) -> int
     words = 0
     if p.shape[ANY_LATE] == 0:
         return words
-    first = p.shape[FIRST_PAGE]
+    first = p.shape[FIRST_DUE]
     for page in range(p.shape[DIRECT]):
-        if p.page_late[page] != 0 and s.users[user, first + 2 * page + 1] <= t:
-            words += words_to_mature(p, s, page, s.users[user, first + 2 * page])
+        if p.page_late[page] != 0 and s.users[user, first + page] <= t:
+            words += words_to_mature(p, s, page, direct_place(p, s, user, page))
     directory = s.users[user, DIRECTORY]
     for i in range(directory_count(s, user)):
         entry = s.arena[directory + 2 + 2 * i]
@@ -153,16 +153,16 @@ def _words_for_instant(p: ProgramTable, s: StateTable, user: int, t: int) -> int
 @inner
 def _refresh_due_pages(p: ProgramTable, s: StateTable, user: int, t: int) -> None:
     """Refresh the pages due at t. Which they are is found without a branch a page: no predictor could guess it."""
-    first = p.shape[FIRST_PAGE]
+    first = p.shape[FIRST_DUE]
     count = 0
     for page in range(p.shape[DIRECT]):
         s.due_pages[count] = page
-        count += int(s.users[user, first + 2 * page + 1] <= t)
+        count += int(s.users[user, first + page] <= t)
     for i in range(count):
         found = np.int64(s.due_pages[i])
-        due = lapse_page(p, s, user, found, s.users[user, first + 2 * found], t)
+        due = lapse_page(p, s, user, found, direct_place(p, s, user, found), t)
         if due != NEVER:
-            s.users[user, first + 2 * found + 1] = due
+            s.users[user, first + found] = due
     directory = s.users[user, DIRECTORY]
     if directory == 0:
         return
@@ -263,7 +263,7 @@ def _ask_rows(p: ProgramTable, s: StateTable, fired: int, until: int) -> None:
         s.ahead[s.scalars[S_AHEAD] & (AHEAD_STEP - 1)] = user
         s.scalars[S_AHEAD] += 1
         prefetch_row(s.users, user, 0)
-        for column in range(p.shape[FIRST_PAGE], p.shape[FIRST_TIME], 8):
+        for column in range(p.shape[FIRST_DUE], p.shape[FIRST_TIME], 8):
             prefetch_row(s.users, user, column)
 
 
@@ -271,13 +271,13 @@ def _ask_rows(p: ProgramTable, s: StateTable, fired: int, until: int) -> None:
 def _ask(p: ProgramTable, s: StateTable, fired: int, until: int) -> None:
     """Ask for the memory of the users to come: rows, then directories and direct pages due, then listed pages due."""
     _ask_rows(p, s, fired, until)
-    first = p.shape[FIRST_PAGE]
+    first = p.shape[FIRST_DUE]
     while s.scalars[S_LISTED] < min(s.scalars[S_AHEAD], fired + _DIRECTORIES_AHEAD):
         user = np.int64(s.ahead[s.scalars[S_LISTED] & (AHEAD_STEP - 1)])
         s.scalars[S_LISTED] += 1
         for page in range(p.shape[DIRECT]):
-            if s.users[user, first + 2 * page + 1] <= until:
-                _ask_page(p, s, user, page, s.users[user, first + 2 * page])
+            if s.users[user, first + page] <= until:
+                _ask_page(p, s, user, page, direct_place(p, s, user, page))
         directory = s.users[user, DIRECTORY]
         if directory != 0:
             prefetch(s.arena, directory)

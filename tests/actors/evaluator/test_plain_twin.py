@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from actors.evaluator import compacting, compiling, inputs, state, steps, structures
+from actors.evaluator import compacting, inputs, state, steps, structures
 from tests.actors.evaluator import wide
 from tests.properties.engine import Engine, comparable
 from tests.reference.evaluator import ReferenceEvaluator
@@ -23,8 +23,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, names in (
         (state, ("USERS", "OUT_ROWS", "ARENA_WORDS", "IDS", "_TABLE_BITS_MIN")),
         (compacting, ("DEPARTED_USERS_MIN", "FREE_WORDS_MIN")),
-        (structures, ("PAGE_WORDS_MAX", "PAGE_LEAVES_MAX")),
-        (compiling, ("SIMPLE_LEAVES_MAX",)),
+        (structures, ("PAGE_WORDS_MAX", "PAGE_LEAVES_MAX", "SIMPLE_LEAVES_MAX")),
         (inputs, ("SLICE_HITS",)),
         (steps, ("_NEW_USERS",)),
     ):

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from actors.evaluator.compiling import SIMPLE_LEAVES_MAX, compile_program
-from actors.evaluator.layout import PLAIN, SIMPLE, ProgramArrays
-from actors.evaluator.structures import PAGE_LEAVES_MAX
+from actors.evaluator.compiling import compile_program
+from actors.evaluator.layout import NARROW, NARROW_MAX, PLAIN, SIMPLE, ProgramArrays
+from actors.evaluator.structures import PAGE_LEAVES_MAX, SIMPLE_LEAVES_MAX
 from cluster.definitions.parsing import parse_document
 from cluster.definitions.versions import publish
 
@@ -19,7 +19,8 @@ def compiled(conditions: list[dict[str, Any]]) -> ProgramArrays:
         "parent_models": [{"id": "users", "primary_key": "user_id"}],
         "event_models": [{
             "id": "view", "parent": "users", "type": "track", "event": "view", "foreign_key": "user_id",
-            "timestamp": "timestamp", "columns": {"campaign": {"path": "properties.campaign", "type": "string"}},
+            "timestamp": "timestamp", "retention": "90d",
+            "columns": {"campaign": {"path": "properties.campaign", "type": "string"}},
         }],
         "audiences": [
             {"id": f"a{i}", "parent": "users", "where": {"event": "view", **condition}}
@@ -42,7 +43,13 @@ def test_campaigns_of_one_model_share_no_page_where_they_are_many() -> None:
 def test_few_conditions_of_a_model_lie_together() -> None:
     arrays = compiled([of_campaign(campaign, 60) for campaign in range(5)])
     assert np.diff(arrays.page_leaves).tolist() == [5]
-    assert arrays.page_plain.tolist() == [SIMPLE]
+    assert arrays.page_plain.tolist() == [NARROW]
+
+
+def test_a_page_is_narrow_while_offsets_reach_as_far_as_its_windows() -> None:
+    for span_ms, kind in ((NARROW_MAX, NARROW), (NARROW_MAX + 1, SIMPLE)):
+        arrays = compiled([{"within": "60s"}, {"within": f"{span_ms}ms"}])
+        assert arrays.page_plain.tolist() == [kind]
 
 
 def test_very_many_leaves_of_one_filter_are_looked_at_by_their_bits() -> None:

@@ -169,14 +169,14 @@ def _snapshot(draw: random.Random) -> pa.Table:
 
 def shrink() -> None:
     """Let every array begin with next to no room, and move users together whenever one has left."""
-    from actors.evaluator import compacting, compiling, inputs, state, steps, structures
+    from actors.evaluator import compacting, inputs, state, steps, structures
 
     state.USERS, state.OUT_ROWS, state.ARENA_WORDS, state.IDS = 1, 1, 8, 1  # type: ignore[misc]
     state._TABLE_BITS_MIN = 1  # type: ignore[misc]
     compacting.DEPARTED_USERS_MIN = 0  # type: ignore[misc]
     compacting.FREE_WORDS_MIN = 64  # type: ignore[misc]
     structures.PAGE_WORDS_MAX, structures.PAGE_LEAVES_MAX = 6, 4  # type: ignore[misc]
-    compiling.SIMPLE_LEAVES_MAX = 2
+    structures.SIMPLE_LEAVES_MAX = 2  # type: ignore[misc]
     inputs.SLICE_HITS = 7  # type: ignore[misc]
     steps._NEW_USERS = 3  # type: ignore[misc]
 

@@ -45,7 +45,7 @@ def test_every_array_of_the_state_is_kept(machine: EvaluatorMachine) -> None:
     parts = parts_of(machine.state)
     assert tuple(parts) == StateArrays._fields
     views = {name for name, part in parts.items() if part.view_of}
-    assert views == {"words", "reals"}
+    assert views == {"words", "halves", "reals", "offsets"}
     for name, array in machine.state._asdict().items():
         if name not in views | SCRATCH:
             rest = array[len(parts[name].rows) :]
@@ -66,8 +66,9 @@ def test_what_is_read_back_is_the_state(machine: EvaluatorMachine) -> None:
         assert found.dtype == array.dtype
         used = int(machine.state.scalars[IN_USE[name]]) if name in IN_USE else len(array)
         assert name in SCRATCH or (found[:used] == array[:used]).all(), name
-    assert np.shares_memory(twin.state.users, twin.state.words)
-    assert np.shares_memory(twin.state.arena, twin.state.reals)
+    for owner, views in (("users", ("words", "halves")), ("arena", ("reals", "offsets"))):
+        for view in views:
+            assert np.shares_memory(getattr(twin.state, owner), getattr(twin.state, view))
     assert twin.counters() == machine.counters()
     later = machine.clock_ms + 60_000
     mine, theirs = machine.tick(later), twin.tick(later)
