@@ -12,6 +12,7 @@ from actors.evaluator.layout import (
     DIRECT_PAGES,
     EQ,
     FIRST_MEMBER,
+    FIRST_TRAIT,
     FIRST_WORD,
     GT,
     GTE,
@@ -82,7 +83,9 @@ def compile_program(published: Published) -> Program:
     )
     values = _value_columns(placed, models)
     filters, feed_arrays = _feed_arrays(placed, values, len(models))
-    shape = _shape(leaf_words, codes, pages, len(models), max(map(len, time_columns), default=0))
+    direct = _direct_pages(placed, pages, len(models))
+    shape = _shape(leaf_words, codes, pages, direct, max(map(len, time_columns), default=0))
+    shape[FIRST_TRAIT] = FIRST_WORD + next((w for w, parent in enumerate(word_parent) if parent >= 0), leaf_words)
     shape[ANY_LATE] = any(one.delay_ms > 0 for one in placed)
     arrays = ProgramArrays(
         **_model_arrays(published, placed, feeds_of(placed), parent_index),
@@ -121,9 +124,14 @@ def compile_program(published: Published) -> Program:
     )
 
 
-def _shape(leaf_words: int, codes: Sequence[list[int]], pages: int, models: int, times: int) -> np.ndarray:
-    # Of a model whose structures have pages by value, the first page is as good as any: a user has few of the others.
-    direct = pages if pages <= DIRECT_PAGES else min(models, DIRECT_PAGES)
+def _direct_pages(placed: Sequence[Placed], pages: int, models: int) -> int:
+    """Say how many pages have a place in the row: all if they are few, else those that hold what no value finds."""
+    if pages <= DIRECT_PAGES:
+        return pages
+    return min(max((one.page + 1 for one in placed if one.page < models), default=0), DIRECT_PAGES)
+
+
+def _shape(leaf_words: int, codes: Sequence[list[int]], pages: int, direct: int, times: int) -> np.ndarray:
     member_words = max(1, -(-len(codes) // 64))
     first_member = FIRST_WORD + leaf_words
     first_due = first_member + member_words
@@ -133,7 +141,7 @@ def _shape(leaf_words: int, codes: Sequence[list[int]], pages: int, models: int,
     return np.array(
         [
             leaf_words, member_words, pages, first_member, first_due, first_time, whole_lines(first_time + times),
-            direct, 0, refers, 2 * first_place,
+            direct, 0, refers, 2 * first_place, 0,
         ],
         np.int64,
     )

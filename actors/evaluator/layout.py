@@ -201,6 +201,7 @@ DIRECT: Final = 7  #: pages with a place in the row
 ANY_LATE: Final = 8  #: 1: some page grows as time passes
 ANY_REFERS: Final = 9  #: 1: some audience refers to another
 FIRST_PLACE: Final = 10  #: counted in 32 bits: a column of `halves`
+FIRST_TRAIT: Final = 11  #: leaf words of traits, those of all parents, up to FIRST_MEMBER
 
 # --- records: what the hot loop reads together lies together, int64 words ------------------------
 FEED_WORDS: Final = 8

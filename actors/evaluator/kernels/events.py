@@ -15,7 +15,9 @@ from actors.evaluator.kernels.jit import inner, kernel
 from actors.evaluator.kernels.membership import begin, has_room, mark_defaults, mark_leaf, settle, touch
 from actors.evaluator.kernels.narrow import narrow_insert
 from actors.evaluator.kernels.pages import (
+    ask_directory,
     ask_place,
+    ask_row,
     ask_words,
     direct_place,
     directory_growth,
@@ -23,7 +25,6 @@ from actors.evaluator.kernels.pages import (
     new_page,
     page_at,
 )
-from actors.evaluator.kernels.prefetch import prefetch, prefetch_row
 from actors.evaluator.kernels.refreshing import judge_page, refresh_struct
 from actors.evaluator.kernels.rings import ring_insert, ring_nth
 from actors.evaluator.kernels.tables import HitTable, ProgramTable, StateTable
@@ -83,16 +84,12 @@ def _ask(p: ProgramTable, s: StateTable, h: HitTable, i: int) -> None:
     """
     ahead = i + _ROWS_AHEAD
     if ahead < h.slots.size:
-        user = np.int64(h.slots[ahead])
-        prefetch_row(s.users, user, 0)
-        prefetch_row(s.users, user, p.shape[FIRST_DUE])
-        prefetch_row(s.users, user, p.shape[FIRST_DUE] + 8)
+        ask_row(p, s, np.int64(h.slots[ahead]))
     ahead = i + _DIRECTORIES_AHEAD
     if ahead < h.slots.size:
         directory = s.users[h.slots[ahead], DIRECTORY]
         if directory != 0:
-            prefetch(s.arena, directory)
-            prefetch(s.arena, directory + 8)
+            ask_directory(s, directory)
     ahead = i + _PAGES_AHEAD
     if ahead < h.slots.size and h.match_offsets[ahead + 1] > h.match_offsets[ahead]:
         user = np.int64(h.slots[ahead])

@@ -24,6 +24,8 @@ from actors.evaluator.layout import (
     FIRST_DUE,
     FIRST_MEMBER,
     FIRST_PLACE,
+    FIRST_TIME,
+    FIRST_TRAIT,
     FIRST_WORD,
     LINE_WORDS,
     NARROW,
@@ -32,6 +34,7 @@ from actors.evaluator.layout import (
     PLACE_BITS,
     PLACE_MASK,
     RING,
+    ROW_WORDS,
     RULE_WORDS,
     S_ARENA_TOP,
     S_ARENA_USED,
@@ -41,6 +44,8 @@ from actors.evaluator.layout import (
 
 #: Words of a page that are asked for at most.
 _PAGE_ASKED = 32
+#: Words of a row that are asked for whole.
+_ROW_ASKED = 32
 #: Pages up to which a directory is counted through.
 _LISTED_FEW = 16
 
@@ -116,6 +121,29 @@ def set_page_due(p: ProgramTable, s: StateTable, user: int, page: int, due: int)
         s.users[user, p.shape[FIRST_DUE] + page] = due
     else:
         s.arena[s.users[user, DIRECTORY] + 3 + 2 * listed(s, user, page)] = due
+
+
+@inner
+def ask_row(p: ProgramTable, s: StateTable, user: int) -> None:
+    """Ask for what any event or due time of a user touches of its row, all of it if that is little."""
+    prefetch_row(s.users, user, 0)
+    if p.shape[ROW_WORDS] <= _ROW_ASKED:
+        for column in range(LINE_WORDS, p.shape[ROW_WORDS], LINE_WORDS):
+            prefetch_row(s.users, user, column)
+        return
+    for column in range(p.shape[FIRST_DUE], p.shape[FIRST_TIME], LINE_WORDS):
+        prefetch_row(s.users, user, column)
+    # An audience reads its traits whenever one of its events comes.
+    stop = min(p.shape[FIRST_MEMBER], p.shape[FIRST_TRAIT] + 2 * LINE_WORDS)
+    for column in range(p.shape[FIRST_TRAIT], stop, LINE_WORDS):
+        prefetch_row(s.users, user, column)
+
+
+@inner
+def ask_directory(s: StateTable, directory: int) -> None:
+    """Ask for a user's directory, as far as one of few pages reaches."""
+    for line in range(3):
+        prefetch(s.arena, directory + line * LINE_WORDS)
 
 
 @inner

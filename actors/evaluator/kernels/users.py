@@ -11,8 +11,7 @@ import numpy as np
 from actors.evaluator.kernels.feeding import words_to_mature
 from actors.evaluator.kernels.jit import inner, kernel
 from actors.evaluator.kernels.membership import begin, has_room, mark_parent, settle, touch
-from actors.evaluator.kernels.pages import ask_place, ask_words, direct_place, directory_count
-from actors.evaluator.kernels.prefetch import prefetch, prefetch_row
+from actors.evaluator.kernels.pages import ask_directory, ask_place, ask_row, ask_words, direct_place, directory_count
 from actors.evaluator.kernels.refreshing import lapse_page, set_leaf
 from actors.evaluator.kernels.tables import ProgramTable, StateTable
 from actors.evaluator.kernels.wheel import arm, deal, next_bit, next_user
@@ -262,9 +261,7 @@ def _ask_rows(p: ProgramTable, s: StateTable, fired: int, until: int) -> None:
             break
         s.ahead[s.scalars[S_AHEAD] & (AHEAD_STEP - 1)] = user
         s.scalars[S_AHEAD] += 1
-        prefetch_row(s.users, user, 0)
-        for column in range(p.shape[FIRST_DUE], p.shape[FIRST_TIME], 8):
-            prefetch_row(s.users, user, column)
+        ask_row(p, s, user)
 
 
 @inner
@@ -280,9 +277,7 @@ def _ask(p: ProgramTable, s: StateTable, fired: int, until: int) -> None:
                 _ask_page(p, s, user, page, direct_place(p, s, user, page))
         directory = s.users[user, DIRECTORY]
         if directory != 0:
-            prefetch(s.arena, directory)
-            prefetch(s.arena, directory + 8)
-            prefetch(s.arena, directory + 16)
+            ask_directory(s, directory)
     if p.shape[PAGES] == p.shape[DIRECT]:
         return
     while s.scalars[S_PAGED] < min(s.scalars[S_LISTED], fired + _PAGES_AHEAD):
