@@ -110,10 +110,12 @@ def plain_events(workload: Workload) -> PlainEvents:
     )
 
 
-def run_plain(workload: Workload, published: Published, events: PlainEvents) -> tuple[float, PlainEvaluator]:
-    """Evaluate events in plain Python: the processor seconds, and what came of it."""
+def run_plain(
+    workload: Workload, published: Published, events: PlainEvents, *, heap: bool = False
+) -> tuple[float, PlainEvaluator]:
+    """Evaluate events in plain Python, due times in a wheel or a heap: the processor seconds, and what came of it."""
     traits = {row.pop("user_id"): row for row in workload.traits.to_pylist()}
-    evaluator = PlainEvaluator(published, traits, START_MS)
+    evaluator = PlainEvaluator(published, traits, START_MS, heap=heap)
     # The collector would walk the millions of objects made above again and again: not what is measured.
     gc.collect()
     gc.freeze()
@@ -162,7 +164,7 @@ def sized_workload(*, quick: bool) -> Workload:
 
 
 def run(*, quick: bool = False, runs: int = 3) -> dict[str, Any]:
-    """Measure the engine and the yardstick in turn, `runs` times; `quick`: fewer events, for tests.
+    """Measure the engine and both yardsticks in turn, `runs` times; `quick`: fewer events, for tests.
 
     Rates are medians of events per processor second, of all threads; the last runs' transitions are compared.
     """
@@ -170,13 +172,16 @@ def run(*, quick: bool = False, runs: int = 3) -> dict[str, Any]:
     published, snapshot = published_of(workload), snapshot_of(workload)
     batches, events = hit_batches(workload), plain_events(workload)
     run_engine(published, snapshot, batches[:2])  # compile
-    engine, plain = [], []
+    engine: list[float] = []
+    plain: dict[bool, list[float]] = {False: [], True: []}
+    expected = {}
     for turn in range(runs):
-        took, evaluator = run_plain(workload, published, events)
-        plain.append(len(workload) / took)
-        if turn == runs - 1:
-            expected = plain_rows(workload, evaluator)
-        del evaluator
+        for heap, rates in plain.items():
+            took, evaluator = run_plain(workload, published, events, heap=heap)
+            rates.append(len(workload) / took)
+            if turn == runs - 1:
+                expected[heap] = plain_rows(workload, evaluator)
+            del evaluator
         last = run_engine(published, snapshot, batches)
         engine.append(len(workload) / last.cpu_seconds)
     counters = last.machine.counters()
@@ -188,10 +193,13 @@ def run(*, quick: bool = False, runs: int = 3) -> dict[str, Any]:
         "transitions": rows.shape[1],
         "engine_events_per_cpu_s": round(statistics.median(engine)),
         "engine_spread": [round(rate) for rate in sorted(engine)],
-        "plain_events_per_cpu_s": round(statistics.median(plain)),
-        "plain_spread": [round(rate) for rate in sorted(plain)],
-        "ratio": round(statistics.median(engine) / statistics.median(plain), 2),
-        "same_transitions": np.array_equal(rows, expected),
+        "plain_events_per_cpu_s": round(statistics.median(plain[True])),
+        "plain_spread": [round(rate) for rate in sorted(plain[True])],
+        "wheel_events_per_cpu_s": round(statistics.median(plain[False])),
+        "wheel_spread": [round(rate) for rate in sorted(plain[False])],
+        "ratio": round(statistics.median(engine) / statistics.median(plain[True]), 2),
+        "ratio_wheel": round(statistics.median(engine) / statistics.median(plain[False]), 2),
+        "same_transitions": all(np.array_equal(rows, theirs) for theirs in expected.values()),
         "state_bytes_per_user": round(counters["state_bytes"] / counters["users"]),
     }
 

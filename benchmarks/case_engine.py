@@ -22,10 +22,12 @@ def measure(quick: bool, step: Step, peers: Sequence[str] = ()) -> CaseResult:
         Figure("times plain Python per core", found["ratio"], "times", RATIO_TARGET),
         Figure("events per CPU second", found["engine_events_per_cpu_s"], "1/s"),
         Figure("events per CPU second of plain Python", found["plain_events_per_cpu_s"], "1/s"),
+        Figure("times plain Python with a timing wheel", found["ratio_wheel"], "times"),
+        Figure("events per CPU second of that", found["wheel_events_per_cpu_s"], "1/s"),
         Figure("state", found["state_bytes_per_user"], "bytes/user", better="lower"),
     ]
     checks = [Check("engine and plain Python make the same transitions", found["same_transitions"])]
-    told = ("events", "users", "audiences", "transitions", "engine_spread", "plain_spread")
+    told = ("events", "users", "audiences", "transitions", "engine_spread", "plain_spread", "wheel_spread")
     notes = {key: found[key] for key in told}
     if peers:
         workload = bench_engine.sized_workload(quick=quick)

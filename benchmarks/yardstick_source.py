@@ -63,9 +63,10 @@ def duration_ms(count: EventCount) -> int:
 
 
 class Source:
-    """Writes the source for some rules; `wheel_mask` bounds the slots of the coarse wheel."""
+    """Writes the source for some rules; `wheel_mask` bounds the slots of the coarse wheel, `heap`: a heap for it."""
 
-    def __init__(self, rules: Sequence[Rule], wheel_mask: int) -> None:
+    def __init__(self, rules: Sequence[Rule], wheel_mask: int, *, heap: bool = False) -> None:
+        self._heap = heap
         self._wheel_mask = wheel_mask
         self._counts = [count for rule in rules for count in (rule.count, rule.unless) if count is not None]
         self.kinds: list[Kind] = list(dict.fromkeys(map(kind_of, self._counts)))
@@ -169,6 +170,8 @@ class Source:
 
     def _wait(self, indent: str, number: int, time: str, at_least_ms: int = 0) -> list[str]:
         """Write what calls the lapse at a time, which is `at_least_ms` away: in the open slot or a later one."""
+        if self._heap:
+            return [f"{indent}push(wheel, ({time}, near(), u, lapse{number}))"]
         far = f"wheel[{time} >> {SLOT_BITS} & {self._wheel_mask}].extend(({time} & {SLOT_MASK}, u, lapse{number}))"
         if at_least_ms > SLOT_MASK:
             return [indent + far]
