@@ -34,7 +34,7 @@ AUDIENCES, MODELS = 20, 4
 #: The state that is held, at every size (`state_bytes_max`): 15 to 20 % above what was measured at 10,000 users to a
 #: million with 0.9 to 13 leaves touched a user. 192 of a user's bytes are its row; a leaf takes 26 (many events a user)
 #: to 40 (few: a block of whole cache lines for one event).
-FIXED_BYTES, USER_BYTES, LEAF_BYTES = 8 * 2**20, 300, 45
+FIXED_BYTES, USER_BYTES, LEAF_BYTES = 8 * 2**20, 230, 35
 #: State after all windows are over, of what it was before the first event.
 LAPSED_TARGET = 1.1
 _TIMED_CHUNKS, _CHUNK_ROWS_QUICK = 8, 8_192

@@ -6,4 +6,8 @@
 from __future__ import annotations
 
 #: Peers by name: the module whose `command(folder)` serves passes over the files in a folder.
-PEERS: dict[str, str] = {"flink": "benchmarks.peers.flink_peer", "bytewax": "benchmarks.peers.bytewax_peer"}
+PEERS: dict[str, str] = {
+    "flink": "benchmarks.peers.flink_peer",
+    "bytewax": "benchmarks.peers.bytewax_peer",
+    "pathway": "benchmarks.peers.pathway_peer",
+}

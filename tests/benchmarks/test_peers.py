@@ -1,6 +1,6 @@
 """Peers: the files they are given say what the workload says, their answers are read, what is missing is named.
 
-Flink and Bytewax themselves are too heavy for here: `python -m benchmarks.peers --quick` runs them.
+The peers themselves are too heavy for here: `python -m benchmarks.peers --quick` runs them.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def test_the_ratio_is_of_processor_seconds_and_of_medians() -> None:
 
 
 def test_peers_are_checked_before_anything_is_measured() -> None:
-    with pytest.raises(InputError, match="no peer 'spark'; allowed: flink, bytewax"):
+    with pytest.raises(InputError, match="no peer 'spark'; allowed: flink, bytewax, pathway"):
         bench.run(["engine"], peers=["spark"])
     with pytest.raises(InputError, match="beside the case 'engine'"):
         bench.run(["read"], peers=["flink"])

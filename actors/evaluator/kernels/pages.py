@@ -53,7 +53,7 @@ _LISTED_FEW = 16
 @inner
 def direct_place(p: ProgramTable, s: StateTable, user: int, page: int) -> int:
     """Give the place of a user's direct page, 0 if there is none."""
-    return np.int64(s.halves[user, p.shape[FIRST_PLACE] + page]) * LINE_WORDS
+    return int(s.halves[user, p.shape[FIRST_PLACE] + page]) * LINE_WORDS
 
 
 @inner
