@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from destinations.outcomes import Credentials, Outcome, Permanent, Retry
+from destinations.outcomes import Credentials, Divide, Failure, Permanent, Retry
 from destinations.requests import Answer, NoResponse, Response
 
 #: No destination may hold a sync longer than this by Retry-After.
@@ -43,11 +43,11 @@ def json_object(answer: Answer) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def plain_failure(answer: Answer) -> Outcome | None:
+def plain_failure(answer: Answer) -> Failure | None:
     """Give what an answer means whose vendor says nothing special; None for any 2xx.
 
-    No answer, 408, 425, 429 and 5xx: try again, as Retry-After says. 401 and 403: credentials. 3xx and 409: a short
-    schedule. Every other 4xx is permanent: the same bytes will not be taken later.
+    No answer, 408, 425, 429 and 5xx: try again, as Retry-After says. 401 and 403: credentials. 413: both
+    halves. 3xx and 409: a short schedule. Every other 4xx is permanent: the same bytes will not be taken later.
     """
     if isinstance(answer, NoResponse):
         return Retry(f"{answer.code}: {answer.message}")
@@ -61,4 +61,6 @@ def plain_failure(answer: Answer) -> Outcome | None:
         return Retry(reason, retry_after_ms(answer))
     if status < 400 or status == 409:
         return Retry(reason, retry_after_ms(answer), SHORT_SCHEDULE_ATTEMPTS)
+    if status == 413:
+        return Divide(f"{reason}: the request is too large")
     return Permanent(reason)

@@ -7,7 +7,7 @@
 
 `encode` runs once per batch, `build` once per attempt: every attempt carries the same bytes under one id. Around it
 lie three optional conversations, each of pure steps `request, then judge its answer`: a token before a request,
-`next_step` before the first batch (make or find the list) and when the list ends, `poll` after an accepted request.
+`next_step` before batches (make or find the list) and when the list ends, `poll` after an accepted request.
 
 Whatever is kept for people to read (sync log, dead letters, dry runs) goes through `destinations.redaction` with
 `secrets` and `personal`.
@@ -156,7 +156,10 @@ class Destination(ABC):
         return ""
 
     def size_bytes(self, settings: Any, record: Record) -> int:
-        """Give how many bytes a record adds to a body, never too few. Asked where `limits` has `bytes_max`."""
+        """Give how many bytes a record adds to a body, never too few. Asked where `limits` has `bytes_max`.
+
+        By default those of a body that holds it alone. `Limits.bytes_around` comes once a body on top.
+        """
         return len(self.encode(settings, Batch("", "", (record,), self.batch_key(settings, record))))
 
     @abstractmethod
@@ -192,9 +195,10 @@ class Destination(ABC):
     def next_step(self, settings: Any, attempt: Attempt, purpose: Purpose) -> Request | None:
         """Give the next request of what must happen, None once `attempt.learned` says that it is done.
 
-        `open` is asked before the first batch: find or make the list. `archive` is asked where `on_exit` is
-        `archive` (under which an exit sends nothing), once the audience is archived or the sync deleted. `purge` is
-        asked after a resync has sent every member: remove whoever was last added before `attempt.since_ms`.
+        `open` is asked before every batch, and is done once the list is known: find or make it. `archive` is asked
+        where `on_exit` is `archive` (under which an exit sends nothing), once the audience is archived or the sync
+        deleted. `purge` is asked after a resync has sent every member: remove whoever was last added before
+        `attempt.since_ms`.
         """
         return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from typing import Any, Final
 
 import phonenumbers
@@ -61,3 +62,8 @@ def hashed(text: str) -> str:
     if not text:
         return ""
     return text.lower() if is_sha256(text) else sha256_hex(text)
+
+
+def letters(text: str) -> str:
+    """Give the letters of a text in lower case, of every script: no spaces, punctuation or digits."""
+    return "".join(letter for letter in unicodedata.normalize("NFC", text).lower() if letter.isalpha())

@@ -19,12 +19,14 @@ class Limits:
     batch_age_ms: how long a batch fills where the sync does not say.
     bytes_max: bytes of what `encode` gives, None for no limit; counted by `size_bytes`. A record that is larger alone
         can never be sent: it is permanent.
+    bytes_around: bytes of a body besides those of its records.
     in_flight_max: requests of one sync without an answer. 1 where a list takes one edit at a time.
     """
 
     records_max: int
     batch_age_ms: int
     bytes_max: int | None = None
+    bytes_around: int = 0
     in_flight_max: int = 4
     records_default: int | None = None
 

@@ -40,10 +40,9 @@ class Permanent:
 
 @dataclass(frozen=True, slots=True)
 class Divide:
-    """The request was refused whole and nothing of it was taken: too large, or one unnamed record is at fault.
+    """The request was too large, or a record at fault was not named. What of it was taken may be sent again.
 
-    Given for every record of the request. Delivery tries both halves, until the record at fault is alone; alone
-    it is permanent.
+    Delivery tries both halves of the records given this, until the one at fault is alone: there it is permanent.
     """
 
     reason: str
@@ -66,7 +65,9 @@ class Gone:
     reason: str
 
 
-Outcome: TypeAlias = Delivered | Skipped | Retry | Permanent | Divide | Credentials | Gone
+#: What can be wrong with a whole request.
+Failure: TypeAlias = Retry | Permanent | Divide | Credentials | Gone
+Outcome: TypeAlias = Delivered | Skipped | Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +103,22 @@ def for_all(outcome: Outcome, count: int, **more: Any) -> Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """A step worked: merge `learned` into what is known of the sync, then ask for the next step."""
+    """A step taught something: merge `learned` into what is known of the sync, then ask for the next step.
+
+    With `retry` the step failed (made something and its answer was lost, perhaps): wait as it says before the next.
+    """
 
     learned: Mapping[str, Any]
+    retry: Retry | None = None
 
 
-StepOutcome: TypeAlias = Learned | Retry | Permanent | Credentials | Gone
+StepFailure: TypeAlias = Retry | Permanent | Credentials | Gone
+StepOutcome: TypeAlias = Learned | StepFailure
+
+
+def step_failure(failure: Failure) -> StepFailure:
+    """Give a request's failure as that of a step or poll, which has no records to divide."""
+    return Permanent(failure.reason) if isinstance(failure, Divide) else failure
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
 from destinations.contract import Destination, Kinds
+from destinations.facebook.definition import FacebookDestination
 from destinations.webhook.definition import WebhookDestination
 
 ENTRY_POINT_GROUP: Final = "usher.destinations"
@@ -57,6 +58,7 @@ def _by_kind(*kinds: Destination) -> Kinds:
 
 
 OWN: Final[Kinds] = _by_kind(
+    FacebookDestination(),
     WebhookDestination(),
 )
 

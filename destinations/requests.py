@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 from urllib.parse import urlsplit
+
+from cluster.limits import RESPONSE_BYTES_MAX
+
+#: What is read of an answer that need not be read whole.
+ANSWER_BYTES_MAX: Final = RESPONSE_BYTES_MAX
+#: What is read of an answer that names records one by one, or lists.
+LONG_ANSWER_BYTES_MAX: Final = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """One HTTP request. Headers, body and the whole URL are kept out of repr.
 
-    `allow_private` lets the transport connect to loopback and private addresses.
+    `allow_private` lets the transport connect to loopback and private addresses. Of an answer's body no more than
+    `answer_bytes_max` is read.
     """
 
     method: str
@@ -21,6 +29,7 @@ class Request:
     body: bytes = field(repr=False)
     timeout_ms: int
     allow_private: bool = False
+    answer_bytes_max: int = ANSWER_BYTES_MAX
 
     @property
     def shown_url(self) -> str:
@@ -30,7 +39,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer: header names in lower case, at most RESPONSE_BYTES_MAX of its body, received at UTC ms."""
+    """An answer: header names in lower case, as much of its body as the request allowed, received at UTC ms."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeAlias
 
+import phonenumbers
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from cluster.model.durations import DURATION_FORM, format_duration, parse_duration
@@ -42,6 +43,18 @@ def _timeout_ms(value: object) -> int:
         message = f"a timeout is above 0 and at most {format_duration(TIMEOUT_MAX_MS)}"
         raise ValueError(message)
     return timeout_ms
+
+
+def _region(value: object) -> str | None:
+    region = value.upper() if isinstance(value, str) else value
+    if region is not None and region not in phonenumbers.SUPPORTED_REGIONS:
+        message = "a region is the two letters of a country by ISO 3166-1: DE, US, GB"
+        raise ValueError(message)
+    return region
+
+
+#: Where phone numbers without a country code are from.
+PhoneRegion: TypeAlias = Annotated[str | None, BeforeValidator(_region)]
 
 
 class HttpSettings(DestinationSettings):

@@ -15,7 +15,6 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from cluster.clock import Clock
-from cluster.limits import RESPONSE_BYTES_MAX
 from destinations.requests import Answer, NoResponse, Request, Response
 from destinations.ssrf import refused_address, refused_host, refused_url
 
@@ -95,7 +94,7 @@ class HttpTransport:
                 allow_redirects=False,
                 timeout=timeout,
             ) as response:
-                body = await _read_at_most(response, RESPONSE_BYTES_MAX)
+                body = await _read_at_most(response, request.answer_bytes_max)
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 return Response(response.status, headers, body, self._clock.now_ms())
         except (aiohttp.ServerDisconnectedError, ConnectionResetError):

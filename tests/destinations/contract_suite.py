@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -181,7 +181,7 @@ class ContractSuite:
         for verb in ("add", "remove"):
             sealed = self.example.sealed(min(20, limits.records_max), verb)  # type: ignore[arg-type]
             sizes = [self.example.kind.size_bytes(self.example.checked, record) for record in sealed.records]
-            assert sum(sizes) >= len(sealed.body)
+            assert limits.bytes_around + sum(sizes) >= len(sealed.body)
 
     def test_rate_limits_have_scopes_that_show_no_secret(self) -> None:
         kind, checked, sync = self.example.kind, self.example.checked, self.example.attempt().sync
@@ -235,7 +235,7 @@ class ContractSuite:
         assert len(self.example.judged(self.example.sealed(3), response(status, body)).outcomes) == 3
 
     @given(body=JSON, status=st.sampled_from([200, 201, 400, 403, 404, 429, 500]))
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
     def test_no_json_makes_judging_raise(self, body: Any, status: int) -> None:
         judgement = self.example.judged(self.example.sealed(2), response(status, json.dumps(body).encode()))
         assert len(judgement.outcomes) == 2
@@ -278,9 +278,9 @@ class ContractSuite:
             return
         outcome = kind.judge_step(checked, attempt, "open", request, response(status, body))
         if status >= 400:
-            assert not isinstance(outcome, Learned)
+            assert not isinstance(outcome, Learned) or outcome.retry is not None
         if status in (429, 500):
-            assert isinstance(outcome, Retry)
+            assert isinstance(outcome.retry if isinstance(outcome, Learned) else outcome, Retry)
 
     def test_a_token_is_asked_for_and_read(self) -> None:
         kind, checked = self.example.kind, self.example.checked

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from destinations.answers import json_object, plain_failure
-from destinations.outcomes import Credentials, Permanent, Retry
+from destinations.outcomes import Credentials, Divide, Permanent, Retry
 from destinations.requests import NoResponse, Response
 
 
@@ -13,7 +13,7 @@ def answer(status: int, body: bytes = b"", **headers: str) -> Response:
 
 @pytest.mark.parametrize(("status", "kind"), [
     (200, type(None)), (204, type(None)), (302, Retry), (400, Permanent), (401, Credentials), (403, Credentials),
-    (404, Permanent), (408, Retry), (409, Retry), (413, Permanent), (425, Retry), (429, Retry), (500, Retry),
+    (404, Permanent), (408, Retry), (409, Retry), (413, Divide), (425, Retry), (429, Retry), (500, Retry),
     (599, Retry),
 ])  # fmt: skip
 def test_a_plain_status_has_a_plain_meaning(status: int, kind: type[object]) -> None:
