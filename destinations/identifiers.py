@@ -6,6 +6,7 @@ import hashlib
 import re
 import unicodedata
 from typing import Any, Final
+from uuid import UUID
 
 import phonenumbers
 
@@ -67,3 +68,15 @@ def hashed(text: str) -> str:
 def letters(text: str) -> str:
     """Give the letters of a text in lower case, of every script: no spaces, punctuation or digits."""
     return "".join(letter for letter in unicodedata.normalize("NFC", text).lower() if letter.isalpha())
+
+
+def mobile_ad_id(text: str) -> str:
+    """Give an advertising id in lower case with its hyphens, empty where it is none.
+
+    All zeros is what a device gives whose owner declined tracking: the same for everybody, so it names nobody.
+    """
+    try:
+        id_ = UUID(text)
+    except ValueError:
+        return ""
+    return str(id_) if id_.int else ""

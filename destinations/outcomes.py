@@ -49,6 +49,16 @@ class Divide:
 
 
 @dataclass(frozen=True, slots=True)
+class Resend:
+    """Nothing is wrong with it and nothing was done: another record of its request was refused.
+
+    It goes again at once, without the refused ones, and no attempt is counted.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Credentials:
     """It refuses us, not the record: the sync stops until its settings change or somebody retries.
 
@@ -67,7 +77,7 @@ class Gone:
 
 #: What can be wrong with a whole request.
 Failure: TypeAlias = Retry | Permanent | Divide | Credentials | Gone
-Outcome: TypeAlias = Delivered | Skipped | Failure
+Outcome: TypeAlias = Delivered | Skipped | Resend | Failure
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Final
 
 from destinations.contract import Destination, Kinds
 from destinations.facebook.definition import FacebookDestination
+from destinations.google.definition import GoogleDestination
 from destinations.webhook.definition import WebhookDestination
 
 ENTRY_POINT_GROUP: Final = "usher.destinations"
@@ -59,6 +60,7 @@ def _by_kind(*kinds: Destination) -> Kinds:
 
 OWN: Final[Kinds] = _by_kind(
     FacebookDestination(),
+    GoogleDestination(),
     WebhookDestination(),
 )
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
-from uuid import UUID
 
 from destinations.contract import Unusable
-from destinations.identifiers import as_text, e164, email, hashed, is_sha256, letters
+from destinations.identifiers import as_text, e164, email, hashed, is_sha256, letters, mobile_ad_id
 from destinations.records import Value
 from destinations.us_states import state_code
 
@@ -88,21 +87,12 @@ def _prepared(key: str, text: str, region: str | None) -> str:
     if key == "EXTERN_ID":
         return text if len(text) <= _EXTERNAL_ID_CHARS_MAX else ""
     if key == "MADID":
-        return _mobile_ad_id(text)
+        return mobile_ad_id(text)
     if is_sha256(text):
         return text.lower()
     if key == "PHONE":
         return hashed(e164(text, region).removeprefix("+"))
     return hashed(_NORMALISED[key](text))
-
-
-def _mobile_ad_id(text: str) -> str:
-    try:
-        id_ = str(UUID(text))
-    except ValueError:
-        return ""
-    # What a device gives whose owner declined tracking: the same for everybody, so it names nobody.
-    return "" if id_ == "00000000-0000-0000-0000-000000000000" else id_
 
 
 def _gender(text: str) -> str:

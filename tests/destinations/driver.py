@@ -21,6 +21,7 @@ from destinations.outcomes import (
     Gone,
     Learned,
     Permanent,
+    Resend,
     Retry,
     Skipped,
     Token,
@@ -146,6 +147,8 @@ class Driver:
                         self.dead.append((record.user_id, outcome.reason))
                     case Divide():
                         halves.append(record)
+                    case Resend():
+                        again.append(record)
                     case Retry():
                         self.waits_ms.append(outcome.after_ms or 0)
                         again.append(record)

@@ -1,0 +1,1 @@
+"""Google Ads Customer Match over the Data Manager API."""
