@@ -100,6 +100,8 @@ class EvaluatorActor:
         #: When the oldest input that is not answered yet came, by the duration clock; None: nothing waits.
         self._oldest_ms: float | None = None
         self._wake = asyncio.Event()
+        #: When a log that took nothing is next tried by a tick, by the duration clock, however much else comes.
+        self._try_again_ms = 0.0
         self._committed = asyncio.Condition()
         self._recent: deque[TransitionBlock] = deque(maxlen=RECENT_BLOCKS_MAX)
         self._last_seq = 0
@@ -183,6 +185,8 @@ class EvaluatorActor:
             self._waiting.clear()
             # What is due goes first: ticks never overtake batches that wait, and batches advance time anyway.
             stimuli = [stimulus for stimulus, _ in group] or [Tick()]
+            if not group:
+                self._try_again_ms = self._clock.monotonic_ms() + RETRY_AFTER_MS
             try:
                 replies = await self._in_thread(self._worker.process, stimuli)
             except Exception as error:
@@ -197,6 +201,10 @@ class EvaluatorActor:
 
     async def _sleep_until_due(self) -> None:
         assert self._worker is not None
+        if self._worker.room.refused:
+            # A log that took nothing is not tried more often than senders are told to: each try may cost a recovery.
+            await self._nap(self._try_again_ms - self._clock.monotonic_ms())
+            return
         if self._worker.behind:
             await asyncio.sleep(0)  # a wave is worked off slice by slice; who waits comes between
             return
@@ -207,9 +215,13 @@ class EvaluatorActor:
         wait_ms = max(TICK_EVERY_MS, due - self._clock.now_ms())
         while wait_ms > 0 and not self._wake.is_set():
             # In short naps: the machine's clock may be set forward, or the machine may have slept.
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), min(wait_ms, NAP_MAX_MS) / 1000)
+            await self._nap(min(wait_ms, NAP_MAX_MS))
             wait_ms = due - self._clock.now_ms()
+
+    async def _nap(self, wait_ms: float) -> None:
+        """Sleep, unless something comes."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), wait_ms / 1000)
 
     async def _fail(self, error: Exception, group: list[tuple[Stimulus, asyncio.Future[Reply]]]) -> None:
         """Stop for good on an error that is not a refusal: the state may not match the log any more.
@@ -250,7 +262,7 @@ class EvaluatorActor:
         if machine is None or published is None or busy or self._draining:
             return
         since_ms = now - self._trimmed_at_ms
-        if since_ms < TRIM_CROWDED_MS or (since_ms < TRIM_EVERY_MS and not self._worker.crowded):
+        if since_ms < TRIM_CROWDED_MS or (since_ms < TRIM_EVERY_MS and not self._worker.room.crowded):
             return
         if backfill is not None and backfill.building:
             # It may reach further back than the definitions in force do.
@@ -264,7 +276,7 @@ class EvaluatorActor:
 
     async def _trim(self, worker: EvaluatorWorker, retained_from_ms: int, needed_from_ms: int) -> None:
         try:
-            await self._in_history(worker.trim, retained_from_ms, needed_from_ms)
+            await self._in_history(worker.room.trim, retained_from_ms, needed_from_ms)
         except Refused as refused:
             _log.warning("Old log entries stay until the next try: %s", refused)
         except Exception as error:

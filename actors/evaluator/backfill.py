@@ -166,21 +166,25 @@ class Backfill:
 
     def follow(self) -> None:
         """Keep up with the log until the switch, or until it ends."""
-        while True:
-            with self._lock:
-                if not self._wanted or self._shadow is None:
-                    return
-                try:
-                    moved = self._step(self._shadow)
-                    self._pace.hurry(self._shadow.entries_left() > _BEHIND_MAX)
-                except Exception as error:
-                    self._note(error)
-                    self._end()
-                    return
+        while (moved := self.follow_step()) is not None:
             if moved:
                 self._pace.pause()
             else:
                 self._pace.wait()
+
+    def follow_step(self) -> bool | None:
+        """Take a slice of what is new; False where there is nothing, None where it was taken or has ended."""
+        with self._lock:
+            if not self._wanted or self._shadow is None:
+                return None
+            try:
+                moved = self._step(self._shadow)
+                self._pace.hurry(self._shadow.entries_left() > _BEHIND_MAX)
+            except Exception as error:
+                self._note(error)
+                self._end()
+                return None
+            return moved
 
     def _come_near(self, shadow: Shadow) -> None:
         for _ in range(_ROUNDS_MAX):

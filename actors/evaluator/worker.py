@@ -26,6 +26,7 @@ from actors.evaluator.packing import pack_published, pack_traits
 from actors.evaluator.questions import lookup, members_page
 from actors.evaluator.recovery import COUNTS, PROGRESS, Progress, counts_of, progress_of, recover
 from actors.evaluator.results import BLOCK_ROWS_MAX, Transitions, blocks_of, parts_of
+from actors.evaluator.room import Room, storage_full
 from actors.evaluator.shadow import Prepared, Shadow
 from actors.evaluator.showing import Showing
 from actors.evaluator.sizes import Sizes
@@ -53,15 +54,6 @@ _log = logging.getLogger("usher.evaluator")
 
 #: Users of a wave of due times that one group of inputs brings up to date beside its own: about 10 ms.
 WAVE_USERS: Final = 8_192
-#: Parts of `settings.log_max_bytes` above which history is dropped, and down to which.
-CROWDED_SHARE: Final = 0.8
-ROOMY_SHARE: Final = 0.7
-
-
-def _storage_full(refused: Refused) -> Reply:
-    return {"error": "storage_full", "message": str(refused), "retry_after_ms": refused.retry_after_ms}
-
-
 def _not_ready(message: str, retry_after_ms: int = RETRY_AFTER_MS) -> Reply:
     return {"error": "not_ready", "message": message, "retry_after_ms": retry_after_ms}
 
@@ -91,7 +83,6 @@ class EvaluatorWorker:
         self.machine: EvaluatorMachine | None = None
         #: The definitions in force. The machine's own are older where what changed since does not concern it.
         self.published: Published | None = None
-        self._log_bytes_max: int | None = None
         #: The publication that was asked for last, until it is in force.
         self.backfill: Backfill | None = None
         #: When a machine last took another's place.
@@ -106,6 +97,9 @@ class EvaluatorWorker:
         self.sizes = Sizes()
         #: Hits by outcome since the log began: committed with each group, so that no kill makes them wrong.
         self.counts: dict[str, int] = {}
+        self.room = Room(log, checkpoints)
+        #: Why what a recovery made of a wave is not committed yet; None where it is: until then nothing goes on.
+        self._no_room: Reply | None = None
         #: Committed transitions of the last group, for readers that have caught up.
         self.fresh: list[TransitionBlock] = []
         self.recover()
@@ -120,7 +114,7 @@ class EvaluatorWorker:
         if checkpoints is not None:
             checkpoints.recovered(recovered.origin)
         self.machine, self.published = recovered.machine, recovered.published
-        self._bound_log()
+        self.room.limit(self.published)
         replaced = recovered.published is not None and recovered.published.version > 1
         self._switched_at_ms = recovered.published_at_ms if replaced else 0
         self._snapshot_versions, self._snapshots = recovered.snapshot_versions, recovered.snapshots
@@ -134,7 +128,16 @@ class EvaluatorWorker:
             # A wave was under way: what it had left is made now, under the ids that it would have had.
             self._log("tick", self.machine.clock_ms, b"")
             self._tables.append(recovered.missing)
+        self._commit_recovered()
+
+    def _commit_recovered(self) -> None:
+        """Commit what a recovery made, and show it; a log that has no room for it is asked again before all else."""
+        try:
             self._commit()
+        except Refused as refused:
+            self.room.refused, self._no_room = True, storage_full(refused)
+            return
+        self._no_room = None
         self._show()
 
     @property
@@ -154,35 +157,6 @@ class EvaluatorWorker:
         due = self.machine.next_due_ms()
         return None if due >= NEVER else due
 
-    @property
-    def crowded(self) -> bool:
-        """Whether the log nears its bound: then history goes that only later publications would read."""
-        limit = self._log_bytes_max
-        return limit is not None and self.log.size_bytes() > CROWDED_SHARE * limit
-
-    def trim(self, retained_from_ms: int, needed_from_ms: int) -> int:
-        """Drop log entries before the first clock, in a crowded log those before the second too. Any thread.
-
-        Never what the oldest checkpoint kept would be replayed from; in a crowded log, the newest: what comes after the
-        second clock is enough without any.
-        """
-        oldest_ms, newest_ms = (self._checkpoint_needs_ms(newest=newest) for newest in (False, True))
-        dropped = self.log.trim(min(retained_from_ms, oldest_ms))
-        if self.crowded and self._log_bytes_max is not None:
-            if newest_ms < needed_from_ms and self.checkpoints is not None:
-                self.checkpoints.plan.ask()
-            dropped += self.log.trim(min(needed_from_ms, newest_ms), round(ROOMY_SHARE * self._log_bytes_max))
-        return dropped
-
-    def _checkpoint_needs_ms(self, *, newest: bool) -> int:
-        needed_ms = self.checkpoints.needs_from_ms(newest=newest) if self.checkpoints is not None else None
-        return NEVER if needed_ms is None else needed_ms
-
-    def _bound_log(self) -> None:
-        limit = None if self.published is None else self.published.definitions.settings.log_bytes_max
-        self._log_bytes_max = limit
-        self.log.limit(limit)
-
     # --- a group -------------------------------------------------------------------------------------
 
     def process(self, group: Sequence[Stimulus]) -> list[Reply]:
@@ -197,13 +171,21 @@ class EvaluatorWorker:
 
         A refusal of the log (no room, taken over) refuses the whole part and leaves nothing of it behind.
         """
-        full = self._full_for(part)
+        full = self.room.refusal(part)
+        if self._no_room is not None and full is None:
+            self._commit_recovered()
+        if self._no_room is not None:
+            return [self._status() if isinstance(stimulus, Status) else self._no_room for stimulus in part]
         try:
-            replies = [full if full and isinstance(stimulus, Append) else self._handle(stimulus) for stimulus in part]
+            replies = [
+                full if full and self.room.concerns(stimulus, due=self._is_due()) else self._handle(stimulus)
+                for stimulus in part
+            ]
             self._commit()
         except Refused as refused:
+            self.room.refused = True
             self.recover()
-            return [_storage_full(refused) for _ in part]
+            return [storage_full(refused) for _ in part]
         # Not while another machine's slots are being brought together with these.
         preparing = self.backfill is not None and not self.backfill.ended
         if self.machine is not None and not preparing and self.machine.compact():
@@ -217,6 +199,7 @@ class EvaluatorWorker:
             progress = self._progress_at(self._entries[-1].clock_ms)
             meta = {COUNTS: msgspec.json.encode(self.counts), PROGRESS: msgspec.json.encode(progress)}
             self.log.commit(self._entries, blocks, meta)
+            self.room.refused = False
             if self.checkpoints is not None:
                 events, size_bytes = sum(e.row_count for e in self._entries), sum(len(e.payload) for e in self._entries)
                 self.checkpoints.plan.logged(len(self._entries), events, size_bytes)
@@ -233,18 +216,9 @@ class EvaluatorWorker:
         was_behind = before.settled_ms < before.clock_ms
         return Progress(clock_ms, self.machine.settled_ms, before.settled_seq if was_behind else seq, clock_seq)
 
-    def _full_for(self, group: Sequence[Stimulus]) -> Reply | None:
-        """Refuse events before they are evaluated where the disk has no room for them.
-
-        A refused commit costs a recovery, which a full disk must not have every sender cause.
-        """
-        batch_bytes = sum(len(stimulus.envelope) for stimulus in group if isinstance(stimulus, Append))
-        try:
-            if batch_bytes:
-                self.log.require_room(batch_bytes)
-        except Refused as refused:
-            return _storage_full(refused)
-        return None
+    def _is_due(self) -> bool:
+        due_ms = self.next_due_ms()
+        return self.behind or (due_ms is not None and due_ms <= self._clock())
 
     def _show(self) -> None:
         if self.machine is not None:
@@ -399,7 +373,7 @@ class EvaluatorWorker:
                 return _not_ready(f"the backfill of version {published.version} failed: {backfill.ended}")
             self._switch(prepared, clock)
         self.published = published
-        self._bound_log()
+        self.room.limit(published)
         self._log("definitions", clock, pack_published(published))
         return {"clock_ms": clock, "seq": self.log.last_seq() + len(self._entries)}
 

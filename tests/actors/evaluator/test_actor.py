@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from actors.evaluator import results
+from actors.evaluator import actor, results, worker
 from actors.evaluator.actor import EvaluatorActor
 from actors.evaluator.backfill import Backfill
 from actors.evaluator.shadow import Shadow
@@ -101,6 +101,42 @@ def test_trimming_without_room_is_put_off_and_the_work_goes_on(
         assert shell._trimming is not None
         await shell._trimming
         assert "error" not in await shell.lookup("users", ["ann"], ["hide_promo"], True)
+
+    play(body)
+
+
+def test_what_comes_due_on_a_disk_that_takes_nothing_is_made_once_it_does(
+    play: Callable[[Play], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "WAVE_USERS", 1)
+    monkeypatch.setattr(actor, "RETRY_AFTER_MS", 5)
+
+    async def body(shell: EvaluatorActor) -> None:
+        await shell.append(request(tmp_path, "ann", "ben", "cem"))
+        assert shell._worker is not None
+        log, clock = shell._worker.log, shell._clock
+        commit, refusals = log.commit, 0
+
+        def full(*args: Any) -> None:
+            nonlocal refusals
+            if refusals < 3 and log.last_seq() > first:
+                refusals += 1
+                message = "no room"
+                raise StorageFull(message, retry_after_ms=1)
+            commit(*args)
+
+        first = log.last_seq()
+        monkeypatch.setattr(log, "commit", full)
+        assert isinstance(clock, ManualClock)
+        clock.advance(5_000)
+        async with asyncio.timeout(20):
+            while len(seqs(await shell.transitions_after(0, 100, 0, "hide_promo"))) < 6:
+                asked = await shell.lookup("users", ["ann"], ["hide_promo"], False)
+                assert asked.get("error", "storage_full") == "storage_full"
+                # It is asked more often than a tick is tried, and the manual clock goes with that.
+                clock.advance(1)
+        assert refusals == 3
+        assert getattr(shell, "broke", None) is None
 
     play(body)
 

@@ -31,7 +31,7 @@ def trim(evaluator: Evaluator) -> int:
     machine = evaluator.worker.machine
     assert machine is not None
     retained_ms = machine.settled_ms - 3_601_000
-    return evaluator.worker.trim(retained_ms, machine.settled_ms - recovery_ms(evaluator.published.definitions))
+    return evaluator.worker.room.trim(retained_ms, machine.settled_ms - recovery_ms(evaluator.published.definitions))
 
 
 def test_history_makes_room_and_recovery_gives_the_same(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_history_makes_room_and_recovery_gives_the_same(tmp_path: Path) -> None:
     evaluator.reopen()
     assert evaluator.worker.sizes.all() == members
     assert evaluator.history() == history
-    assert evaluator.worker.crowded is False
+    assert evaluator.worker.room.crowded is False
     evaluator.clock.advance(10_000)
     evaluator.do(Tick())
     assert evaluator.worker.sizes.all() == {"viewers": 0}

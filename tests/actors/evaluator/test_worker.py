@@ -261,6 +261,31 @@ def test_on_a_full_disk_events_are_refused_unevaluated_and_exits_by_time_go_on(
     assert evaluator.members("ann")["hide_promo"] is False
 
 
+def test_a_disk_that_takes_nothing_at_all_costs_one_recovery_not_one_a_tick_and_look_up(
+    evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluator.do(evaluator.batch(event("order", "ann", "m1", channel="web")))
+    recoveries: list[int] = []
+    recover = worker.recover
+    monkeypatch.setattr(worker, "recover", lambda *args, **named: recoveries.append(1) or recover(*args, **named))
+
+    def full(*_: object, **__: object) -> None:
+        message = "no room"
+        raise StorageFull(message, retry_after_ms=5_000)
+
+    evaluator.clock.advance(5_000)
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluator.worker.log, "commit", full)
+        patch.setattr(evaluator.worker.log, "require_room", full)
+        asked = Lookup("users", ("ann",), ("hide_promo",), False)
+        for _ in range(3):
+            evaluator.do(Tick())
+            assert evaluator.do(asked)[0]["error"] == "storage_full", "she has left, but that cannot be said yet"
+    assert len(recoveries) == 1
+    assert evaluator.members("ann")["hide_promo"] is False
+    assert evaluator.history()[-1][:4] == ("hide_promo", "ann", "exited", 5_000)
+
+
 def test_trait_only_and_not_only_audiences_have_members_from_the_start(tmp_path: Path) -> None:
     evaluator = Evaluator(tmp_path, None)
     evaluator.publish(audiences=[

@@ -257,7 +257,7 @@ def test_the_log_keeps_what_the_oldest_checkpoint_kept_is_replayed_from(twins: T
         twins.go_on(2)
         seqs.append(twins.checkpoint())
     assert [int(path.stem) for path in twins.files()] == seqs[:-4:-1]
-    evaluator.worker.trim(evaluator.clock.now_ms(), evaluator.clock.now_ms())
+    evaluator.worker.room.trim(evaluator.clock.now_ms(), evaluator.clock.now_ms())
     kept = [entry.seq for entry in evaluator.worker.log.entries(kinds=("batch",))]
     assert kept == list(range(seqs[-3], seqs[-1] + 1))
     for path in twins.files()[:2]:
@@ -265,7 +265,7 @@ def test_the_log_keeps_what_the_oldest_checkpoint_kept_is_replayed_from(twins: T
     evaluator.reopen()
     assert (evaluator.origin["checkpoint_seq"], evaluator.origin["entries"]) == (seqs[-3], 4)
     # Also after a restart, which has to look what is kept.
-    evaluator.worker.trim(evaluator.clock.now_ms(), evaluator.clock.now_ms())
+    evaluator.worker.room.trim(evaluator.clock.now_ms(), evaluator.clock.now_ms())
     assert [entry.seq for entry in evaluator.worker.log.entries(kinds=("batch",))] == kept
 
 
