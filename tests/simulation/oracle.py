@@ -1,0 +1,83 @@
+"""What the reference evaluator makes of one evaluator's log: independent of every line that evaluates in Usher."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from cluster.log.records import Entry
+from cluster.model.partitions import partition_of
+from cluster.wire.envelope import unpack
+from tests.reference.evaluator import ReferenceEvaluator
+from tests.simulation.history import History
+from tests.simulation.workload import PARTITIONS
+
+
+def reference_transitions(
+    history: History, snapshots: Mapping[str, pa.Table], partitions: set[int], until_ms: int
+) -> list[tuple[Any, ...]]:
+    """Give the transitions at or before `until_ms` that the logged inputs make for users of these partitions.
+
+    Sorted tuples of at, audience, user, n, kind, cause and version. `snapshots` are trait tables by the path of their
+    immutable copy.
+    """
+    reference: ReferenceEvaluator | None = None
+    #: How many transitions there were when an audience's versions became these.
+    versions: list[tuple[int, Mapping[str, int]]] = []
+    for entry in history.entries:
+        if entry.kind == "definitions":
+            fields = msgspec.json.decode(entry.payload)
+            if reference is None:
+                reference = ReferenceEvaluator(fields["document"], {}, entry.clock_ms, sourceless_fits_all=False)
+                versions.append((0, fields["audience_versions"]))
+            else:
+                reference.advance(entry.clock_ms)
+                versions.append((len(reference.transitions), fields["audience_versions"]))
+                reference.publish(fields["document"], entry.clock_ms)
+        elif reference is not None:
+            _take(reference, entry, snapshots)
+    if reference is None:
+        return []
+    reference.advance(until_ms)
+    return sorted(
+        (each["at"], each["audience_id"], each["user_id"], each["n"], each["kind"], each["cause"], version)
+        for each, version in _versioned(reference.transitions, versions)
+        if each["at"] <= until_ms and partition_of(each["user_id"], PARTITIONS) in partitions
+    )
+
+
+def _take(reference: ReferenceEvaluator, entry: Entry, snapshots: Mapping[str, pa.Table]) -> None:
+    match entry.kind:
+        case "batch":
+            for row in _rows(entry):
+                reference.event(row, entry.clock_ms)
+        case "tick":
+            reference.advance(entry.clock_ms)
+        case "traits":
+            rows = snapshots[msgspec.json.decode(entry.payload)["path"]].to_pylist()
+            reference.traits(entry.subject, [{**row, "user_id": row["key"]} for row in rows], entry.clock_ms)
+
+
+def _rows(entry: Entry) -> Iterator[dict[str, Any]]:
+    """The events of a batch, each with the source that its key stands for."""
+    envelope = unpack(entry.payload)
+    for raw, source in zip(envelope.column("raw").to_pylist(), envelope.column("source").to_pylist(), strict=True):
+        row = json.loads(raw)
+        yield row if source is None else {**row, "source": source}
+
+
+def _versioned(
+    transitions: list[dict[str, Any]], versions: list[tuple[int, Mapping[str, int]]]
+) -> Iterator[tuple[dict[str, Any], int]]:
+    """Each transition with its audience's version at that time; an audience that ends then has its last."""
+    place = -1
+    known: dict[str, int] = {}
+    for number, each in enumerate(transitions):
+        while place + 1 < len(versions) and versions[place + 1][0] <= number:
+            place += 1
+            known |= versions[place][1]
+        yield each, known[each["audience_id"]]

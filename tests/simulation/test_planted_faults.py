@@ -1,0 +1,266 @@
+"""The simulation finds bugs: each of these, planted on purpose, is caught by the checker that is there for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from actors.delivery import store as delivery_store
+from actors.delivery.batching import Pending
+from actors.delivery.store import DeliveryStore
+from actors.evaluator import entries, recovery
+from actors.evaluator.membership_files import MembershipWriter
+from actors.evaluator.results import TRANSITION_SCHEMA
+from actors.evaluator.shadow import Shadow
+from actors.evaluator.stimuli import Append
+from actors.evaluator.worker import EvaluatorWorker
+from cluster.admission.splitting import Share
+from cluster.admission.splitting import split as split_rightly
+from cluster.edge.dealing import Tally
+from cluster.edge.problems import Problem
+from cluster.log import database
+from destinations.webhook.definition import WebhookDestination
+from tests.simulation.journal import JournalLog, SimFile
+from tests.simulation.plans import Fault, FaultKind, Plan, make_plan
+from tests.simulation.runner import run_plan
+
+#: Seeds that a planted fault may take until it shows.
+SEEDS_MAX = 40
+
+Change = Callable[[Plan], Plan]
+
+
+@dataclass(frozen=True)
+class Plant:
+    """A bug: what it puts in place of what, the faults that bring it to light, and the checker that must see it."""
+
+    name: str
+    caught_by: str
+    patches: Sequence[Any]
+    kinds: Sequence[FaultKind] = ()
+    change: Change = lambda plan: plan
+
+    def plan(self, seed: int) -> Plan:
+        return self.change(make_plan(seed, self.kinds))
+
+
+def on(medium: Any) -> Change:
+    return lambda plan: plan.without(medium=medium)
+
+
+def bounds(**tight: int) -> Change:
+    return lambda plan: plan.without(tightness=replace(plan.tightness, **tight))
+
+
+def a_clock_that_stands(plan: Plan) -> Plan:
+    """Set the clock back, so that much comes at one instant, and kill evaluators within it."""
+    owners = [f"evaluator-{i}" for i in range(plan.evaluators)]
+    kills = [Fault(at_s, "kill", name, 0.3) for at_s in (5.0, 10.0, 15.0, 20.0) for name in owners]
+    return plan.without(faults=[Fault(2.0, "clock", "", 0.0, -60_000), *kills])
+
+
+def killed_in_waves(plan: Plan) -> Plan:
+    """Stop evaluators for some seconds, in which much comes due, and kill them after the first commit of it."""
+    faults = [
+        fault
+        for at_s in (6.0, 14.0, 22.0)
+        for name in (f"evaluator-{i}" for i in range(plan.evaluators))
+        for fault in (Fault(at_s, "kill_in_commit", name, 0.3, ("after_commit", 0)), Fault(at_s, "freeze", name, 5.0))
+    ]
+    return plan.without(faults=faults, tightness=replace(plan.tightness, wave_users=1))
+
+
+def around_a_publication(plan: Plan) -> Plan:
+    """Have all requests come while definitions change, models and columns with them, and messages travel for long."""
+    at_s, first = 10.0, plan.documents[0][1]
+    second = {**first, "event_models": first["event_models"][::-1], "audiences": first["audiences"][:-1]}
+    kept = {sync["audience"] for sync in first["syncs"]}
+    if first["audiences"][-1]["id"] in kept:
+        second["audiences"] = [*first["audiences"], {**first["audiences"][0], "id": "another"}]
+    requests = [replace(each, at_s=at_s - 0.5 + 0.1 * place) for place, each in enumerate(plan.requests)]
+    late = Fault(at_s - 2.0, "late", "", 6.0, 0.2)
+    return plan.without(documents=[(0.0, first), (at_s, second)], requests=requests, faults=[late])
+
+
+# --- the log ---------------------------------------------------------------------------------------------
+
+
+def without_sync(path: Any) -> Any:
+    connection = database.connect_writer(path)
+    connection.execute("PRAGMA synchronous=OFF")
+    return connection
+
+
+# --- the evaluator ---------------------------------------------------------------------------------------
+
+_commit, _process, _append = EvaluatorWorker._commit, EvaluatorWorker.process, EvaluatorWorker._append
+_slices, _recover, _restored = entries.EntryReader.slices, recovery.recover, recovery.restored
+
+
+def answers_first(self: EvaluatorWorker, group: Any) -> Any:
+    _commit(self)
+    return _process(self, group)
+
+
+def nameless(hits: pa.RecordBatch) -> pa.RecordBatch:
+    place = hits.schema.get_field_index("message_id")
+    return hits.set_column(place, hits.schema.field(place), pa.nulls(hits.num_rows, pa.string()))
+
+
+def forgets_ids_live(self: EvaluatorWorker, batch: Append) -> Any:
+    if not batch.hits:
+        return _append(self, batch)
+    hits = nameless(pa.ipc.open_stream(batch.hits).read_next_batch())
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, hits.schema) as writer:
+        writer.write_batch(hits)
+    return _append(self, replace(batch, hits=sink.getvalue().to_pybytes()))
+
+
+def forgets_ids_at_recovery(self: Any, logged: Any) -> Any:
+    for each in _slices(self, logged):
+        yield replace(each, hits=nameless(each.hits))
+
+
+def leaves_the_wave(*args: Any, **named: Any) -> Any:
+    return replace(_recover(*args, **named), missing=pa.RecordBatch.from_pylist([], schema=TRANSITION_SCHEMA))
+
+
+def any_version(self: EvaluatorWorker, batch: Append) -> Any:
+    return _append(self, replace(batch, version=self.version))
+
+
+def skips_what_follows(log: Any, *args: Any, **named: Any) -> Any:
+    """Entries after a checkpoint, without the first of them."""
+    after = iter(entries.entries_since(log, *args, **named))
+    next(after, None)
+    return after
+
+
+# --- the edge --------------------------------------------------------------------------------------------
+
+
+def splits_and_drops(*args: Any) -> Any:
+    shares = dict(split_rightly(*args))
+    if len(shares) > 1:
+        owner, share = shares.popitem()
+        kept = len(share.rows) - 1
+        rows = share.hits["row"].to_numpy() < kept
+        hits = share.hits.filter(pa.array(rows))
+        shares[owner] = Share(share.envelope.slice(0, kept), hits, share.rows[:kept], np.flatnonzero(rows))
+    return shares
+
+
+def refuses_without_a_time(detail: str, code: str = "not_ready", retry_after_ms: int = 0) -> Problem:
+    return Problem(503, code, detail)
+
+
+# --- delivery --------------------------------------------------------------------------------------------
+
+_seal, _build = DeliveryStore.seal, WebhookDestination.build
+
+
+def moves_the_cursor_first(
+    self: DeliveryStore, sync: str, batches: Any, cursors: Any, next_order: int, log: Any
+) -> Any:
+    moved = self._write(lambda connection: delivery_store._move(connection, sync, cursors))
+
+    async def sealed() -> None:
+        await moved
+        await _seal(self, sync, batches, {}, next_order, log)
+
+    return sealed()
+
+
+def keeps_the_first(self: Pending, changes: Any) -> None:
+    for change in changes:
+        self._by_user.setdefault(change.user_id, change)
+
+
+def passes_what_is_pending(self: Pending) -> Any:
+    return dict(self._positions)
+
+
+def names_each_attempt_anew(self: Any, settings: Any, sealed: Any, attempt_time_s: int) -> Any:
+    return _build(self, settings, replace(sealed, id=f"{sealed.id}-{attempt_time_s}"), attempt_time_s)
+
+
+PLANTS = (
+    Plant("the journal is not synced", "acknowledged_is_logged", [patch.object(SimFile, "sync", lambda self: None)],
+          ["power"], on("journal")),
+    Plant("SQLite is not synced", "acknowledged_is_logged", [patch("cluster.log.sqlite.connect_writer", without_sync)],
+          ["power"], on("sqlite")),
+    Plant("delivery.db is not synced", "same_id_same_body",
+          [patch("actors.delivery.store.connect_writer", without_sync)], ["power"]),
+    Plant("answers come before the commit", "acknowledged_is_logged",
+          [patch.object(EvaluatorWorker, "process", answers_first),
+           patch.object(EvaluatorWorker, "_commit", lambda self: None)], ["kill", "power"]),
+    Plant("a timer is dropped", "membership_is_the_references",
+          [patch.object(EvaluatorWorker, "next_due_ms", lambda self: None)]),
+    Plant("an id is used again", "transitions_alternate",
+          [patch("actors.evaluator.recovery.seed_instant", lambda machine, numbers: None)],
+          change=a_clock_that_stands),
+    Plant("the owner's number is ignored", "log_in_order",
+          [patch.object(JournalLog, "_check_owner", lambda self: None)], ["zombie"], on("journal")),
+    Plant("ids of messages are lost at recovery", "membership_is_the_references",
+          [patch.object(entries.EntryReader, "slices", forgets_ids_at_recovery)], ["kill_in_commit", "lossy"]),
+    Plant("a repeated message is evaluated twice", "membership_is_the_references",
+          [patch.object(EvaluatorWorker, "_append", forgets_ids_live)], ["repeating", "lossy"]),
+    Plant("the rest of a wave is skipped after a crash", "membership_is_the_references",
+          [patch("actors.evaluator.worker.recover", leaves_the_wave)], change=killed_in_waves),
+    Plant("the clock goes back", "nothing_broke",
+          [patch.object(EvaluatorWorker, "_clock", lambda self: self._now_ms())], ["clock"]),
+    Plant("a publication misses the newest events", "membership_is_the_references",
+          [patch.object(Shadow, "entries_left", lambda self: 0)], change=around_a_publication),
+    Plant("batches of older definitions are taken", "membership_is_the_references",
+          [patch.object(EvaluatorWorker, "_append", any_version)], change=around_a_publication),
+    Plant("what recovery needs is trimmed", "membership_is_the_references",
+          [patch("actors.evaluator.actor.history_ms", lambda definitions: 1_000),
+           patch("actors.evaluator.actor.TRIM_EVERY_MS", 2_000)], ["kill"], bounds(events_a_checkpoint=0)),
+    Plant("an entry after a checkpoint is skipped", "membership_is_the_references",
+          [patch("actors.evaluator.recovery.entries_since", skips_what_follows)], ["kill"],
+          bounds(events_a_checkpoint=8)),
+    Plant("membership is not shown", "reads_are_right",
+          [patch.object(MembershipWriter, "publish", lambda self, *args: True)]),
+    Plant("an event of a split request is dropped", "acknowledged_is_logged",
+          [patch("cluster.edge.dealing.split", splits_and_drops)]),
+    Plant("a refused part is acknowledged", "acknowledged_is_logged",
+          [patch.object(Tally, "failed", lambda self, part, error: None)], ["kill", "full_disk"]),
+    Plant("a refusal does not say when to come back", "nothing_silent",
+          [patch("cluster.edge.problems.unavailable", refuses_without_a_time)], ["kill", "full_disk"]),
+    Plant("a retry overtakes", "order_per_user",
+          [patch("actors.delivery.machine._can_go", lambda batch: batch.phase == "waiting")], ["destination"]),
+    Plant("a cursor passes what is pending", "every_change_is_delivered",
+          [patch.object(Pending, "cursors", passes_what_is_pending)], ["kill", "kill_in_commit"]),
+    Plant("a cursor moves before its batch is stored", "every_change_is_delivered",
+          [patch.object(DeliveryStore, "seal", moves_the_cursor_first)], ["kill_in_commit"]),
+    Plant("two changes come to the first", "destination_has_the_membership",
+          [patch.object(Pending, "_fold", keeps_the_first)], ["kill", "freeze", "destination"]),
+    Plant("a retry has an id of its own", "same_id_same_body",
+          [patch.object(WebhookDestination, "build", names_each_attempt_anew)], ["destination"]),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.name.replace(" ", "-"))
+def test_a_planted_fault_is_caught(plant: Plant) -> None:
+    seed = seed_that_shows(plant)
+    assert seed is not None, f"{plant.caught_by} sees nothing within {SEEDS_MAX} seeds"
+    # It is the planted fault that the checker saw: without it, it sees nothing.
+    assert run_plan(plant.plan(seed)).violations == []
+
+
+def seed_that_shows(plant: Plant) -> int | None:
+    with ExitStack() as planted:
+        for each in plant.patches:
+            planted.enter_context(each)
+        for seed in range(SEEDS_MAX):
+            if any(each.checker == plant.caught_by for each in run_plan(plant.plan(seed)).violations):
+                return seed
+    return None
