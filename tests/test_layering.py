@@ -31,7 +31,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "actors/evaluator/room.py",
         "actors/evaluator/checkpointing/checkpointer.py", "actors/evaluator/checkpointing/restoring.py",
         "actors/evaluator/checkpointing/keeping.py",
-        "actors/traits/reading.py", "actors/traits/store.py",
+        "actors/traits/reading.py", "actors/traits/store.py", "actors/traits/sources/*",
     )),
     ("processes", ("cluster/*",)),
     ("benchmarks", ("benchmarks/*",)),

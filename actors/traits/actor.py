@@ -14,8 +14,8 @@ from typing import Any, Final
 from actors.traits.instructions import Forget, Instruction, Load, Offer, Poll, Restore
 from actors.traits.lookup import ABSENT, TraitLookup
 from actors.traits.machine import NEVER_MS, TraitsMachine
-from actors.traits.reading import fingerprint, read_table
-from actors.traits.snapshot import build_snapshot, empty_snapshot
+from actors.traits.reading import load_snapshot, look
+from actors.traits.snapshot import empty_snapshot
 from actors.traits.stimuli import (
     DefinitionsSeen,
     Fingerprint,
@@ -213,8 +213,8 @@ class TraitsActor:
 
     async def _poll(self, wanted: Poll) -> None:
         assert wanted.model.trait_source is not None, "only sources are looked at"
-        look = asyncio.to_thread(fingerprint, wanted.model.trait_source, self._base_dir)
-        result = await _outcome(wanted.model.id, look)
+        looking = asyncio.to_thread(look, wanted.model.trait_source, self._base_dir)
+        result = await _outcome(wanted.model.id, looking)
         self._handle(result if isinstance(result, LoadFailed) else Polled(wanted.model.id, result))
 
     async def _load(self, wanted: Load) -> None:
@@ -239,13 +239,12 @@ class TraitsActor:
         if source is None:
             snapshot = empty_snapshot(wanted.model)
         else:
-            table, found = read_table(source, wanted.model, self._base_dir)
-            snapshot = build_snapshot(table, wanted.model, wanted.partitions)
-        path = "" if source is None else source.path
+            snapshot, found = load_snapshot(source, wanted.model, wanted.partitions, self._base_dir)
+        identity = "" if source is None else source.identity()
         if held is not None and held.info.shape == wanted.shape and held.table.equals(snapshot.table):
-            return replace(held, info=replace(held.info, fingerprint=found, source=path))
+            return replace(held, info=replace(held.info, fingerprint=found, source=identity))
         return self._store.write(
-            snapshot, shape=wanted.shape, source=path, fingerprint=found, loaded_at_ms=self._clock.now_ms()
+            snapshot, shape=wanted.shape, source=identity, fingerprint=found, loaded_at_ms=self._clock.now_ms()
         )
 
     async def _fingerprint_or_none(self, model: ParentModel) -> Fingerprint | None:
@@ -253,7 +252,7 @@ class TraitsActor:
         if model.trait_source is None:
             return None
         try:
-            return await asyncio.to_thread(fingerprint, model.trait_source, self._base_dir)
+            return await asyncio.to_thread(look, model.trait_source, self._base_dir)
         except SnapshotError:
             return None
 

@@ -7,6 +7,7 @@ no value could ever be of the declared type is not data with missing values but 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
@@ -18,6 +19,7 @@ from cluster.definitions.model import ValueType
 from cluster.model.values import (
     SECONDS_MAX,
     coerce_boolean,
+    coerce_list,
     coerce_number,
     coerce_string,
     coerce_timestamp,
@@ -37,6 +39,9 @@ ARROW_TYPES: Final[dict[ValueType, DataType]] = {
 }
 _TICKS_A_SECOND: Final = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _INT64_MIN: Final = -(2**63)
+_HEX: Final = np.frombuffer(b"0123456789abcdef", np.uint8)
+#: Where the first digit of each of a UUID's 16 bytes stands in its text.
+_UUID_HIGH: Final = np.array([0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34])
 
 #: What each declared type can be read from, for messages.
 _TEXTS: Final = "text, numbers or booleans"
@@ -63,7 +68,9 @@ def convert(array: Array, type_: ValueType) -> Array:
 
 
 def plain(array: Array) -> Array:
-    """Undo what is only storage: extension types, dictionaries, run ends, string views."""
+    """Undo what is only storage: extension types, dictionaries, run ends, string views. UUIDs become text."""
+    if array.type == pa.uuid():
+        return _uuid_text(array)
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
     kind = array.type
@@ -74,6 +81,24 @@ def plain(array: Array) -> Array:
     if pa.types.is_string_view(array.type):
         array = array.cast(pa.large_string())
     return array
+
+
+def list_of_json(array: Array) -> Array | None:
+    """Give texts read as JSON arrays, what is none missing; None where the array holds no texts.
+
+    For sources that have no lists of their own. Elements become text, nulls among them are dropped.
+    """
+    array = plain(array)
+    return _each_distinct(array, _read_list, ARROW_TYPES["list"]) if is_text(array.type) else None
+
+
+def _read_list(text: object) -> list[str] | None:
+    if not isinstance(text, str):
+        return None
+    try:
+        return coerce_list(json.loads(text))
+    except (ValueError, RecursionError):
+        return None
 
 
 def is_text(kind: DataType) -> bool:
@@ -211,6 +236,19 @@ def _decimal_text(array: Array) -> Array:
     if array.type.scale == 0:
         return array.cast(pa.string())
     return _each_distinct(array.cast(pa.float64()), coerce_string, pa.string())
+
+
+def _uuid_text(array: Array) -> Array:
+    """Write UUIDs as databases do: 32 lower-case hexadecimal digits in groups of 8, 4, 4, 4 and 12."""
+    storage = array.storage
+    raw = pc.fill_null(storage, b"\0" * 16).cast(pa.binary())
+    octets = np.frombuffer(raw.buffers()[2], np.uint8)[raw.offset * 16 : (raw.offset + len(raw)) * 16].reshape(-1, 16)
+    texts = np.full((len(array), 36), ord("-"), np.uint8)
+    texts[:, _UUID_HIGH] = _HEX[octets >> 4]
+    texts[:, _UUID_HIGH + 1] = _HEX[octets & 15]
+    offsets = pa.array(np.arange(len(array) + 1, dtype=np.int32) * 36)
+    whole = pa.StringArray.from_buffers(len(array), offsets.buffers()[1], pa.py_buffer(texts.tobytes()))
+    return pc.if_else(storage.is_valid(), whole, pa.scalar(None, pa.string()))
 
 
 def _missing(array: Array) -> np.ndarray[Any, np.dtype[np.bool_]]:

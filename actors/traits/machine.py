@@ -25,7 +25,8 @@ from actors.traits.stimuli import (
     Taken,
     Tick,
 )
-from cluster.definitions.model import ParentModel, TraitSource
+from cluster.definitions.model import ParentModel
+from cluster.definitions.trait_sources import TraitSource
 from cluster.limits import (
     TRAITS_OFFER_RETRY_MAX_MS,
     TRAITS_OFFER_RETRY_MIN_MS,
@@ -73,6 +74,8 @@ class _Parent:
     restored: bool = False
     #: A look or a load is under way.
     busy: bool = False
+    #: The source changed while it was: what comes is no answer to what the definitions want now.
+    redefined: bool = False
     #: To be loaded as soon as it is not busy.
     wanted: bool = False
     #: Of the last load, successful or not; None: a look will find a change whatever it sees.
@@ -178,8 +181,9 @@ class TraitsMachine:
         _schedule_refresh(parent, now_ms)
         if info is not None and (info.shape == parent.shape or parent.source is None):
             parent.current = info
-            same_source = parent.source is not None and parent.source.path == info.source
-            parent.fingerprint = info.fingerprint if same_source else None
+            same_source = parent.source is not None and parent.source.identity() == info.source
+            # An empty one says nothing: what such a source gave while nobody looked is not known.
+            parent.fingerprint = info.fingerprint or None if same_source else None
         _want_if_outdated(parent)
 
     def _due(self, name: str, parent: _Parent, now_ms: int) -> list[Instruction]:
@@ -236,6 +240,7 @@ def _redefine(parent: _Parent, model: ParentModel | None, partitions: int, now_m
     if parent.source != before:
         parent.fingerprint = None
         parent.poll_at_ms = now_ms
+        parent.redefined = parent.busy
         parent.failures, parent.retry_at_ms, parent.error = 0, NEVER_MS, None
     if parent.restored:
         _schedule_refresh(parent, now_ms)
@@ -253,18 +258,23 @@ def _want_if_outdated(parent: _Parent) -> None:
         parent.wanted = parent.current is not None and bool(parent.current.row_count or parent.current.source)
 
 
+def _ended(parent: _Parent, now_ms: int) -> bool:
+    """Note the end of a look or a load; true where the source is another one since it began."""
+    redefined, parent.redefined, parent.busy = parent.redefined, False, False
+    parent.poll_at_ms = _next_poll_ms(parent, now_ms)
+    return redefined
+
+
 def _poll_answered(parent: _Parent, fingerprint: Fingerprint, now_ms: int) -> None:
-    parent.busy = False
-    parent.poll_at_ms = now_ms + _poll_pause_ms(parent)
+    _ended(parent, now_ms)
     if fingerprint != parent.fingerprint:
         parent.wanted = parent.source is not None
 
 
 def _loaded(parent: _Parent, info: SnapshotInfo, now_ms: int) -> None:
-    parent.busy = False
-    parent.poll_at_ms = now_ms + _poll_pause_ms(parent)
-    source = "" if parent.source is None else parent.source.path
-    if parent.model is None or info.source != source or info.shape != parent.shape:
+    redefined = _ended(parent, now_ms)
+    source = "" if parent.source is None else parent.source.identity()
+    if redefined or parent.model is None or info.source != source or info.shape != parent.shape:
         # Definitions changed meanwhile: this is no answer to what they want now.
         parent.wanted = parent.model is not None
         return
@@ -274,8 +284,9 @@ def _loaded(parent: _Parent, info: SnapshotInfo, now_ms: int) -> None:
 
 
 def _failed(parent: _Parent, failure: LoadFailed, now_ms: int) -> None:
-    parent.busy = False
-    parent.poll_at_ms = now_ms + _poll_pause_ms(parent)
+    if _ended(parent, now_ms):
+        parent.wanted = parent.source is not None
+        return
     # Without a fingerprint the next look that succeeds leads to a load.
     parent.fingerprint = failure.fingerprint
     since_ms = now_ms if parent.error is None else parent.error["since_ms"]
@@ -311,11 +322,15 @@ def _schedule_refresh(parent: _Parent, now_ms: int) -> None:
     parent.refresh_at_ms = NEVER_MS if refresh_ms is None else now_ms + refresh_ms
 
 
-def _poll_pause_ms(parent: _Parent) -> int:
-    if parent.source is None:
-        return TRAITS_POLL_MS
-    path = parent.source.path
-    return TRAITS_REMOTE_POLL_MS if "://" in path and not path.startswith("file://") else TRAITS_POLL_MS
+def _next_poll_ms(parent: _Parent, now_ms: int) -> int:
+    """Give when to look at the source again; never at one that cannot tell whether it changed."""
+    match "local" if parent.source is None else parent.source.look:
+        case "local":
+            return now_ms + TRAITS_POLL_MS
+        case "remote":
+            return now_ms + TRAITS_REMOTE_POLL_MS
+        case "never":
+            return NEVER_MS
 
 
 def _due_times(parent: _Parent) -> list[int]:
@@ -343,7 +358,7 @@ def _status(name: str, parent: _Parent) -> dict[str, Any]:
         "version": version,
         "rows": 0 if parent.current is None else parent.current.row_count,
         "loaded_at_ms": None if parent.current is None else parent.current.loaded_at_ms,
-        "source": "" if parent.source is None else parent.source.path,
+        "source": "" if parent.source is None else parent.source.label,
         "state": state,
         "error": parent.error,
         "waiting_for": {i: offer.message for i, offer in parent.offers.items() if offer.taken != version},

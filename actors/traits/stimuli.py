@@ -8,15 +8,16 @@ from typing import TypeAlias
 
 from cluster.definitions.model import ParentModel
 
-#: Per file its path, size and mtime in ns; changes when any of them does.
-Fingerprint: TypeAlias = tuple[tuple[str, int, int], ...]
+#: What tells a changed source from an unchanged one: a text a file (path, size, mtime), a version, a query's answer.
+#: Empty: the source cannot tell.
+Fingerprint: TypeAlias = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotInfo:
     """What is known of a stored snapshot without its rows.
 
-    `shape` is `shape_of` its parent model, `source` its source's path (empty: none), `fingerprint` the
+    `shape` is `shape_of` its parent model, `source` its source's identity (empty: none), `fingerprint` the
     source's when it was read.
     """
 

@@ -96,5 +96,4 @@ def _to_json(info: SnapshotInfo) -> bytes:
 
 def _from_json(text: bytes, version: int) -> SnapshotInfo:
     shape, source, fingerprint, row_count, loaded_at_ms = json.loads(text)
-    files = tuple((path, size, mtime_ns) for path, size, mtime_ns in fingerprint)
-    return SnapshotInfo(version, shape, source, files, row_count, loaded_at_ms)
+    return SnapshotInfo(version, shape, source, tuple(map(str, fingerprint)), row_count, loaded_at_ms)

@@ -26,11 +26,11 @@ from cluster.definitions.model import (
     Settings,
     Source,
     Sync,
-    TraitSource,
     ValueType,
 )
 from cluster.definitions.operators import OPERATORS
 from cluster.definitions.plain_words import add_faults
+from cluster.definitions.trait_sources import TRAIT_SOURCES, TraitSource
 from cluster.limits import (
     DEDUP_HORIZON_DEFAULT_MS,
     DEDUP_IDS_DEFAULT_MAX,
@@ -166,15 +166,19 @@ class _Builder:
             read.id, read.primary_key, source, traits.refresh, columns, read.name, read.description
         )
 
-    def _trait_source(self, read: doc.TraitSourceDocument, place: Place) -> TraitSource:
-        options = dict(read.model_extra or {})
-        if read.kind in ("parquet", "arrow"):
-            if not read.path:
-                self._faults.add(place, "required key path is missing", found=None, allowed="a file, a folder or a URI")
-            for key in options:
-                hint = self._faults.suggestion(key, ("kind", "path"))
-                self._faults.add((*place, key), f"unknown key {show(key)}{hint}", allowed="kind, path")
-        return TraitSource(read.kind, read.path, options)
+    def _trait_source(self, read: doc.TraitSourceDocument, place: Place) -> TraitSource | None:
+        model = TRAIT_SOURCES.get(read.kind)
+        if model is None:
+            hint = self._faults.suggestion(read.kind, TRAIT_SOURCES)
+            message = f"unknown kind of trait source {show(read.kind)}{hint}"
+            self._faults.add((*place, "kind"), message, allowed=", ".join(TRAIT_SOURCES))
+            return None
+        raw = {"kind": read.kind, **(read.model_extra or {})}
+        try:
+            return model.model_validate(raw)
+        except pydantic.ValidationError as error:
+            add_faults(error, model, raw, place, self._faults)
+            return None
 
     def _event_models(self) -> dict[str, EventModel]:
         return {

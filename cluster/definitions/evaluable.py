@@ -6,10 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 from cluster.definitions.faults import NO_FILE, Place, path_text
-from cluster.definitions.model import Definitions, ParentModel, Sync
+from cluster.definitions.model import Definitions, Sync
 from cluster.errors import Fault
-
-_TRAIT_SOURCES = ("parquet", "arrow")
 
 
 def unsupported(definitions: Definitions, file: str = NO_FILE) -> list[Fault]:
@@ -22,7 +20,6 @@ def unsupported(definitions: Definitions, file: str = NO_FILE) -> list[Fault]:
         Fault(file, path_text(place), message, found, allowed)
         for place, message, found, allowed in (
             *_sources(definitions),
-            *_trait_sources(definitions),
             *_syncs(definitions),
         )
     ]
@@ -37,19 +34,6 @@ def _sources(definitions: Definitions) -> Iterator[_Found]:
         if source.kind != "http":
             message = f"{source.kind} sources are not available in this release yet"
             yield ("sources", index, "kind"), message, f"source {source.id}", "http"
-
-
-def _trait_sources(definitions: Definitions) -> Iterator[_Found]:
-    for index, parent in enumerate(definitions.parent_models.values()):
-        kind = _trait_kind(parent)
-        if kind is not None and kind not in _TRAIT_SOURCES:
-            place = ("parent_models", index, "traits", "source", "kind")
-            message = f"{kind} trait sources are not available in this release yet"
-            yield place, message, f"parent model {parent.id}", ", ".join(_TRAIT_SOURCES)
-
-
-def _trait_kind(parent: ParentModel) -> str | None:
-    return parent.trait_source.kind if parent.trait_source else None
 
 
 def _syncs(definitions: Definitions) -> Iterator[_Found]:

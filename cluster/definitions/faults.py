@@ -18,7 +18,11 @@ Place: TypeAlias = tuple[str | int, ...]
 NO_FILE: Final = "<document>"
 HIDDEN: Final = "<hidden>"
 _NOT_GIVEN: Final = object()
-_SECRET_KEY = re.compile(r"secret|write_key|token|password|credential|authorization|headers|api_key|private_key", re.I)
+_SECRET_KEY = re.compile(
+    r"secret|write_key|token|password|credential|authorization|headers|api_key|private_key"
+    r"|^(?:uri|options|storage_options|catalog)$",  # of trait sources: addresses and options hold passwords
+    re.I,
+)
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
 #: What `path_text` writes of a place in an object: section, index, the rest.
 _IN_OBJECT = re.compile(r"(\w+)\[(\d+)\](.*)", re.DOTALL)

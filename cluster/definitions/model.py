@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from cluster.definitions.trait_sources import TraitSource
+
 ValueType = Literal["string", "number", "boolean", "timestamp", "list"]
 Path: TypeAlias = tuple[str, ...]
 #: A coerced operand: str, float, bool, int (timestamps and durations, ms) or a tuple of these.
@@ -208,15 +210,6 @@ class Column:
     type: ValueType
     path: Path = ()
     pii: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class TraitSource:
-    """Where trait snapshots come from; `options` holds the kind's own keys besides `path`."""
-
-    kind: str
-    path: str
-    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

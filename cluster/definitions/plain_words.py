@@ -14,6 +14,7 @@ from cluster.definitions.document import EVENT_ROOTS, ID_FORM
 from cluster.definitions.faults import Faults, Place, holds, show
 from cluster.model.durations import DURATION_FORM
 
+_DRIVERS: Final = "uri: postgresql://…, or driver: postgresql, snowflake, bigquery, flightsql, sqlite, or a module"
 #: What is allowed, by a word of the message that one of document.py's own checks raised.
 _ALLOWED_BY_MESSAGE: Final = (
     ("not a valid id", ID_FORM),
@@ -21,6 +22,9 @@ _ALLOWED_BY_MESSAGE: Final = (
     ("at its top", ", ".join(EVENT_ROOTS)),
     ("duration", DURATION_FORM),
     ("retention", DURATION_FORM),
+    ("driver is needed", _DRIVERS),
+    ("uri or a driver", _DRIVERS),
+    ("one ASCII character", "one ASCII character, no end of line"),
     ("url is refused", "https://HOST/PATH of a public HOST; allow_private: true opens http and private networks too"),
 )
 _KINDS: Final[dict[str, tuple[str, str]]] = {

@@ -9,6 +9,7 @@ from typing import Any, Final
 from cluster.definitions.document import SECTIONS
 from cluster.definitions.faults import Faults
 from cluster.definitions.reading import read_tree
+from cluster.definitions.trait_sources import SECRET_KEYS, secrets_of_uri
 from cluster.edge import problems
 from cluster.errors import DefinitionError
 
@@ -78,8 +79,18 @@ def hide_secrets(section: str, item: Mapping[str, Any]) -> dict[str, Any]:
         return dict(_hidden(item, False))
     traits = item.get("traits")
     if section == "parent_models" and isinstance(traits, Mapping):
-        return {**item, "traits": {**traits, "source": _hidden(traits.get("source"), False)}}
+        return {**item, "traits": {**traits, "source": _hidden_source(traits.get("source"))}}
     return dict(item)
+
+
+def _hidden_source(source: Any) -> Any:
+    """Hide a trait source's secret keys, and an address of any key that has a password in it."""
+    if not isinstance(source, Mapping):
+        return source
+    secret = {
+        key for key, value in source.items() if key in SECRET_KEYS or (isinstance(value, str) and secrets_of_uri(value))
+    }
+    return {**_hidden(source, False), **{key: HIDDEN for key in secret if source[key] is not None}}
 
 
 def _hidden(tree: Any, secret: bool) -> Any:

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from actors.traits.reading import read_table
-from actors.traits.snapshot import build_snapshot, empty_snapshot
-from cluster.definitions.model import Definitions, ParentModel, TraitSource
+from actors.traits.reading import load_snapshot
+from actors.traits.snapshot import empty_snapshot
+from cluster.definitions.model import Definitions, ParentModel
+from cluster.definitions.trait_sources import ArrowSource, CsvSource, ParquetSource, TraitSource
 from cluster.errors import InputError
 
 _PARQUET_START: Final = b"PAR1"
@@ -49,17 +50,20 @@ def _parent_and_path(parents: Mapping[str, ParentModel], text: str) -> tuple[str
 
 
 def _snapshot(parent: ParentModel, file: str | None, partitions: int, base_dir: Path) -> Any:
-    source = parent.trait_source if file is None else TraitSource(_kind_of(file), file)
+    source = parent.trait_source if file is None else _source_of(file)
     if source is None:
         return empty_snapshot(parent).table
-    table, _ = read_table(source, parent, base_dir)
-    return build_snapshot(table, parent, partitions).table
+    return load_snapshot(source, parent, partitions, base_dir)[0].table
 
 
-def _kind_of(file: str) -> str:
+def _source_of(file: str) -> TraitSource:
     """Tell Parquet from Arrow by the content, as event files are told; what cannot be opened is left to the reader."""
     path = Path(file)
+    if path.suffix == ".csv":
+        return CsvSource(path=file)
     if not path.is_file():
-        return "arrow" if path.suffix in (".arrow", ".arrows", ".ipc", ".feather") else "parquet"
-    with path.open("rb") as stream:
-        return "parquet" if stream.read(4) == _PARQUET_START else "arrow"
+        is_parquet = path.suffix not in (".arrow", ".arrows", ".ipc", ".feather")
+    else:
+        with path.open("rb") as stream:
+            is_parquet = stream.read(4) == _PARQUET_START
+    return ParquetSource(path=file) if is_parquet else ArrowSource(path=file)

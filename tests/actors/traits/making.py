@@ -8,7 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.definitions.model import Column, ParentModel, TraitSource, ValueType
+from cluster.definitions.model import Column, ParentModel, ValueType
+from cluster.definitions.trait_sources import TRAIT_SOURCES, TraitSource
 
 TYPES: dict[str, ValueType] = {"ltv": "number", "tier": "string"}
 
@@ -19,9 +20,13 @@ def parent(
     kind: str = "parquet",
     refresh_ms: int | None = None,
 ) -> ParentModel:
-    source = None if path is None else TraitSource(kind, str(path))
+    source = None if path is None else source_of(kind, path=str(path))
     declared = {name: Column(name, type_) for name, type_ in (TYPES if columns is None else columns).items()}
     return ParentModel("users", "user_id", source, refresh_ms, declared)
+
+
+def source_of(kind: str, **settings: Any) -> TraitSource:
+    return TRAIT_SOURCES[kind].model_validate({"kind": kind, **settings})
 
 
 def table(count: int = 3, **columns: Any) -> pa.Table:

@@ -38,12 +38,12 @@ from cluster.limits import (
 from tests.actors.traits.making import parent
 
 USERS = parent(path="users.parquet")
-OLD: Fingerprint = (("users.parquet", 10, 1),)
-NEW: Fingerprint = (("users.parquet", 10, 2),)
+OLD: Fingerprint = ("users.parquet 10 1",)
+NEW: Fingerprint = ("users.parquet 10 2",)
 
 
 def info(version: int, model: ParentModel = USERS, fingerprint: Fingerprint = OLD, rows: int = 5) -> SnapshotInfo:
-    source = "" if model.trait_source is None else model.trait_source.path
+    source = "" if model.trait_source is None else model.trait_source.identity()
     return SnapshotInfo(version, shape_of(model, 64), source, fingerprint, rows, 0)
 
 

@@ -12,7 +12,7 @@ from cluster.errors import StorageFull
 from cluster.log import database
 from tests.actors.traits.making import parent, table
 
-FINGERPRINT = (("users.parquet", 10, 1_764_518_400_000_000_001),)
+FINGERPRINT = ("users.parquet 10 1764518400000000001",)
 
 
 def snapshot(count: int = 3) -> TraitSnapshot:

@@ -41,9 +41,6 @@ def test_references_are_evaluated() -> None:
     ("at", "value", "path", "message"),
     [
         ("sources.1.kind", "kafka", "sources[1].kind", "kafka sources are not available in this release yet"),
-        ("parent_models.0.traits.source", {"kind": "delta", "path": "x", "version": 3},
-        "parent_models[0].traits.source.kind",
-         "delta trait sources are not available in this release yet"),
         ("syncs.0.min_stay", "1h", "syncs[0].min_stay",
         "the sync option min_stay is not available in this release yet"),
         ("syncs.0.cooldown", "0s", "syncs[0].cooldown",

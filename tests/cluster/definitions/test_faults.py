@@ -29,6 +29,8 @@ DURATIONS = "an integer and a unit (ms, s, m, h, d), joinable: 30s, 5m, 1h30m, 7
 IDS = "1 to 128 of A-Z a-z 0-9 _ . - and no dot at the start"
 TEXT = "text (in quotes where it looks like a number or a boolean)"
 SECTIONS = "version, settings, sources, parent_models, event_models, audiences, destinations, syncs"
+TRAIT_KINDS = "parquet, arrow, csv, delta, iceberg, duckdb, adbc"
+DRIVERS = "uri: postgresql://…, or driver: postgresql, snowflake, bigquery, flightsql, sqlite, or a module"
 COLUMN_TYPES = "string, number, boolean, timestamp, list"
 
 SHAPES = [
@@ -63,11 +65,28 @@ SHAPES = [
     Case("parent_models.1.primary_key", ..., "parent_models[1]", "required key primary_key is missing", "",
          "id, name, description, primary_key, traits"),
     Case("parent_models.0.traits.source.kind", "parket", "parent_models[0].traits.source.kind",
-         "unknown value (did you mean parquet?)", '"parket"', "parquet, arrow, csv, delta, duckdb, adbc"),
+         'unknown kind of trait source "parket" (did you mean parquet?)', '"parket"', TRAIT_KINDS),
     Case("parent_models.0.traits.source.path", ..., "parent_models[0].traits.source", "required key path is missing",
-         "", "a file, a folder or a URI"),
+         "", "kind, path"),
     Case("parent_models.0.traits.source.pth", "x", "parent_models[0].traits.source.pth",
          'unknown key "pth" (did you mean path?)', '"x"', "kind, path"),
+    Case("parent_models.0.traits.source", {"kind": "csv", "path": "a.csv", "delimiter": "::"},
+         "parent_models[0].traits.source.delimiter", "one ASCII character is needed", '"::"',
+         "one ASCII character, no end of line"),
+    Case("parent_models.0.traits.source", {"kind": "adbc", "query": "SELECT 1"}, "parent_models[0].traits.source",
+         "a uri or a driver is needed", '{"kind": "adbc", "query": "SELECT 1"}', DRIVERS),
+    Case("parent_models.0.traits.source", {"kind": "adbc", "uri": "oracle://u:topsecret@h/db", "query": "SELECT 1"},
+         "parent_models[0].traits.source", "a driver is needed: the scheme of the uri does not tell it",
+         '{"kind": "adbc", "uri": <hidden>, "query": "SELECT 1"}', DRIVERS),
+    Case("parent_models.0.traits.source", {"kind": "adbc", "uri": ["postgresql://u:topsecret@h/db"], "query": "x"},
+         "parent_models[0].traits.source.uri", "must be text", "<hidden>",
+         "text (in quotes where it looks like a number or a boolean)"),
+    Case("parent_models.0.traits.source", {"kind": "delta", "path": "t", "version": -1},
+         "parent_models[0].traits.source.version", "out of range", "-1", "at least 0"),
+    Case("parent_models.0.traits.source", {"kind": "duckdb", "query": "SELECT 1", "timeout": 5},
+         "parent_models[0].traits.source.timeout", "a duration is text with a unit", "5", DURATIONS),
+    Case("parent_models.0.traits.source", {"kind": "iceberg", "table": "a.b", "catalog": {}},
+         "parent_models[0].traits.source.catalog", "must not be empty", "<hidden>", "at least one"),
     Case("parent_models.0.traits.columns.tier", {"type": "text"}, "parent_models[0].traits.columns.tier.type",
          "unknown value", '"text"', COLUMN_TYPES),
     Case("parent_models.0.traits.columns.tier", {"typ": "string", "type": "string"},

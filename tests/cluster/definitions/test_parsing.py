@@ -17,9 +17,9 @@ from cluster.definitions.model import (
     Settings,
     Source,
     Sync,
-    TraitSource,
 )
 from cluster.definitions.parsing import load_paths, parse_document, parse_documents
+from cluster.definitions.trait_sources import ParquetSource
 from cluster.errors import DefinitionError
 from tests.cluster.definitions.sample import KINDS, HookSettings, document, parse
 
@@ -47,7 +47,7 @@ def test_every_key_of_a_document_arrives() -> None:
     assert definitions.sources["app"].app_id == ("ios", "android")
     users = definitions.parent_models["users"]
     assert users == ParentModel(
-        "users", "user_id", TraitSource("parquet", "users.parquet", {}), 60_000, users.columns, "Users", "Shoppers"
+        "users", "user_id", ParquetSource(path="users.parquet"), 60_000, users.columns, "Users", "Shoppers"
     )
     assert users.columns["email"] == Column("email", "string", (), True)
     order = definitions.event_models["order"]

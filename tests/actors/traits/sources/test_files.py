@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from actors.traits import reading
-from actors.traits.reading import fingerprint, is_remote, read_table
+from actors.traits.reading import look
 from actors.traits.snapshot import Table
-from cluster.definitions.model import ParentModel, TraitSource
+from actors.traits.sources import parquet
+from cluster.definitions.trait_sources import is_remote
 from cluster.errors import SnapshotError
-from tests.actors.traits.making import parent, table, write_arrow, write_parquet
+from tests.actors.traits.making import source_of, table, write_arrow, write_parquet
+from tests.actors.traits.sources.reading import read_all
 
 
-def read(path: str | Path, kind: str = "parquet", base_dir: Path = Path(), model: ParentModel | None = None) -> Table:
-    return read_table(TraitSource(kind, str(path)), model or parent(), base_dir)[0]
+def read(path: str | Path, kind: str = "parquet", base_dir: Path = Path()) -> Table:
+    return read_all(source_of(kind, path=str(path)), base_dir=base_dir)
 
 
 def keys(rows: Table) -> list[str]:
@@ -102,9 +104,9 @@ def test_a_uri_is_read_through_its_filesystem(tmp_path: Path, end: str) -> None:
 
 
 def test_only_sources_behind_a_network_are_remote() -> None:
-    assert is_remote(TraitSource("parquet", "s3://bucket/users"))
-    assert not is_remote(TraitSource("parquet", "file:///data/users"))
-    assert not is_remote(TraitSource("parquet", "data/users.parquet"))
+    assert is_remote("s3://bucket/users")
+    assert not is_remote("file:///data/users")
+    assert not is_remote("data/users.parquet")
 
 
 def test_files_may_differ_in_the_width_of_a_number_but_not_in_kind(tmp_path: Path) -> None:
@@ -151,33 +153,28 @@ def test_a_uri_of_no_filesystem_is_unreachable() -> None:
     refused("nosuch://host/users.parquet", "unreachable")
 
 
-def test_other_kinds_are_refused_by_name(tmp_path: Path) -> None:
-    assert "'csv'" in refused(tmp_path / "users.csv", "unknown_kind", "csv").message
-
-
 def test_the_fingerprint_changes_with_content_time_and_number_of_files(tmp_path: Path) -> None:
-    source = TraitSource("parquet", str(tmp_path))
+    source = source_of("parquet", path=str(tmp_path))
     path = write_parquet(tmp_path / "a.parquet", table(1))
-    seen = [fingerprint(source, Path())]
-    assert fingerprint(source, Path()) == seen[0]
+    seen = [look(source, Path())]
+    assert look(source, Path()) == seen[0]
     os.utime(path, ns=(1, 1))
-    seen.append(fingerprint(source, Path()))
+    seen.append(look(source, Path()))
     os.truncate(path, 10)
     os.utime(path, ns=(1, 1))
-    seen.append(fingerprint(source, Path()))
+    seen.append(look(source, Path()))
     write_parquet(tmp_path / "b.parquet", table(1))
-    seen.append(fingerprint(source, Path()))
+    seen.append(look(source, Path()))
     assert len(set(seen)) == 4
 
 
 def test_a_source_that_changes_while_it_is_read_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_parquet(tmp_path / "users.parquet", table(1))
-    real = pq.ParquetFile.read
+    real = pq.ParquetFile.iter_batches
 
-    def read_and_replace(self: pq.ParquetFile, **options: object) -> pa.Table:
-        rows = real(self, **options)
+    def read_and_replace(self: pq.ParquetFile, *args: object, **options: object) -> Iterator[pa.RecordBatch]:
+        yield from real(self, *args, **options)
         write_parquet(path, table(2))
-        return rows
 
-    monkeypatch.setattr(reading.pa.parquet.ParquetFile, "read", read_and_replace)
+    monkeypatch.setattr(parquet.pq.ParquetFile, "iter_batches", read_and_replace)
     refused(path, "changing")
