@@ -86,7 +86,9 @@ class SnapshotBuilder:
             pa.chunked_array(self._columns[column.name], ARROW_TYPES[column.type])
             for column in self._parent.columns.values()
         ]
-        return TraitSnapshot(self._parent.id, pa.table([keys, partitions, *columns], schema=snapshot_schema(self._parent)))
+        return TraitSnapshot(
+            self._parent.id, pa.table([keys, partitions, *columns], schema=snapshot_schema(self._parent))
+        )
 
     def _typed(self, batch: Batch, name: str, convert_array: Callable[[Any], Any], declared: str) -> Any:
         column, where = batch.column(name), self._wanted.where

@@ -24,6 +24,7 @@ _ALLOWED_BY_MESSAGE: Final = (
     ("retention", DURATION_FORM),
     ("driver is needed", _DRIVERS),
     ("uri or a driver", _DRIVERS),
+    ("unknown encoding", "a name that Python knows: utf-8, latin-1, utf-16, cp1252, …"),
     ("one ASCII character", "one ASCII character, no end of line"),
     ("url is refused", "https://HOST/PATH of a public HOST; allow_private: true opens http and private networks too"),
 )

@@ -6,6 +6,7 @@ An address or an option may hold a password, so the secret ones are `SecretStr`,
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import re
@@ -13,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Final, Literal
 from urllib.parse import unquote
 
-from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from cluster.definitions.document import Name, PositiveDuration, Strict
 from cluster.limits import TRAITS_QUERY_DEFAULT_MS
@@ -23,7 +24,7 @@ HIDDEN: Final = "***"
 #: Keys of a source's document whose whole value is hidden from people.
 SECRET_KEYS: Final = frozenset({"uri", "storage_options", "options", "catalog"})
 #: `scheme://user:password@`; Snowflake's addresses have no scheme.
-_USER_INFO: Final = re.compile(r"^(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)?(?P<user>[^/@:?]*):(?P<password>[^@]*)@")
+_USER_INFO: Final = re.compile(r"^(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)?(?P<user>[^/@:?]*):(?!//)(?P<password>[^@]*)@")
 _SECRET_PARAMETER: Final = re.compile(
     r"(?P<name>[?&;\s](?:[\w.-]*(?:passw|pwd|secret|token|credential|sslkey|private_key|api_?key)[\w.-]*)=)"
     r"(?P<value>[^&;\s]+)",
@@ -52,6 +53,15 @@ def _one_ascii(text: str) -> str:
         message = "one ASCII character is needed"
         raise ValueError(message)
     return text
+
+
+def _encoding(name: str) -> str:
+    try:
+        codecs.lookup(name)
+    except LookupError as error:
+        message = "unknown encoding"
+        raise ValueError(message) from error
+    return name
 
 
 _OneCharacter = Annotated[str, BeforeValidator(_one_ascii)]
@@ -125,7 +135,7 @@ class CsvSource(_PathSource):
     delimiter: _OneCharacter = ","
     quote: _OneCharacter = '"'
     null_values: list[str] = Field(default_factory=lambda: [""])
-    encoding: Name = "utf-8"
+    encoding: Annotated[Name, AfterValidator(_encoding)] = "utf-8"
     column_names: Annotated[list[Name], Field(min_length=1)] | None = None
 
 
@@ -290,7 +300,10 @@ def redact(text: str, secrets: Iterable[str]) -> str:
 
 
 def _values(options: Mapping[str, SecretStr]) -> list[str]:
-    return [value.get_secret_value() for value in options.values()]
+    """List the values, and what is secret in those that are addresses or pairs of a name and a secret."""
+    values = [value.get_secret_value() for value in options.values()]
+    inner = [secret for value in values for secret in secrets_of_uri(value)]
+    return [*values, *inner, *(value.partition(":")[2] for value in values if "://" not in value and ":" in value)]
 
 
 def _shown(value: Any, secret: bool = False) -> Any:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any, Final
 
 from actors.traits.sources.contract import Batch, lists_from_json, needed, pieces, without_secrets
-from actors.traits.wanted import Wanted, check_schema
 from actors.traits.sources.deadline import deadline
 from actors.traits.stimuli import Fingerprint
+from actors.traits.wanted import Wanted, check_schema
 from cluster.definitions.trait_sources import AdbcSource
 from cluster.errors import SnapshotError
 from cluster.limits import TRAITS_CONNECT_TIMEOUT_S
@@ -52,14 +53,26 @@ class AdbcReader:
     @contextmanager
     def _cursor(self) -> Iterator[tuple[Any, Any]]:
         driver = self._driver()
-        uri = self._source.uri.get_secret_value() if self._source.uri else None
-        options = {name: value.get_secret_value() for name, value in self._source.options.items()}
         try:
-            connection = driver.connect(_limited(uri, self._source.driver_name), db_kwargs=options or None)
-        except (driver.Error, OSError, TypeError, ValueError) as error:
-            raise self._failed("unreachable", error, "Check the address, the network and the credentials.") from error
+            connection = driver.connect(**self._arguments(driver))
+        except (driver.Error, OSError, ValueError) as error:
+            raise self._failed(error, "unreachable", "Check the address, the network and the credentials.") from error
         with closing(connection), closing(connection.cursor()) as cursor:
             yield driver, cursor
+
+    def _arguments(self, driver: Any) -> dict[str, Any]:
+        """Give what the driver's own `connect` takes: some have no address of their own, some no options."""
+        known = inspect.signature(driver.connect).parameters
+        uri = self._source.uri.get_secret_value() if self._source.uri else None
+        options = {name: value.get_secret_value() for name, value in self._source.options.items()}
+        if uri is not None and "uri" not in known:
+            options["uri"] = uri
+            uri = None
+        if options and "db_kwargs" not in known:
+            message = f"The driver {self._source.driver_name} takes no options, only a uri."
+            raise SnapshotError(message, reason="unreachable", next_step="Take `options` out of the source.")
+        given = {"uri": _limited(uri, self._source.driver_name), "db_kwargs": options or None}
+        return {name: value for name, value in given.items() if value is not None}
 
     def _driver(self) -> Any:
         """Import the driver's DB-API module: one of the known names, else a module's own name."""
@@ -75,13 +88,13 @@ class AdbcReader:
             with deadline(self._source.timeout, cursor.adbc_cancel, self._source.label):
                 yield
         except driver.ProgrammingError as error:
-            raise self._failed("bad_query", error, "Correct the query in the definitions.") from error
+            raise self._failed(error, "bad_query", "Correct the query in the definitions.") from error
         except (driver.InterfaceError, driver.OperationalError) as error:
-            raise self._failed("unreachable", error, "Check the database and the network.") from error
+            raise self._failed(error, "unreachable", "Check the database and the network.") from error
         except (driver.Error, OSError) as error:
-            raise self._failed("query_failed", error, "Run the query by hand to see more.") from error
+            raise self._failed(error, "query_failed", "Run the query by hand to see more.") from error
 
-    def _failed(self, reason: str, error: Exception, step: str) -> SnapshotError:
+    def _failed(self, error: Exception, reason: str, step: str) -> SnapshotError:
         text = " ".join(str(error).split()).rstrip(".")
         return SnapshotError(f"{self._source.label} failed: {text}.", reason=reason, next_step=step)
 

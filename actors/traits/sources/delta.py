@@ -9,9 +9,9 @@ from typing import Any, Final
 import pyarrow as pa
 
 from actors.traits.sources.contract import Batch, needed, pieces, without_secrets
-from actors.traits.wanted import Wanted, check_schema
 from actors.traits.sources.locations import local_path
 from actors.traits.stimuli import Fingerprint
+from actors.traits.wanted import Wanted, check_schema
 from cluster.definitions.trait_sources import DeltaSource, is_remote
 from cluster.errors import SnapshotError
 

@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from actors.traits.sources import arrow, csv, parquet
 from actors.traits.sources.contract import Batch, Schema, changed, pieces, without_secrets
-from actors.traits.wanted import Wanted
 from actors.traits.sources.locations import Files, find, readable
 from actors.traits.stimuli import Fingerprint
+from actors.traits.wanted import Wanted
 from cluster.definitions.trait_sources import ArrowSource, CsvSource, ParquetSource
 from cluster.errors import SnapshotError
 

@@ -8,8 +8,8 @@ from typing import Any, Final
 import pyarrow as pa
 
 from actors.traits.sources.contract import Batch, needed, pieces, without_secrets
-from actors.traits.wanted import Wanted, check_schema
 from actors.traits.stimuli import Fingerprint
+from actors.traits.wanted import Wanted, check_schema
 from cluster.definitions.trait_sources import IcebergSource
 from cluster.errors import SnapshotError
 
@@ -46,9 +46,9 @@ class IcebergReader:
                 step = "If the table was being maintained, nothing to do: it is read again."
                 raise SnapshotError(message, reason="changing", next_step=step) from error
             except ValueError as error:
-                raise self._unreadable("bad_query", error, "Check snapshot_id.") from error
+                raise self._unreadable(error, "bad_query", "Check snapshot_id.") from error
             except (pa.ArrowException, OSError) as error:
-                raise self._unreadable("damaged", error, "Check that every file of the table is there.") from error
+                raise self._unreadable(error, "damaged", "Check that every file of the table is there.") from error
 
     def _open(self) -> Any:
         catalogs = needed("pyiceberg.catalog", "iceberg", "iceberg")
@@ -57,16 +57,18 @@ class IcebergReader:
         try:
             return catalogs.load_catalog(properties.pop("name", _CATALOG), **properties).load_table(self._source.table)
         except (exceptions.NoSuchTableError, exceptions.NoSuchNamespaceError) as error:
-            raise self._unreadable("no_files", error, "Write the table, or correct its name or catalog.name.") from error
+            raise self._unreadable(
+                error, "no_files", "Write the table, or correct its name or catalog.name."
+            ) from error
         except exceptions.NotInstalledError as error:
             step = "On every machine of Usher: pip install 'usher-audiences[iceberg]'"
-            raise self._unreadable("missing_extra", error, step) from error
+            raise self._unreadable(error, "missing_extra", step) from error
         except Exception as error:
             # Each catalog raises what its own client does: SQLAlchemy's, requests', botocore's errors.
             step = "Check the catalog's properties, the network and the credentials."
-            raise self._unreadable("unreachable", error, step) from error
+            raise self._unreadable(error, "unreachable", step) from error
 
-    def _unreadable(self, reason: str, error: Exception, step: str) -> SnapshotError:
+    def _unreadable(self, error: Exception, reason: str, step: str) -> SnapshotError:
         message = f"{self._source.label} cannot be read: {str(error).rstrip('.')}."
         return SnapshotError(message, reason=reason, next_step=step)
 

@@ -183,7 +183,8 @@ def test_difference_names_every_object() -> None:
 
 def test_what_goes_into_logs_evaluates_alike_and_holds_no_secret() -> None:
     tree = document()
-    tree["parent_models"][0]["traits"]["source"] = {"kind": "adbc", "uri": "postgresql://u:s3cr3t@h/d", "query": "SELECT 1"}
+    uri = "postgresql://u:s3cr3t@h/d"
+    tree["parent_models"][0]["traits"]["source"] = {"kind": "adbc", "uri": uri, "query": "SELECT 1"}
     definitions = parse(tree)
     written = document_for_evaluation(definitions)
     text = canonical_json(written)

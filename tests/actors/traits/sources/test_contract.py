@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import datetime as dt
 import itertools
 import json
@@ -39,7 +38,7 @@ SCHEMA = pa.schema([
 
 def rows(count: int = 3) -> pa.Table:
     """Users with and without values: an empty text and an empty list are values, null is missing."""
-    full = {"ltv": 12.5, "tier": "gold, \"plus\"", "last_seen": SEEN, "opted_in": True, "interests": ["golf", "a,b"]}
+    full = {"ltv": 12.5, "tier": 'gold, "plus"', "last_seen": SEEN, "opted_in": True, "interests": ["golf", "a,b"]}
     empty = {"ltv": -1.0, "tier": "", "last_seen": None, "opted_in": False, "interests": []}
     bare: dict[str, Any] = dict.fromkeys(COLUMNS)
     of = itertools.cycle((full, empty, bare))
@@ -93,8 +92,7 @@ class Csv(FileWorld):
 
     def write(self, table: pa.Table) -> None:
         with self.path.open("w", newline="") as file:
-            writer = csv.writer(file, quoting=csv.QUOTE_NOTNULL if hasattr(csv, "QUOTE_NOTNULL") else csv.QUOTE_MINIMAL)
-            writer.writerow(table.column_names)
+            file.write(",".join(table.column_names) + "\r\n")
             for row in table.to_pylist():
                 file.write(",".join(self._cell(value) for value in row.values()) + "\r\n")
 
@@ -282,10 +280,10 @@ def test_a_column_of_a_wrong_type_is_refused(world: World) -> None:
 
 
 def test_a_source_that_is_not_there_is_said(world: World) -> None:
-    reasons = {"duckdb": ("unreachable", "no_files"), "adbc": ("bad_query",)}.get(world.kind, ("no_files", "unreachable"))
+    reason = "bad_query" if world.kind == "adbc" else "no_files"
     with pytest.raises(SnapshotError) as error:
         load(world.source())
-    assert error.value.reason in reasons, error.value
+    assert error.value.reason == reason, error.value
     assert error.value.next_step
 
 
