@@ -84,6 +84,10 @@ class _Parent:
     refresh_at_ms: int = NEVER_MS
     retry_at_ms: int = NEVER_MS
     failures: int = 0
+    #: Refreshes asked for in this run; those that the load under way answers; those that ended loads did.
+    asked: int = 0
+    answering: int = 0
+    answered: int = 0
     #: `{"reason", "message", "since_ms"}` of the failure that lasts, None when the last look or load succeeded.
     error: dict[str, Any] | None = None
     offers: dict[int, _Offering] = field(default_factory=dict)
@@ -146,6 +150,7 @@ class TraitsMachine:
             case RefreshAsked(name):
                 if name in self._parents:
                     self._parents[name].wanted = True
+                    self._parents[name].asked += 1
             case Tick():
                 pass
 
@@ -196,6 +201,7 @@ class TraitsMachine:
         elif parent.wanted or min(parent.refresh_at_ms, parent.retry_at_ms) <= now_ms:
             instruction = Load(parent.model, parent.partitions, parent.shape)
             parent.wanted, parent.retry_at_ms = False, NEVER_MS
+            parent.answering = parent.asked
             _schedule_refresh(parent, now_ms)
         elif parent.source is not None and parent.poll_at_ms <= now_ms:
             instruction = Poll(parent.model)
@@ -261,6 +267,7 @@ def _want_if_outdated(parent: _Parent) -> None:
 def _ended(parent: _Parent, now_ms: int) -> bool:
     """Note the end of a look or a load; true where the source is another one since it began."""
     redefined, parent.redefined, parent.busy = parent.redefined, False, False
+    parent.answered = max(parent.answered, parent.answering)
     parent.poll_at_ms = _next_poll_ms(parent, now_ms)
     return redefined
 
@@ -360,6 +367,7 @@ def _status(name: str, parent: _Parent) -> dict[str, Any]:
         "loaded_at_ms": None if parent.current is None else parent.current.loaded_at_ms,
         "source": "" if parent.source is None else parent.source.label,
         "state": state,
+        "refreshes": {"asked": parent.asked, "answered": parent.answered},
         "error": parent.error,
         "waiting_for": {i: offer.message for i, offer in parent.offers.items() if offer.taken != version},
     }

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from cluster.cli import bench, definitions, demo, keys, lookup, replay, running, status, syncs
+from cluster.cli import bench, definitions, demo, keys, lookup, replay, running, status, syncs, traits
 from cluster.cli.output import EXIT_FAILED, JsonOption, exit_code, print_json, show_error, show_unexpected
 from cluster.errors import UsherError
 
@@ -49,6 +49,7 @@ app.command("apply", rich_help_panel=DEFINE)(definitions.apply)
 app.command("replay", rich_help_panel=DEFINE)(replay.replay)
 app.command("lookup", rich_help_panel=READ)(lookup.lookup)
 app.command("members", rich_help_panel=READ)(lookup.members)
+app.add_typer(traits.app, name="traits", rich_help_panel=READ)
 app.command("syncs", rich_help_panel=DELIVER)(syncs.syncs)
 app.command("log", rich_help_panel=DELIVER)(syncs.log)
 app.command("retry", rich_help_panel=DELIVER)(syncs.retry)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Final, NoReturn
 
 import typer
-from rich.console import Console
+from rich.console import Console, Group
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -26,6 +26,12 @@ _COMMANDS: Final = {
     "GET /api/v1/syncs": "`usher syncs`",
     "GET /api/v1/keys": "`usher keys list`",
 }
+
+#: Words of states, green and yellow; any other is red.
+_GOOD: Final = ("ready", "running", "live", "ok", "idle")
+_STEADY: Final = (
+    "draft", "paused", "archived", "preparing", "backfilling", "starting", "recovering", "draining", "loading",
+)  # fmt: skip
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -71,6 +77,18 @@ def cell(value: object) -> Text:
     if isinstance(value, bool):
         return Text("yes" if value else "no")
     return Text(f"{value:,}" if isinstance(value, int | float) else str(value))
+
+
+def with_reasons(shown: Any, reasons: list[tuple[str, Any]]) -> Group:
+    """Put what is wrong below a table, where it has the width to be read."""
+    return Group(shown, *(Text(f"{name}: {reason}", style="red") for name, reason in reasons if reason))
+
+
+def state_text(state: str) -> Text:
+    """Colour a state: green where all is well, yellow on the way, red where somebody must look."""
+    word = state.partition(" ")[0]
+    style = "green" if word in _GOOD else "yellow" if word in _STEADY else "red" if word else "dim"
+    return Text(state or "–", style=style)
 
 
 def show_error(error: UsherError) -> None:

@@ -9,19 +9,13 @@ from rich.panel import Panel
 from rich.text import Text
 
 from cluster.cli.instance import DATA_DIR_DEFAULT, DataDirOption, KeyOption, UrlOption, connect
-from cluster.cli.lookup import time_text
-from cluster.cli.output import JsonOption, print_json, stdout, table
+from cluster.cli.output import JsonOption, print_json, state_text, stdout, table, with_reasons
+from cluster.cli.traits import shown_traits
 from cluster.clock import SystemClock
 from cluster.model.durations import format_duration
 
 if TYPE_CHECKING:
     from cluster.client.models import Status
-
-_GOOD = ("ready", "running", "live", "ok", "idle")
-_STEADY = (
-    "draft", "paused", "archived", "preparing", "backfilling", "starting", "recovering", "draining", "loading",
-)  # fmt: skip
-
 
 def status(
     url: UrlOption = None,
@@ -47,7 +41,7 @@ def _whole(report: Status, url: str) -> Group:
     if evaluators := [actor for actor in report.document.get("actors", []) if actor.get("checkpoints")]:
         parts.append(_checkpoints(evaluators))
     if traits := report.document.get("traits"):
-        parts.append(_traits(traits))
+        parts.append(shown_traits(traits))
     parts += [_audiences(report), _syncs(report)]
     return Group(*parts)
 
@@ -84,7 +78,7 @@ def _actors(report: Status) -> Any:
         for actor in report.document.get("actors", [])
     ]
     shown = table(("actor", "state", "pid", "node", "lag ms", "users", "log"), rows)
-    return _with_reasons(shown, [(actor["name"], actor.get("message")) for actor in report.document.get("actors", [])])
+    return with_reasons(shown, [(actor["name"], actor.get("message")) for actor in report.document.get("actors", [])])
 
 
 def _checkpoints(actors: list[dict[str, Any]]) -> Any:
@@ -98,34 +92,13 @@ def _checkpoints(actors: list[dict[str, Any]]) -> Any:
         reasons += [(name, f"passed over {row['checkpoint']}: {row['message']}") for row in recovered["passed_over"]]
         reasons.append((name, own["error"] and f"checkpoint: {own['error']}"))
     columns = ("checkpoints of", "newest", "size", "events since", "started from")
-    return _with_reasons(table(columns, rows), reasons)
+    return with_reasons(table(columns, rows), reasons)
 
 
 def _age(at_ms: int | None) -> str | None:
     if at_ms is None:
         return None
     return format_duration(max(0, SystemClock().now_ms() - at_ms) // 1000 * 1000) + " ago"
-
-
-def _traits(traits: list[dict[str, Any]]) -> Any:
-    rows = [
-        (
-            row.get("parent"),
-            state_text(str(row.get("state", ""))),
-            row.get("rows"),
-            None if row.get("loaded_at_ms") is None else time_text(row["loaded_at_ms"]),
-            row.get("source"),
-        )
-        for row in traits
-    ]
-    shown = table(("traits of", "state", "rows", "loaded", "source"), rows)
-    errors = [(str(row.get("parent")), row.get("error")) for row in traits]
-    return _with_reasons(shown, [(name, error and error.get("message", "")) for name, error in errors])
-
-
-def _with_reasons(shown: Any, reasons: list[tuple[str, Any]]) -> Group:
-    """Put what is wrong below a table, where it has the width to be read."""
-    return Group(shown, *(Text(f"{name}: {reason}", style="red") for name, reason in reasons if reason))
 
 
 def _audiences(report: Status) -> Any:
@@ -140,14 +113,7 @@ def _syncs(report: Status) -> Any:
         return Text("No syncs.", style="dim")
     rows = [(row.id, state_text(row.state), row.backlog, row.delivered, row.failed) for row in report.syncs]
     shown = table(("sync", "state", "backlog", "delivered", "failed"), rows)
-    return _with_reasons(shown, [(row.get("id"), row.get("reason")) for row in report.document.get("syncs", [])])
-
-
-def state_text(state: str) -> Text:
-    """Colour a state: green where all is well, yellow on the way, red where somebody must look."""
-    word = state.partition(" ")[0]
-    style = "green" if word in _GOOD else "yellow" if word in _STEADY else "red" if word else "dim"
-    return Text(state or "–", style=style)
+    return with_reasons(shown, [(row.get("id"), row.get("reason")) for row in report.document.get("syncs", [])])
 
 
 def _bytes(count: int | None) -> str | None:

@@ -214,6 +214,10 @@ class AsyncClient:
         """Send a sync's dead letters again."""
         return await self._transport.run(calls.retry(sync))
 
+    async def refresh_traits(self, parent: str) -> None:
+        """Have a parent model's trait source read now, changed or not; `status` tells how that ended."""
+        await self._transport.run(calls.refresh(parent))
+
     async def status(self) -> Status:
         """Give the running system at a glance."""
         return await self._transport.run(calls.status())

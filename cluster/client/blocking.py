@@ -221,6 +221,10 @@ class Client:
         """Send a sync's dead letters again."""
         return self._transport.run(calls.retry(sync))
 
+    def refresh_traits(self, parent: str) -> None:
+        """Have a parent model's trait source read now, changed or not; `status` tells how that ended."""
+        self._transport.run(calls.refresh(parent))
+
     def status(self) -> Status:
         """Give the running system at a glance."""
         return self._transport.run(calls.status())

@@ -223,6 +223,11 @@ def retry(sync: str) -> Call[Retried]:
     return Call("POST", f"/api/v1/syncs/{segment(sync)}/retry", _model(Retried))
 
 
+def refresh(parent: str) -> Call[None]:
+    """Have a parent model's trait source read now."""
+    return Call("POST", f"/api/v1/parent_models/{segment(parent)}/refresh", lambda body: None)
+
+
 def status() -> Call[Status]:
     """The running system."""
 

@@ -17,7 +17,7 @@ from cluster.edge.routes import GRANT, Route, json_response
 from cluster.edge.state import EdgeState, StateWatcher
 from cluster.keys import ROLES, allows
 from cluster.limits import STALE_WAIT_MS, SYNC_ROWS_DEFAULT, SYNC_ROWS_MAX
-from cluster.runtime.protocols import Controller, Delivery, Reply, Role
+from cluster.runtime.protocols import Controller, Delivery, Reply, Role, Traits
 
 _MODES: Final = ("merge", "replace")
 #: Sections that hold credentials or say where they go.
@@ -38,10 +38,11 @@ _new_key = msgspec.json.Decoder(NewKey)
 class AdminApi:
     """The handlers. One change at a time: a deletion is a read and a replacement, which must not cross another."""
 
-    def __init__(self, watcher: StateWatcher, controller: Controller, delivery: Delivery) -> None:
+    def __init__(self, watcher: StateWatcher, controller: Controller, delivery: Delivery, traits: Traits) -> None:
         self._watcher = watcher
         self._controller = controller
         self._delivery = delivery
+        self._traits = traits
         self._changing = asyncio.Lock()
 
     def routes(self) -> list[Route]:
@@ -76,7 +77,9 @@ class AdminApi:
             ]  # fmt: skip
         publish = Route("POST", "/api/v1/audiences/{id}/publish", self.publish, "Publish an audience", "edit",
                         "definitions")  # fmt: skip
-        return [*routes, publish]
+        refresh = Route("POST", "/api/v1/parent_models/{id}/refresh", self.refresh, "Read a trait source now", "edit",
+                        "definitions", answer='{"refreshing": "users"}')  # fmt: skip
+        return [*routes, publish, refresh]
 
     def _sync_routes(self) -> list[Route]:
         limit = {"limit": f"rows, 1 to {SYNC_ROWS_MAX:,}"}
@@ -185,6 +188,12 @@ class AdminApi:
             item = present(self._watcher.current, "audiences", request.match_info["id"])
             document = {"version": 1, "audiences": [{**item, "status": "published"}]}
             return await self._applied(document, f"POST {request.path}", "merge")
+
+    async def refresh(self, request: web.Request) -> web.StreamResponse:
+        """Have a parent model's trait source read now; `GET /api/v1/status` tells how that ended."""
+        parent = request.match_info["id"]
+        present(self._watcher.current, "parent_models", parent)
+        return answered(await self._traits.refresh(parent))
 
     async def _settled(self) -> None:
         """See to it that what is stored is what this edge knows; raises Problem 503 during a publication."""

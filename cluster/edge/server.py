@@ -30,7 +30,7 @@ from cluster.edge.reading import MembershipReader, Memberships
 from cluster.edge.routes import Route, json_response
 from cluster.edge.state import EdgeState, StateWatcher
 from cluster.limits import BODY_BYTES_MAX, EDGE_DRAIN_MS, HTTP_LINE_BYTES_MAX, KEEPALIVE_MS, READY_WAIT_MS
-from cluster.runtime.protocols import Controller, Delivery, Evaluator, Reply
+from cluster.runtime.protocols import Controller, Delivery, Evaluator, Reply, Traits
 
 _log = logging.getLogger("usher.edge")
 
@@ -58,6 +58,7 @@ class EdgeServer:
         controller: Controller,
         evaluators: Callable[[int], Evaluator],
         delivery: Delivery,
+        traits: Traits,
         clock: Clock,
         membership_reader_factory: Callable[[str], MembershipReader],
         *,
@@ -81,7 +82,7 @@ class EdgeServer:
         self._routes = [
             *self._ingest.routes(),
             *MembershipApi(lambda: self.watcher.current, self.memberships).routes(),
-            *AdminApi(self.watcher, controller, delivery).routes(),
+            *AdminApi(self.watcher, controller, delivery, traits).routes(),
             *self._own_routes(),
         ]
         self._connections: set[FastConnection] = set()

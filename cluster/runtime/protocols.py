@@ -192,3 +192,14 @@ class Delivery(Protocol):
     async def drain(self, within_ms: int = DRAIN_DEADLINE_MS) -> Reply:
         """Finish or persist what is in flight, then close."""
         ...
+
+
+class Traits(Protocol):
+    """The trait loader, as edges call it."""
+
+    async def refresh(self, parent: str) -> Reply:
+        """Have a parent's source read now, changed or not: `{"refreshing": parent}`; the answer waits for nothing.
+
+        A parent without a trait source: `{"error": "not_found", "message"}`.
+        """
+        ...

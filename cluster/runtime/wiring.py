@@ -218,6 +218,7 @@ async def start_edge(plan: Plan, role: Literal["front", "ingest"], name: str, ha
         RemoteController(),
         evaluators.__getitem__,
         RemoteDelivery(),
+        RemoteTraits(),
         SystemClock(),
         MembershipReader,
         handover_paths=handover_paths,

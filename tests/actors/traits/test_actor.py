@@ -109,7 +109,7 @@ async def test_every_evaluator_gets_the_snapshot_and_it_is_put_once(tmp_path: Pa
     row = await loader.row()
     assert row == {
         "parent": "users", "version": 1, "rows": 2, "loaded_at_ms": START_MS, "source": str(path), "state": "ok",
-        "error": None, "waiting_for": {},
+        "refreshes": {"asked": 0, "answered": 0}, "error": None, "waiting_for": {},
     }  # fmt: skip
 
 

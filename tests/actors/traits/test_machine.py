@@ -35,7 +35,7 @@ from cluster.limits import (
     TRAITS_RETRY_MAX_MS,
     TRAITS_RETRY_MIN_MS,
 )
-from tests.actors.traits.making import parent
+from tests.actors.traits.making import parent, source_of
 
 USERS = parent(path="users.parquet")
 OLD: Fingerprint = ("users.parquet 10 1",)
@@ -118,6 +118,48 @@ def test_a_source_behind_a_network_is_looked_at_less_often() -> None:
     model = parent(path="s3://bucket/users.parquet")
     machine = started(model)
     assert machine.next_due_ms() == TRAITS_REMOTE_POLL_MS
+
+
+QUERY = replace(USERS, trait_source=source_of("duckdb", query="SELECT 1"))
+
+
+def test_a_source_that_cannot_tell_a_change_is_read_at_the_start_and_not_looked_at_again() -> None:
+    machine = started(QUERY)
+    assert machine.next_due_ms() == NEVER_MS
+    again = TraitsMachine()
+    again.handle(seen(QUERY), 0)
+    assert Poll(QUERY) in again.handle(Restored("users", info(1, QUERY, ())), 0)
+    assert again.handle(Polled("users", ()), 0) == [load(QUERY)]
+    again.handle(Loaded("users", info(2, QUERY, ())), 0)
+    assert again.handle(Taken(0, "users", 1), 0) == [Offer(0, "users", 2)]
+
+
+def test_a_changed_password_has_the_source_read_again_also_while_it_is_being_read() -> None:
+    first, second = (
+        replace(USERS, trait_source=source_of("adbc", uri=f"postgresql://u:{word}@h/d", query="SELECT 1"))
+        for word in ("old-password", "new-password")
+    )
+    machine = started(first)
+    assert machine.handle(seen(second), 1) == [Poll(second)]
+    assert machine.handle(Polled("users", ()), 1) == [load(second)]
+    assert machine.handle(seen(first), 2) == []
+    assert machine.handle(Loaded("users", info(2, second, ())), 3) == [load(first)]
+    assert machine.current_version("users") == 1
+    assert machine.handle(seen(second), 4) == []
+    found = machine.handle(LoadFailed("users", "unreachable", "no such password"), 5)
+    assert found == [load(second)]
+    assert machine.status()[0]["error"] is None
+
+
+def test_a_refresh_is_answered_by_a_load_that_began_after_it() -> None:
+    machine = started()
+    machine.handle(RefreshAsked("users"), 1)
+    machine.handle(RefreshAsked("users"), 2)
+    assert machine.status()[0]["refreshes"] == {"asked": 2, "answered": 0}
+    assert load() in machine.handle(Loaded("users", info(2)), 3)
+    assert machine.status()[0]["refreshes"] == {"asked": 2, "answered": 1}
+    machine.handle(LoadFailed("users", "damaged", "cut off"), 4)
+    assert machine.status()[0]["refreshes"] == {"asked": 2, "answered": 2}
 
 
 def test_a_schedule_loads_unchanged_sources_too() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -189,6 +190,51 @@ def test_syncs_log_and_retry(shared: Site) -> None:
     assert json.loads(usher("retry", "push", "--json", here=shared).stdout) == {"sync": "push", "retried": 0}
 
 
+@pytest.fixture
+def with_traits(shared: Site) -> Iterator[Site]:
+    """A site whose trait loader needs three looks for a refresh."""
+    row = {"parent": "users", "state": "ok", "rows": 5, "loaded_at_ms": START_MS, "source": "u.parquet", "error": None}
+    refreshes = {"asked": 0, "answered": 0}
+
+    async def status() -> dict[str, Any]:
+        refreshes["answered"] += refreshes["asked"] > refreshes["answered"] and next(looks) % 3 == 2
+        return {"traits": [{**row, "refreshes": dict(refreshes)}, {**row, "parent": "accounts", "source": ""}]}
+
+    async def refresh(parent: str) -> dict[str, Any]:
+        refreshes["asked"] += 1
+        return {"refreshing": parent}
+
+    looks = itertools.count()
+    before = shared.controller.status, shared.traits.refresh
+    shared.controller.status, shared.traits.refresh = status, refresh  # type: ignore[method-assign]
+    yield shared
+    shared.controller.status, shared.traits.refresh = before  # type: ignore[method-assign]
+
+
+def test_traits_shows_snapshots_and_their_sources(with_traits: Site) -> None:
+    result = usher("traits", here=with_traits)
+    assert result.exit_code == 0
+    assert "u.parquet" in result.stdout
+    shown = json.loads(usher("traits", "--json", here=with_traits).stdout)["traits"]
+    assert [row["parent"] for row in shown] == ["users", "accounts"]
+
+
+def test_a_refresh_waits_until_it_was_answered_and_reads_every_source_unless_told(with_traits: Site) -> None:
+    result = usher("traits", "refresh", "--json", here=with_traits)
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["refreshing"] == ["users"]
+    assert found["traits"][0]["refreshes"] == {"asked": 1, "answered": 1}
+    assert usher("traits", "refresh", "users", "--no-wait", here=with_traits).stdout == "Reading: users.\n"
+    assert usher("traits", "refresh", "nobody", here=with_traits).exit_code == 1
+
+
+def test_a_refresh_that_takes_too_long_says_who_is_still_read(with_traits: Site) -> None:
+    result = usher("traits", "refresh", "--timeout", "0", here=with_traits)
+    assert result.exit_code == 1
+    assert "users are still being read" in result.stderr
+
+
 def test_status_prints_the_servers_report_as_json(shared: Site) -> None:
     assert json.loads(usher("status", "--json", here=shared).stdout)["url"] == "http://here"
     assert "http://here" in usher("status", here=shared).stdout
@@ -226,7 +272,7 @@ def test_the_admin_key_of_a_data_dir_goes_to_its_own_usher_alone(shared: Site, t
 
 @pytest.mark.parametrize(
     "command", ["up", "down", "status", "demo", "validate", "plan", "apply", "replay", "lookup", "members", "syncs",
-                "log", "retry", "bench", "version", "keys", "keys create", "keys list", "keys revoke"],
+                "log", "retry", "bench", "version", "traits", "traits refresh", "keys", "keys create", "keys list", "keys revoke"],
 )  # fmt: skip
 def test_every_command_has_help(command: str) -> None:
     result = usher(*command.split(), "--help")

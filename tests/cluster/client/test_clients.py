@@ -192,6 +192,12 @@ def test_sync_log_and_retry_ask_for_what_was_said(connect: Connect) -> None:
         assert here.delivery.asked == [("log", "push", True, 4, 5), ("retry", "push"), ("dead_letters", "push", 3)]
 
 
+def test_a_refresh_of_traits_reaches_the_loader(connect: Connect) -> None:
+    with hosted() as here, connect(here) as usher:
+        usher.refresh_traits("users")
+        assert here.traits.asked == ["users"]
+
+
 def test_status_is_typed_and_keeps_the_whole_report(shared: Site, connect: Connect) -> None:
     with connect(shared, "read") as usher:
         found = usher.status()

@@ -143,6 +143,7 @@ class FakeController:
 
     def __init__(self, document: Mapping[str, Any] | None, evaluators: list[FakeEvaluator]) -> None:
         self.evaluators = evaluators
+        self.report: Reply = {"url": "http://here", "actors": [], "audiences": []}
         self.api_keys: dict[Role, str] = {role: generate_key(role) for role in ROLES}
         records = tuple(KeyRecord(f"id-{role}", role, role, hash_key(key), 1) for role, key in self.api_keys.items())
         published = publish(None, parse_document(document, "test", KINDS)) if document else None
@@ -205,7 +206,7 @@ class FakeController:
         return {"revoked": revoked}
 
     async def status(self) -> Reply:
-        return {"url": "http://here", "actors": [], "audiences": []}
+        return dict(self.report)
 
 
 class FakeDelivery:
@@ -225,6 +226,17 @@ class FakeDelivery:
     async def retry(self, sync: str) -> Reply:
         self.asked.append(("retry", sync))
         return {"retried": 0}
+
+
+class FakeTraits:
+    """Remembers which parents were to be read."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def refresh(self, parent: str) -> Reply:
+        self.asked.append(parent)
+        return {"refreshing": parent}
 
 
 @dataclass
@@ -247,6 +259,7 @@ class Site:
     controller: FakeController
     evaluators: list[FakeEvaluator]
     delivery: FakeDelivery
+    traits: FakeTraits
     reader: FakeReader
     clock: ManualClock
     http: aiohttp.ClientSession
@@ -282,16 +295,17 @@ async def site(
 ) -> AsyncIterator[Site]:
     fakes = [FakeEvaluator(index) for index in range(evaluators)]
     handles: list[Any] = [EvaluatorHandle(fake) for fake in fakes]
-    controller, delivery = FakeController(document, fakes), FakeDelivery()
+    controller, delivery, traits = FakeController(document, fakes), FakeDelivery(), FakeTraits()
     clock, reader = ManualClock(START_MS), FakeReader()
     server = EdgeServer(
-        "front", "127.0.0.1", 0, controller, handles.__getitem__, delivery, clock, lambda folder: reader,  # type: ignore[arg-type]
+        "front", "127.0.0.1", 0, controller, handles.__getitem__, delivery, traits, clock,  # type: ignore[arg-type]
+        lambda folder: reader,
         handover_paths=handover_paths,
     )  # fmt: skip
     await server.start()
     async with aiohttp.ClientSession(auto_decompress=True) as http:
         try:
-            yield Site(server, controller, fakes, delivery, reader, clock, http)
+            yield Site(server, controller, fakes, delivery, traits, reader, clock, http)
         finally:
             await server.drain()
 

@@ -71,8 +71,8 @@ async def ingest_server(front: Site, path: str) -> EdgeServer:
     """An ingest edge in the same process, behind the same controller and evaluators."""
     handles = [EvaluatorHandle(fake) for fake in front.evaluators]
     server = EdgeServer(
-        "ingest", "127.0.0.1", 0, front.controller, handles.__getitem__, front.delivery, front.clock,  # type: ignore[arg-type]
-        lambda folder: FakeReader(), handover_paths=(path,), name="edge-ingest-0",
+        "ingest", "127.0.0.1", 0, front.controller, handles.__getitem__, front.delivery, front.traits,  # type: ignore[arg-type]
+        front.clock, lambda folder: FakeReader(), handover_paths=(path,), name="edge-ingest-0",
     )  # fmt: skip
     await server.start()
     return server

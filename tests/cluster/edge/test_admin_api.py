@@ -29,6 +29,7 @@ MATRIX: list[tuple[str, str, Any, Role]] = [
     ("GET", "/api/v1/syncs/push/log", None, "edit"),
     ("GET", "/api/v1/syncs/push/dead-letters", None, "edit"),
     ("POST", "/api/v1/syncs/push/retry", None, "edit"),
+    ("POST", "/api/v1/parent_models/users/refresh", None, "edit"),
     ("POST", "/api/v1/plan", DOCUMENT, "edit"),
     ("POST", "/api/v1/apply", {"version": 1, "audiences": [{"id": "new", **AUDIENCE}]}, "edit"),
     ("GET", "/api/v1/event_models", None, "edit"),
@@ -241,6 +242,16 @@ def test_sync_paths_reach_delivery_with_their_parameters() -> None:
         assert site.delivery.asked == [
             ("log", "push", True, 7, 3), ("dead_letters", "push", 2), ("retry", "push"), ("retry", "push"),
         ]  # fmt: skip
+
+    at_site(check)
+
+
+def test_a_refresh_reaches_the_trait_loader_for_a_parent_that_is_there() -> None:
+    async def check(site: Site) -> None:
+        status, answer, _ = await site.call("POST", "/api/v1/parent_models/users/refresh", "edit")
+        assert (status, answer) == (200, {"refreshing": "users"})
+        assert (await site.call("POST", "/api/v1/parent_models/nobody/refresh"))[0] == 404
+        assert site.traits.asked == ["users"]
 
     at_site(check)
 
