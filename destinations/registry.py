@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
+from destinations.braze.definition import BrazeDestination
 from destinations.contract import Destination, Kinds
 from destinations.facebook.definition import FacebookDestination
 from destinations.google.definition import GoogleDestination
@@ -59,6 +60,7 @@ def _by_kind(*kinds: Destination) -> Kinds:
 
 
 OWN: Final[Kinds] = _by_kind(
+    BrazeDestination(),
     FacebookDestination(),
     GoogleDestination(),
     WebhookDestination(),

@@ -44,7 +44,7 @@ class FacebookSettings(ApiSettings):
     """Your app's tier for the Marketing API: `limited` allows about 20 changes of lists in 5 minutes, `full` 3,000."""
     phone_region: PhoneRegion = None
     """The country (`DE`) of phone numbers that are written without a country code; without it those are not used."""
-    api_version: str = Field(default=API_VERSION, pattern=r"v[1-9][0-9]\.[0-9]")
+    api_version: str = Field(default=API_VERSION, pattern=r"^v[1-9][0-9]\.[0-9]$")
     """The version of the Graph API."""
 
     @field_validator("audience_ids")

@@ -98,7 +98,7 @@ def test_a_body_never_exceeds_what_was_counted() -> None:
 @pytest.mark.parametrize(("key", "value"), [
     ("access_token", ""), ("ad_account", "act_"), ("ad_account", "mine"), ("ad_account", True),
     ("audience_ids", {"vip": "name"}), ("customer_file_source", "BOUGHT"), ("access_tier", "gold"),
-    ("phone_region", "Germany"), ("api_version", "26"), ("base_url", "http://graph.example"),
+    ("phone_region", "Germany"), ("api_version", "26"), ("api_version", "v26.0/x"), ("base_url", "http://graph.example"),
 ])  # fmt: skip
 def test_settings_that_cannot_work_are_refused(key: str, value: object) -> None:
     with pytest.raises(ValidationError) as caught:
