@@ -25,8 +25,10 @@ _NO_ROOM: Final = frozenset(
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
-def connect_writer(path: Path) -> sqlite3.Connection:
+def connect_writer(path: Path, *, durable: bool = True) -> sqlite3.Connection:
     """Open or create a file in WAL mode, synchronous=FULL, transactions begun and ended by hand.
+
+    Not `durable`: whole after any crash, but a power cut may take the newest transactions.
 
     The connection may be used by one thread at a time, whichever. Raises `StorageFull` or `DataDirError`.
     """
@@ -36,7 +38,7 @@ def connect_writer(path: Path) -> sqlite3.Connection:
             connection.execute(f"PRAGMA page_size={_PAGE_BYTES}")
             connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
             connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             connection.execute(f"PRAGMA wal_autocheckpoint={_WAL_PAGES}")
             connection.execute(f"PRAGMA journal_size_limit={4 * _WAL_PAGES * _PAGE_BYTES}")
         except BaseException:

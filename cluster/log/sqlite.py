@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from cluster.errors import DataDirError, Fenced, InternalError
 from cluster.log.acknowledged import Acknowledged
@@ -64,11 +64,11 @@ _SCHEMA: Final = (
 )
 _ENTRY: Final = "seq, clock_ms, kind, definitions_version, row_count, payload, subject, checksum"
 _BLOCK: Final = "first_seq, last_seq, max_at_ms, payload, checksum"
-_INSERT_ENTRY: Final = f"INSERT INTO entries ({_ENTRY}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_ENTRY: Final = f"INSERT INTO entries ({_ENTRY}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_BLOCK: Final = f"INSERT INTO transitions ({_BLOCK}) VALUES (?, ?, ?, ?, ?)"
-_INSERT_META: Final = "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)"
+INSERT_META: Final = "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)"
 #: Callers' keys are kept apart from the log's own.
-_USER: Final = "user."
+USER: Final = "user."
 
 
 class EvaluatorLog:
@@ -92,17 +92,19 @@ class EvaluatorLog:
         self._end = _end_of(writer)
 
     @classmethod
-    def open(cls, path: Path, *, owner_epoch: int) -> EvaluatorLog:
+    def open(cls, path: Path, *, owner_epoch: int, durable: bool = True) -> Self:
         """Open or create the file as its only owner.
 
         `owner_epoch` is the data dir's epoch of this run; an older one than the file has seen raises `Fenced`, a file
         that lost or changed something acknowledged `Damaged`, an unknown schema `DataDirError`; `StorageFull` where it
         cannot be made. A commit that a crash cut short is dropped, with a warning: nobody was told of it.
+        Not `durable`: for what is kept elsewhere too; nothing is synced, and what a power cut takes is not looked for.
         """
         # Without the reserve: an evaluator killed on a full disk comes back and answers look-ups.
         require_room(path, 0, keep_reserve=False)
-        _look_at_the_end(path)
-        writer = connect_writer(path)
+        if durable:
+            _look_at_the_end(path)
+        writer = connect_writer(path, durable=durable)
         try:
             with transaction(writer, path):
                 _create_or_check_schema(writer, path)
@@ -110,8 +112,9 @@ class EvaluatorLog:
             acknowledged = Acknowledged(path.with_name(f"{path.name}-acknowledged"))
             with typed_errors(path):
                 log = cls(path, writer, number, acknowledged)
-            _check_nothing_is_lost(path, log._end, *acknowledged.read())
-            acknowledged.open()
+            if durable:
+                _check_nothing_is_lost(path, log._end, *acknowledged.read())
+                acknowledged.open()
             return log
         except BaseException:
             writer.close()
@@ -124,6 +127,11 @@ class EvaluatorLog:
         meta: Mapping[str, bytes] = NO_META,
     ) -> None:
         """See `Log.commit`. One fsync, whatever the number of entries."""
+        self._commit(entries, transitions, {USER + key: value for key, value in meta.items()})
+
+    def _commit(
+        self, entries: Sequence[Entry], transitions: Sequence[TransitionBlock], values: Mapping[str, bytes]
+    ) -> None:
         with self._lock:
             end = self._end.after(entries, transitions, str(self._path))
             payloads = [entry.payload for entry in entries] + [block.payload for block in transitions]
@@ -131,9 +139,9 @@ class EvaluatorLog:
             takes_events = any(entry.kind == "batch" for entry in entries)
             self._require_room(sum(map(len, payloads)), takes_events=takes_events)
             with self._owned_transaction() as connection:
-                connection.executemany(_INSERT_ENTRY, map(_entry_row, entries))
+                connection.executemany(INSERT_ENTRY, map(entry_row, entries))
                 connection.executemany(_INSERT_BLOCK, map(_block_row, transitions))
-                connection.executemany(_INSERT_META, ((_USER + key, value) for key, value in meta.items()))
+                connection.executemany(INSERT_META, values.items())
             self._end = end
             self._acknowledged.note(end.seq, end.transition_seq)
 
@@ -148,7 +156,16 @@ class EvaluatorLog:
     def _require_room(self, size_bytes: int, *, takes_events: bool) -> None:
         if self._bound.is_set:
             self._bound.require(str(self._path), self.size_bytes(), size_bytes, takes_events=takes_events)
+        self.require_disk(size_bytes, takes_events=takes_events)
+
+    def require_disk(self, size_bytes: int, *, takes_events: bool) -> None:
+        """As `require_room`, of the disk alone; what carries no events may use the reserve."""
         require_room(self._path, size_bytes, keep_reserve=takes_events)
+
+    @property
+    def end(self) -> End:
+        """Where it ends."""
+        return self._end
 
     def entries(
         self, after_seq: int = 0, kinds: Sequence[EntryKind] | None = None, from_clock_ms: int | None = None
@@ -238,7 +255,7 @@ class EvaluatorLog:
 
     def meta(self, key: str) -> bytes | None:
         """See `Log.meta`."""
-        rows = self._read("SELECT value FROM meta WHERE key = ?", (_USER + key,))
+        rows = self._read("SELECT value FROM meta WHERE key = ?", (USER + key,))
         return bytes(rows[0][0]) if rows else None
 
     def trim(self, before_clock_ms: int, size_bytes: int | None = None) -> int:
@@ -312,7 +329,7 @@ class EvaluatorLog:
                 gone = [row[0] for row in connection.execute(query, values).fetchall()]
                 if gone:
                     through = max(_trimmed(connection, mark) or 0, *gone)
-                    connection.execute(_INSERT_META, (mark, through))
+                    connection.execute(INSERT_META, (mark, through))
             changed = len(gone)
             yield changed
 
@@ -425,7 +442,7 @@ def _take_over(writer: sqlite3.Connection, path: Path, owner_epoch: int) -> int:
     if seen is not None and seen > owner_epoch:
         raise _taken_over(path)
     number = (_scalar(writer, "SELECT MAX(value) FROM meta WHERE key = 'writer'") or 0) + 1
-    writer.executemany(_INSERT_META, (("owner_epoch", owner_epoch), ("writer", number)))
+    writer.executemany(INSERT_META, (("owner_epoch", owner_epoch), ("writer", number)))
     return int(number)
 
 
@@ -459,7 +476,8 @@ def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
         connection.execute("COMMIT")
 
 
-def _entry_row(entry: Entry) -> tuple[Any, ...]:
+def entry_row(entry: Entry) -> tuple[Any, ...]:
+    """Give the values of `INSERT_ENTRY`."""
     return (
         entry.seq,
         entry.clock_ms,
