@@ -17,7 +17,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "cluster/errors.py", "cluster/arrays.py", "cluster/clock.py", "cluster/limits.py", "cluster/model/*",
         "cluster/definitions/*", "cluster/wire/*", "cluster/admission/*",
         # what shells and processes say to each other: protocols and records, nothing that runs
-        "cluster/runtime/protocols.py", "cluster/log/contract.py", "cluster/log/records.py",
+        "cluster/runtime/protocols.py", "cluster/log/contract.py", "cluster/log/records.py", "cluster/log/settings.py",
         "cluster/checkpoints/parts.py", "cluster/checkpoints/settings.py",
     )),
     ("destinations", ("destinations/*",)),

@@ -45,8 +45,9 @@ from cluster.clock import Clock, SystemClock
 from cluster.definitions.model import Published
 from cluster.errors import NotReady, Refused, UsherError
 from cluster.limits import DRAIN_DEADLINE_MS, EVALUATOR_BATCHES_WAITING_MAX, RETRY_AFTER_MS
+from cluster.log.opening import open_log
 from cluster.log.records import TransitionBlock
-from cluster.log.sqlite import EvaluatorLog
+from cluster.log.settings import LogSettings
 from cluster.runtime.data_dir import DataDir
 
 Reply = dict[str, Any]
@@ -77,6 +78,7 @@ class EvaluatorActor:
         clock: Clock | None = None,
         node_id: str = "",
         checkpoints: CheckpointSettings | None = None,
+        log: LogSettings | None = None,
     ) -> None:
         self.name = f"evaluator-{index}"
         self._index = index
@@ -86,6 +88,7 @@ class EvaluatorActor:
         self._clock = clock or SystemClock()
         self._node_id = node_id
         self._checkpoint_settings = checkpoints or CheckpointSettings()
+        self._log_settings = log or LogSettings()
         self._keeper: Keeper | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=self.name)
         #: reads of the log, beside the thread that evaluates
@@ -116,7 +119,8 @@ class EvaluatorActor:
     async def start(self, published: Published | None) -> None:
         """Open the log, recover, take newer definitions, begin to work.
 
-        Raises DataDirError, StorageFull; NotReady where the definitions cannot be taken now: then it has closed again.
+        Raises DataDirError, StorageFull, LogUnavailable; NotReady where the definitions cannot be taken now: then it
+        has closed again.
         """
         worker = await self._in_thread(self._open)
         self._worker = worker
@@ -134,7 +138,8 @@ class EvaluatorActor:
                 raise NotReady(str(reply["message"]), retry_after_ms=RETRY_AFTER_MS)
 
     def _open(self) -> EvaluatorWorker:
-        log = EvaluatorLog.open(self._files.evaluator_db(self._index), owner_epoch=self._epoch)
+        path, cache_path = self._files.evaluator_db(self._index), self._files.evaluator_cache(self._index)
+        log = open_log(self._log_settings, self.name, path, cache_path, owner_epoch=self._epoch)
         settings = self._checkpoint_settings
         store = CheckpointStore(settings.uri or str(self._files.checkpoints), self.name, log_id(log))
         return EvaluatorWorker(

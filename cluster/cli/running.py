@@ -68,6 +68,14 @@ def up(
             "Default: DATA_DIR/checkpoints.",
         ),
     ] = None,
+    log: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URI",
+            help="Where logs are kept: kafka://HOST:PORT/PREFIX (extra `kafka`; secrets in a file that ?config=FILE or "
+            "USHER_KAFKA_CONFIG names). Default: the data dir.",
+        ),
+    ] = None,
     checkpoint_every: Annotated[
         int,
         typer.Option(
@@ -99,11 +107,14 @@ def up(
     Examples:  usher up -f definitions.yaml    ·    usher up --port 9000 --data-dir /var/lib/usher --detach
 
                usher up --state-uri s3://bucket/usher --checkpoint-every 1m --drain-deadline 2m
+
+               usher up --log kafka://broker-1:9092,broker-2:9092/usher?config=kafka.properties
     """
     _check_that_none_runs(data_dir)
     if detach:
         again = _same_arguments(definitions, data_dir, host, port, evaluators, edges, address)
         again += ["--state-uri", state_uri] if state_uri is not None else []
+        again += ["--log", log] if log is not None else []
         again += ["--checkpoint-every", f"{checkpoint_every}ms", "--drain-deadline", f"{drain_deadline}ms"]
         _up_in_background(data_dir, again)
         return
@@ -118,6 +129,7 @@ def up(
         edges=edges,
         address=address,
         state_uri=state_uri,
+        log=log,
         checkpoint_every_ms=checkpoint_every,
         drain_deadline_ms=drain_deadline,
     )

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-import shutil
 import sqlite3
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Self
 
-from cluster.errors import DataDirError, Fenced, InternalError
+from cluster.errors import InternalError
 from cluster.log.acknowledged import Acknowledged
 from cluster.log.bounds import Bound
 from cluster.log.database import (
@@ -25,6 +22,7 @@ from cluster.log.database import (
     typed_errors,
 )
 from cluster.log.ends import End
+from cluster.log.losses import check_nothing_is_lost, look_at_the_end
 from cluster.log.records import (
     ENTRY_KINDS,
     LASTING_KINDS,
@@ -34,41 +32,31 @@ from cluster.log.records import (
     LastingKind,
     TransitionBlock,
 )
-from cluster.log.write_ahead import inspect
+from cluster.log.tables import (
+    BLOCK,
+    ENTRY,
+    INSERT_BLOCK,
+    INSERT_ENTRY,
+    INSERT_META,
+    USER,
+    block_row,
+    create_or_check_schema,
+    end_of,
+    entry_row,
+    is_kind,
+    scalar,
+    snapshot,
+    take_over,
+    taken_over,
+    trimmed,
+)
 
-_log = logging.getLogger("usher.log")
-
-_SCHEMA_VERSION: Final = 1
 #: Entries a read fetches at once: 16 batches of 500 KB are 8 MB.
 _ENTRIES_A_READ: Final = 16
 #: Entries (or blocks) a trim deletes in one transaction: commits wait 15 ms for batches of 500 KB.
 _ROWS_A_TRIM: Final = 16
 #: Pages given back to the disk in one transaction, once more than half of the file is unused.
 _PAGES_A_VACUUM: Final = 64
-#: Before a damaged end is believed.
-_LOOK_AGAIN_S: Final = 0.1
-
-_SCHEMA: Final = (
-    "CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
-    """CREATE TABLE entries (seq INTEGER PRIMARY KEY, clock_ms INTEGER NOT NULL, kind TEXT NOT NULL,
-       subject TEXT NOT NULL, definitions_version INTEGER NOT NULL, row_count INTEGER NOT NULL,
-       checksum INTEGER NOT NULL, payload BLOB NOT NULL)""",
-    "CREATE INDEX entries_by_clock ON entries (clock_ms, seq)",
-    # Only kinds of which the newest is looked for are indexed: a batch or a tick costs no index write.
-    """CREATE INDEX entries_lasting ON entries (kind, subject, seq)
-       WHERE kind = 'traits' OR kind = 'definitions'""",
-    """CREATE TABLE transitions (first_seq INTEGER PRIMARY KEY, last_seq INTEGER NOT NULL,
-       max_at_ms INTEGER NOT NULL, checksum INTEGER NOT NULL, payload BLOB NOT NULL)""",
-    # Above these numbers nothing was trimmed: there a gap is damage.
-    "INSERT INTO meta VALUES ('trimmed_seq', 0), ('trimmed_transition_seq', 0)",
-)
-_ENTRY: Final = "seq, clock_ms, kind, definitions_version, row_count, payload, subject, checksum"
-_BLOCK: Final = "first_seq, last_seq, max_at_ms, payload, checksum"
-INSERT_ENTRY: Final = f"INSERT INTO entries ({_ENTRY}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-_INSERT_BLOCK: Final = f"INSERT INTO transitions ({_BLOCK}) VALUES (?, ?, ?, ?, ?)"
-INSERT_META: Final = "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)"
-#: Callers' keys are kept apart from the log's own.
-USER: Final = "user."
 
 
 class EvaluatorLog:
@@ -89,7 +77,7 @@ class EvaluatorLog:
         self._closed = False
         self._bound = Bound()
         # What the log ends with, so that a commit is checked without a query.
-        self._end = _end_of(writer)
+        self._end = end_of(writer)
 
     @classmethod
     def open(cls, path: Path, *, owner_epoch: int, durable: bool = True) -> Self:
@@ -103,17 +91,17 @@ class EvaluatorLog:
         # Without the reserve: an evaluator killed on a full disk comes back and answers look-ups.
         require_room(path, 0, keep_reserve=False)
         if durable:
-            _look_at_the_end(path)
+            look_at_the_end(path)
         writer = connect_writer(path, durable=durable)
         try:
             with transaction(writer, path):
-                _create_or_check_schema(writer, path)
-                number = _take_over(writer, path, owner_epoch)
+                create_or_check_schema(writer, path)
+                number = take_over(writer, path, owner_epoch)
             acknowledged = Acknowledged(path.with_name(f"{path.name}-acknowledged"))
             with typed_errors(path):
                 log = cls(path, writer, number, acknowledged)
             if durable:
-                _check_nothing_is_lost(path, log._end, *acknowledged.read())
+                check_nothing_is_lost(path, log._end, *acknowledged.read())
                 acknowledged.open()
             return log
         except BaseException:
@@ -140,7 +128,7 @@ class EvaluatorLog:
             self._require_room(sum(map(len, payloads)), takes_events=takes_events)
             with self._owned_transaction() as connection:
                 connection.executemany(INSERT_ENTRY, map(entry_row, entries))
-                connection.executemany(_INSERT_BLOCK, map(_block_row, transitions))
+                connection.executemany(INSERT_BLOCK, map(block_row, transitions))
                 connection.executemany(INSERT_META, values.items())
             self._end = end
             self._acknowledged.note(end.seq, end.transition_seq)
@@ -174,7 +162,7 @@ class EvaluatorLog:
 
         An entry that is missing among those read raises `Damaged`, also where other kinds are asked for.
         """
-        wanted = " OR ".join(map(_is, ENTRY_KINDS if kinds is None else kinds))
+        wanted = " OR ".join(map(is_kind, ENTRY_KINDS if kinds is None else kinds))
         if not wanted:
             return
         if from_clock_ms is not None:
@@ -184,23 +172,23 @@ class EvaluatorLog:
             if not first:
                 return
             after_seq = max(after_seq, first[0][0] - 1)
-        query = f"SELECT {_ENTRY} FROM entries WHERE seq > ? AND ({wanted}) ORDER BY seq LIMIT {_ENTRIES_A_READ}"
+        query = f"SELECT {ENTRY} FROM entries WHERE seq > ? AND ({wanted}) ORDER BY seq LIMIT {_ENTRIES_A_READ}"
         rows: list[Any] = [None]
         while rows:
-            with self._reader() as connection, _snapshot(connection):
+            with self._reader() as connection, snapshot(connection):
                 rows = connection.execute(query, (after_seq,)).fetchall()
                 whole = len(rows) == _ENTRIES_A_READ
-                through_seq = rows[-1][0] if whole else _end_of(connection).seq
+                through_seq = rows[-1][0] if whole else end_of(connection).seq
                 self._check_no_gap(connection, after_seq, through_seq)
             yield from map(self._entry, rows)
             after_seq = rows[-1][0] if rows else after_seq
 
     def _check_no_gap(self, connection: sqlite3.Connection, after_seq: int, through_seq: int) -> None:
         """Raise where an entry of this range is not there that no trim took; `connection` reads one state."""
-        trimmed = _trimmed(connection, "trimmed_seq")
-        if trimmed is None or through_seq <= max(after_seq, trimmed):
+        trimmed_seq = trimmed(connection, "trimmed_seq")
+        if trimmed_seq is None or through_seq <= max(after_seq, trimmed_seq):
             return
-        after_seq = max(after_seq, trimmed)
+        after_seq = max(after_seq, trimmed_seq)
         count = "SELECT COUNT(*) FROM entries WHERE seq > ? AND seq <= ?"
         found = connection.execute(count, (after_seq, through_seq)).fetchone()[0]
         if found != through_seq - after_seq:
@@ -209,8 +197,8 @@ class EvaluatorLog:
 
     def newest(self, kind: LastingKind) -> list[Entry]:
         """See `Log.newest`."""
-        newest = f"SELECT MAX(seq) FROM entries WHERE {_is(kind)} GROUP BY subject"
-        query = f"SELECT {_ENTRY} FROM entries WHERE seq IN ({newest}) ORDER BY seq"
+        newest = f"SELECT MAX(seq) FROM entries WHERE {is_kind(kind)} GROUP BY subject"
+        query = f"SELECT {ENTRY} FROM entries WHERE seq IN ({newest}) ORDER BY seq"
         return [self._entry(row) for row in self._read(query)]
 
     def last_seq(self) -> int:
@@ -227,20 +215,19 @@ class EvaluatorLog:
 
     def first_clock_ms(self) -> int | None:
         """See `Log.first_clock_ms`."""
-        rows = self._read(f"SELECT clock_ms FROM entries WHERE {_is('batch')} ORDER BY seq LIMIT 1")
+        rows = self._read(f"SELECT clock_ms FROM entries WHERE {is_kind('batch')} ORDER BY seq LIMIT 1")
         return int(rows[0][0]) if rows else None
 
     def transitions_after(self, seq: int, limit: int) -> list[TransitionBlock]:
         """See `Log.transitions_after`."""
         blocks: list[TransitionBlock] = []
-        with self._reader() as connection, _snapshot(connection):
+        with self._reader() as connection, snapshot(connection):
             # The block that holds seq + 1 is the one with the greatest first_seq at or below it.
             start = "SELECT COALESCE(MAX(first_seq), 0) FROM transitions WHERE first_seq <= ?1 + 1"
             query = (
-                f"SELECT {_BLOCK} FROM transitions WHERE last_seq > ?1 AND first_seq >= ({start}) ORDER BY first_seq"
+                f"SELECT {BLOCK} FROM transitions WHERE last_seq > ?1 AND first_seq >= ({start}) ORDER BY first_seq"
             )
-            trimmed = _trimmed(connection, "trimmed_transition_seq") or 0
-            before = max(seq, trimmed)
+            before = max(seq, trimmed(connection, "trimmed_transition_seq") or 0)
             for row in connection.execute(query, (seq,)):
                 if limit <= 0:
                     break
@@ -260,7 +247,7 @@ class EvaluatorLog:
 
     def trim(self, before_clock_ms: int, size_bytes: int | None = None) -> int:
         """See `Log.trim`."""
-        lasting = " OR ".join(map(_is, LASTING_KINDS))
+        lasting = " OR ".join(map(is_kind, LASTING_KINDS))
         newest = f"SELECT MAX(seq) FROM entries WHERE {lasting} GROUP BY kind, subject"
         oldest = (
             f"SELECT seq FROM entries WHERE clock_ms < ? AND seq NOT IN ({newest}) "
@@ -291,7 +278,7 @@ class EvaluatorLog:
         """See `Log.size_bytes`. The write-ahead file (64 MiB at most after a commit) comes on top."""
         with self._reader() as connection:
             pages, unused, page_bytes = (
-                int(_scalar(connection, f"PRAGMA {name}")) for name in ("page_count", "freelist_count", "page_size")
+                int(scalar(connection, f"PRAGMA {name}")) for name in ("page_count", "freelist_count", "page_size")
             )
         return (pages - unused) * page_bytes
 
@@ -311,9 +298,9 @@ class EvaluatorLog:
             message = f"{self._path} was written to after it was closed."
             raise InternalError(message)
         with transaction(self._writer, self._path):
-            owner = _scalar(self._writer, "SELECT value FROM meta WHERE key = 'writer'")
+            owner = scalar(self._writer, "SELECT value FROM meta WHERE key = 'writer'")
             if owner != self._writer_number:
-                raise _taken_over(self._path)
+                raise taken_over(self._path)
             yield self._writer
 
     def _in_slices(
@@ -328,7 +315,7 @@ class EvaluatorLog:
             with self._lock, self._owned_transaction() as connection:
                 gone = [row[0] for row in connection.execute(query, values).fetchall()]
                 if gone:
-                    through = max(_trimmed(connection, mark) or 0, *gone)
+                    through = max(trimmed(connection, mark) or 0, *gone)
                     connection.execute(INSERT_META, (mark, through))
             changed = len(gone)
             yield changed
@@ -337,8 +324,8 @@ class EvaluatorLog:
         """Shrink the file to the disk's good once most of it is unused; otherwise the room is used again."""
         while True:
             with self._lock:
-                pages = _scalar(self._writer, "PRAGMA page_count")
-                unused = _scalar(self._writer, "PRAGMA freelist_count")
+                pages = scalar(self._writer, "PRAGMA page_count")
+                unused = scalar(self._writer, "PRAGMA freelist_count")
                 if unused * 2 < pages or unused < _PAGES_A_VACUUM:
                     return
                 with self._owned_transaction() as connection:
@@ -382,125 +369,3 @@ class EvaluatorLog:
             connection.close()
             raise
         self._readers.append(connection)
-
-
-def _look_at_the_end(path: Path) -> None:
-    """Raise where SQLite is about to drop acknowledged commits; warn where it drops one that nobody was told of."""
-    found = inspect(path)
-    if found.lost:
-        # An orphan may have written while the file was read: what is damage is still there a moment later.
-        time.sleep(_LOOK_AGAIN_S)
-        found = inspect(path)
-    ahead = path.with_name(f"{path.name}-wal")
-    if found.lost:
-        step = (
-            f"Stop Usher and keep copies of {path} and {ahead}; then restore all files of this name from a backup. To "
-            f"go on without what was lost after that place instead: `truncate -s {found.torn_at} {ahead}`, and delete "
-            f"{path.name}-acknowledged."
-        )
-        what = f"acknowledged commits lie behind damage at offset {found.torn_at}"
-        raise damaged(ahead, what, f"offset {found.torn_at}", step)
-    if found.torn_at is not None:
-        # SQLite writes over it; if it turns out to be more, somebody will want to look at it.
-        with suppress(OSError):
-            shutil.copyfile(ahead, ahead.with_name(f"{ahead.name}-torn"))
-        _log.warning(
-            "%s ends with a commit that was cut short at offset %d. It was never acknowledged, and is dropped.",
-            ahead, found.torn_at,
-        )  # fmt: skip
-
-
-def _check_nothing_is_lost(path: Path, end: End, seq: int, transition_seq: int) -> None:
-    if end.seq >= seq and end.transition_seq >= transition_seq:
-        return
-    note = f"{path.name}-acknowledged"
-    what = (
-        f"it ends at entry {end.seq} and transition {end.transition_seq}, but entry {seq} and transition "
-        f"{transition_seq} were acknowledged ({note})"
-    )
-    step = (
-        f"Stop Usher and restore all files of this name from one backup. To go on without what is lost instead: delete "
-        f"{note}."
-    )
-    raise damaged(path, what, f"after entry {end.seq}", step)
-
-
-def _create_or_check_schema(writer: sqlite3.Connection, path: Path) -> None:
-    if _scalar(writer, "SELECT COUNT(*) FROM sqlite_schema") == 0:
-        for statement in _SCHEMA:
-            writer.execute(statement)
-        writer.execute("INSERT INTO meta VALUES ('schema', ?)", (_SCHEMA_VERSION,))
-    found = _scalar(writer, "SELECT MAX(value) FROM meta WHERE key = 'schema'")
-    if found != _SCHEMA_VERSION:
-        message = f"{path} has schema version {found}; this release reads version {_SCHEMA_VERSION}."
-        raise DataDirError(message, next_step="Start the release that wrote it, or use another --data-dir.")
-
-
-def _take_over(writer: sqlite3.Connection, path: Path, owner_epoch: int) -> int:
-    """Make this connection the owner; give its number, by which every later write checks that it still is."""
-    seen = _scalar(writer, "SELECT MAX(value) FROM meta WHERE key = 'owner_epoch'")
-    if seen is not None and seen > owner_epoch:
-        raise _taken_over(path)
-    number = (_scalar(writer, "SELECT MAX(value) FROM meta WHERE key = 'writer'") or 0) + 1
-    writer.executemany(INSERT_META, (("owner_epoch", owner_epoch), ("writer", number)))
-    return int(number)
-
-
-def _taken_over(path: Path) -> Fenced:
-    return Fenced(
-        f"{path} belongs to a newer run of Usher; this one may not write to it any more.",
-        next_step="End this process: it outlived its run.",
-    )
-
-
-def _end_of(connection: sqlite3.Connection) -> End:
-    row = connection.execute("SELECT seq, clock_ms FROM entries ORDER BY seq DESC LIMIT 1").fetchone()
-    transition_seq = int(_scalar(connection, "SELECT COALESCE(MAX(last_seq), 0) FROM transitions"))
-    seq, clock_ms = row or (0, None)
-    return End(seq, clock_ms, transition_seq)
-
-
-def _trimmed(connection: sqlite3.Connection, mark: str) -> int | None:
-    """Give up to which number something may have been trimmed; None: an older release's file, which did not note it."""
-    row = connection.execute("SELECT value FROM meta WHERE key = ?", (mark,)).fetchone()
-    return None if row is None else int(row[0])
-
-
-@contextmanager
-def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
-    """Let all reads inside see one state of the file."""
-    connection.execute("BEGIN")
-    try:
-        yield
-    finally:
-        connection.execute("COMMIT")
-
-
-def entry_row(entry: Entry) -> tuple[Any, ...]:
-    """Give the values of `INSERT_ENTRY`."""
-    return (
-        entry.seq,
-        entry.clock_ms,
-        entry.kind,
-        entry.definitions_version,
-        entry.row_count,
-        entry.payload,
-        entry.subject,
-        entry.checksum(),
-    )
-
-
-def _block_row(block: TransitionBlock) -> tuple[Any, ...]:
-    return (block.first_seq, block.last_seq, block.max_at_ms, block.payload, block.checksum())
-
-
-def _is(kind: EntryKind) -> str:
-    """A literal, not a parameter: only then does SQLite see that the partial index holds these rows."""
-    if kind not in ENTRY_KINDS:
-        message = f"There is no entry kind {kind!r}."
-        raise InternalError(message)
-    return f"kind = '{kind}'"
-
-
-def _scalar(connection: sqlite3.Connection, query: str) -> Any:
-    return connection.execute(query).fetchone()[0]

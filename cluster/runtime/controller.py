@@ -69,6 +69,7 @@ class ControllerActor:
         machine.restore(published, target, self._store.keys(), self._store.count_start())
         if self._store.placement() is None:
             self._store.set_placement(len(machine.evaluators), len(machine.owner_of_partition))
+        self._store.set_log_uri(str(machine.settings.get("log", "")))
         if not self._machine.keys:
             self._make_first_admin_key()
         self._drive_publication()

@@ -133,6 +133,14 @@ class ControllerStore:
         self.set_meta("starts", str(starts))
         return starts
 
+    def log_uri(self) -> str | None:
+        """Give where this data dir's logs were last kept (empty: in it); None for one without a first start."""
+        return self.meta("log") or ("" if self.placement() is not None else None)
+
+    def set_log_uri(self, uri: str) -> None:
+        """Note where the logs are kept: brokers may change, what they keep may not."""
+        self.set_meta("log", uri)
+
     def meta(self, key: str) -> str | None:
         """Give a meta value; None where it was never set."""
         row = self._db.execute("SELECT value FROM meta WHERE key=?", (key,)).fetchone()

@@ -40,6 +40,10 @@ class DataDir:
         """Give the log of the evaluator `index`."""
         return self.path / f"evaluator-{index}.db"
 
+    def evaluator_cache(self, index: int) -> Path:
+        """Give what the evaluator `index` has of a log that is kept elsewhere; it may be deleted while none runs."""
+        return self.path / f"evaluator-{index}.cache.db"
+
     @property
     def traits(self) -> Path:
         """The folder of immutable trait snapshots, one folder a parent model."""

@@ -39,6 +39,8 @@ from cluster.limits import (
     RETRY_AFTER_MS,
 )
 from cluster.log.durable_files import replace_durably
+from cluster.log.kafka.place import parse_place
+from cluster.log.settings import LogSettings
 from cluster.model.durations import format_duration
 from cluster.runtime.controller_machine import deal_partitions
 from cluster.runtime.controller_store import ControllerStore
@@ -54,7 +56,8 @@ class UpOptions:
     """What `usher up` was told. `evaluators` None: one per two cores, or what the data dir was made with.
 
     `definitions` names files or folders; `port` 0 takes a free one; `address` None embeds Ray. `state_uri` says where
-    checkpoints go: a folder or a URI, None: the data dir.
+    checkpoints go: a folder or a URI, None: the data dir. `log` says where logs are kept; None: where they were, at
+    first in the data dir.
     """
 
     definitions: tuple[Path, ...] = ()
@@ -65,6 +68,7 @@ class UpOptions:
     edges: int = 1
     address: str | None = None
     state_uri: str | None = None
+    log: str | None = None
     checkpoint_every_ms: int = CHECKPOINT_EVERY_MS
     drain_deadline_ms: int = DRAIN_DEADLINE_MS
 
@@ -104,6 +108,7 @@ def run(options: UpOptions, on_ready: OnReady, on_progress: OnProgress = lambda 
     was_killed = files.usher_json.exists()
     port = free_port(options.host, options.port, ORPHANS_END_MS if was_killed else 0)
     with files.open() as owned:
+        log = log_settings(owned.names, options.log)
         evaluators, owner_of_partition = _placement(owned.names, options, definitions)
         compile_once(on_progress)
         on_progress("starting Ray" if options.address is None else f"connecting to Ray at {options.address}")
@@ -121,6 +126,7 @@ def run(options: UpOptions, on_ready: OnReady, on_progress: OnProgress = lambda 
                 evaluators=evaluators,
                 ingest_edges=options.edges,
                 checkpoints=checkpoints,
+                log=log,
             )
             return _Run(plan, session, definitions, began, on_ready, on_progress, options.drain_deadline_ms).run()
         finally:
@@ -287,6 +293,24 @@ def _checkpoint_settings(options: UpOptions) -> CheckpointSettings:
         path = local_path(uri)
         uri = uri if path is None else str(path.resolve())
     return CheckpointSettings(uri=uri, every_ms=options.checkpoint_every_ms)
+
+
+def log_settings(files: DataDir, uri: str | None) -> LogSettings:
+    """Give where logs are kept. Raises InputError for a URI that can be none, or is another than this data dir's."""
+    wanted = None if uri is None else parse_place(uri)
+    kept = None
+    if files.controller_db.exists():
+        store = ControllerStore(files.controller_db)
+        try:
+            kept = store.log_uri()
+        finally:
+            store.close()
+    if kept is None or (wanted is not None and kept and parse_place(kept).prefix == wanted.prefix):
+        return LogSettings(wanted.uri if wanted is not None else "")
+    if wanted is not None:
+        message = f"--log: the logs of this data dir are kept in {kept or 'it'}; events would be lost in another place."
+        raise InputError(message, next_step="Leave --log out, or use another --data-dir.")
+    return LogSettings(kept)
 
 
 def _read_definitions(paths: tuple[Path, ...]) -> Definitions | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cluster.checkpoints.settings import CheckpointSettings
+from cluster.log.settings import LogSettings
 from cluster.runtime.data_dir import DataDir
 
 
@@ -32,6 +33,7 @@ class Plan:
     evaluators: int
     ingest_edges: int
     checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
+    log: LogSettings = field(default_factory=LogSettings)
 
     @property
     def files(self) -> DataDir:

@@ -97,7 +97,7 @@ class UsherController(Host):
         machine = ControllerMachine(
             evaluators=infos,
             owner_of_partition=plan.owner_of_partition,
-            settings={"url": plan.url, "data_dir": plan.data_dir},
+            settings={"url": plan.url, "data_dir": plan.data_dir, "log": plan.log.uri},
         )
         peers = Peers(
             evaluators=remote_evaluators(plan),
@@ -146,6 +146,7 @@ class UsherEvaluator(Host):
             plan.partitions_of(index),
             node_id=plan.node_id,
             checkpoints=plan.checkpoints,
+            log=plan.log,
         )
         await evaluator.start(published)
         return evaluator

@@ -16,7 +16,8 @@ from cluster.log.ends import End
 from cluster.log.kafka.base import Base, Mark, Position
 from cluster.log.kafka.frames import unpack_commit
 from cluster.log.records import Entry, TransitionBlock
-from cluster.log.sqlite import INSERT_ENTRY, INSERT_META, USER, EvaluatorLog, entry_row
+from cluster.log.sqlite import EvaluatorLog
+from cluster.log.tables import INSERT_ENTRY, INSERT_META, USER, entry_row
 
 _POSITION: Final = "kafka.position"
 _MARK: Final = "kafka.mark."

@@ -47,7 +47,7 @@ class KafkaLog:
         self._lock = threading.Lock()
         self._bound = Bound()
         #: Why nothing may be written any more: what became of the last commit is not known.
-        self._broken: str | None = None
+        self._broken: BaseException | None = None
 
     @classmethod
     def open(cls, place: KafkaPlace, name: str, cache_path: Path, *, owner_epoch: int) -> KafkaLog:
@@ -114,6 +114,8 @@ class KafkaLog:
         return _Ending(self)
 
     def _require_whole(self) -> None:
+        if isinstance(self._broken, Fenced):
+            raise _taken_over(self._topic.name)
         if self._broken is not None:
             message = f"{self._topic.name} is not written to any more: {self._broken}"
             raise LogUnavailable(message, next_step="Open it anew.")
@@ -223,7 +225,8 @@ class KafkaLog:
     def close(self) -> None:
         """See `Log.close`."""
         with self._lock:
-            self._broken = "it was closed."
+            closed = "It was closed."
+            self._broken = self._broken or InternalError(closed)
             for each in (self._topic, self._archive, self._cache):
                 each.close()
 
@@ -240,7 +243,7 @@ class _Ending:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None:
             return
-        self._log._broken = str(error)
+        self._log._broken = error
         if isinstance(error, StorageFull):
             # Refusing it would have the sender try again what counts already.
             message = f"The cache of {self._log._topic.name} did not take what the topic has: {error}"

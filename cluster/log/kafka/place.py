@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from cluster.errors import InputError
 
@@ -46,6 +46,17 @@ class KafkaPlace:
         """Give the topic of the evaluator `name`."""
         return f"{self.prefix}.{name}"
 
+    @property
+    def uri(self) -> str:
+        """Give it as a URI that holds anywhere on this node: paths are absolute, what the environment says is in it."""
+        options = dict(self.options)
+        if self.config_file:
+            options["config"] = self.config_file
+        if self.replication != -1:
+            options["replication"] = str(self.replication)
+        query = f"?{urlencode(options, safe='/')}" if options else ""
+        return f"{SCHEME}://{','.join(self.brokers)}/{self.prefix}{query}"
+
     def client_settings(self) -> dict[str, Any]:
         """Give what the client is told beside what Usher decides itself; holds secrets. Raises InputError."""
         return {**read_properties(self.config_file), **self.options, "bootstrap.servers": ",".join(self.brokers)}
@@ -58,6 +69,8 @@ def parse_place(uri: str) -> KafkaPlace:
         options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
     except ValueError:
         raise _wrong(_FORM_STEP, "it cannot be read") from None
+    if parts.scheme != SCHEME:
+        raise _wrong(_FORM_STEP, f"found {parts.scheme[:20]!r} for {SCHEME!r}")
     if "@" in parts.netloc:
         raise _wrong(_SECRETS_GO, "a user or password stands in it, for everybody on the machine to read")
     brokers = tuple(parts.netloc.split(","))

@@ -99,10 +99,13 @@ class Taker:
 
 def caught_up(topic: Topic, archive: Topic, path: Path, owner_epoch: int) -> tuple[Cache, Fold, Taker]:
     """Open the cache, made anew where it does not go on in the topic, and take what the topic holds beyond it."""
-    low, high = topic.bounds()
     cache = Cache.open(path, owner_epoch=owner_epoch, durable=False)
     try:
+        # Only now: an earlier owner may have put more into the cache until it was taken over.
+        low, high = topic.bounds()
         position = cache.position()
+        if position is not None and position.topic != topic.name:
+            position = None
         if position is not None and position.next_offset > high:
             message = (
                 f"{topic.name} ends at offset {high}, but all before offset {position.next_offset} was acknowledged "
@@ -110,7 +113,7 @@ def caught_up(topic: Topic, archive: Topic, path: Path, owner_epoch: int) -> tup
             )
             step = f"{RESTORE_TOPIC} To go on without what is lost instead: delete {path}*."
             raise Damaged(message, file=topic.name, position=f"offset {high}", next_step=step)
-        if position is None or position.topic != topic.name or position.next_offset < low:
+        if position is None or position.next_offset < low:
             cache.close()
             remove_cache(path)
             cache = Cache.open(path, owner_epoch=owner_epoch, durable=False)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import resource
 import sqlite3
 import sys
 from abc import ABC, abstractmethod
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import confluent_kafka
@@ -33,6 +35,17 @@ def block(first_seq: int, count: int) -> TransitionBlock:
 
 def seqs(log: Log) -> list[int]:
     return [one.seq for one in log.entries()]
+
+
+@contextmanager
+def file_size_limit(size_bytes: int) -> Iterator[None]:
+    """Let the kernel refuse writes beyond this size: the disk is full, for this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 class Kept(ABC):

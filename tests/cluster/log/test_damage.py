@@ -17,7 +17,7 @@ from cluster.errors import Damaged
 from cluster.log.acknowledged import Acknowledged
 from cluster.log.sqlite import EvaluatorLog
 from cluster.log.write_ahead import WriteAhead, inspect
-from tests.cluster.log.test_sqlite import block, entry
+from tests.cluster.log.kept import block, entry, file_size_limit
 
 PAGE_BYTES = 16 * 1024
 FRAME_BYTES = 24 + PAGE_BYTES
@@ -169,8 +169,6 @@ def test_what_is_left_of_the_file_s_earlier_life_is_no_damage(tmp_path: Path) ->
 
 
 def test_commits_that_failed_half_way_leave_nothing_that_looks_like_damage(tmp_path: Path) -> None:
-    from tests.cluster.log.test_sqlite import file_size_limit
-
     path = tmp_path / "evaluator-0.db"
     with closing(EvaluatorLog.open(path, owner_epoch=1)) as log:
         log.commit([entry(1, 1)], [block(1, 1)])

@@ -12,7 +12,7 @@ from contextlib import closing
 import pytest
 
 from cluster import limits
-from cluster.errors import Damaged, Fenced, InternalError, StorageFull, UsherError
+from cluster.errors import Damaged, Fenced, InternalError, StorageFull
 from cluster.log import database
 from cluster.log.contract import Log
 from cluster.log.records import Entry, EntryKind, TransitionBlock
@@ -124,9 +124,8 @@ def test_the_last_opener_owns_the_log(kept: Kept) -> None:
         first.commit([entry(1, 1)], [])
         with closing(kept.open()) as successor:
             for _ in range(2):
-                with pytest.raises(UsherError, match="newer|not written") as refused:
+                with pytest.raises(Fenced, match="newer"):
                     first.commit([entry(2, 2, payload=b"orphan")], [])
-            assert isinstance(refused.value, Fenced) or "newer" in str(refused.value)
             successor.commit([entry(2, 2)], [])
             assert list(successor.entries()) == [entry(1, 1), entry(2, 2)]
     kept.lose_cache()
@@ -254,7 +253,8 @@ def armed():
 
 @pytest.mark.parametrize("crash", [UNACKNOWLEDGED, TORN])
 def test_a_kill_between_append_and_acknowledgement_leaves_all_of_it_or_nothing(kept: Kept, crash: str) -> None:
-    code = crash + WRITER.replace("    print(log.last_seq(), flush=True)", "    print(log.last_seq(), flush=True)\n    armed()")
+    said = "    print(log.last_seq(), flush=True)"
+    code = crash + WRITER.replace(said, f"{said}\n    armed()")
     finished = subprocess.run(writer(kept, 1, code), capture_output=True, text=True, timeout=60, check=False)
     assert finished.returncode == -signal.SIGKILL, finished.stderr
     assert finished.stdout == "open\n3\n"
@@ -304,7 +304,7 @@ def test_a_log_at_its_bound_refuses_events_until_it_is_trimmed(kept: Kept) -> No
     with closing(kept.open()) as log:
         log.limit(1_000_000)
         seq = 0
-        with pytest.raises(StorageFull, match="log_max_bytes"):
+        with pytest.raises(StorageFull, match="log_max_bytes"):  # noqa: PT012
             for seq in range(1, 100):
                 log.commit([entry(seq, seq, payload=os.urandom(50_000))], [])
         assert 10 < seq < 25

@@ -66,6 +66,25 @@ def test_a_data_dir_keeps_the_number_of_evaluators_it_was_made_for(tmp_path: Pat
         launch._placement(files, UpOptions(evaluators=3), None)
 
 
+def test_a_data_dir_keeps_the_log_it_was_made_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("USHER_KAFKA_CONFIG", raising=False)
+    uri, moved = "kafka://a:1/usher", "kafka://b:2,c:3/usher"
+    files = DataDir(tmp_path)
+    assert launch.log_settings(files, None).uri == ""
+    assert launch.log_settings(files, uri).uri == uri
+    store = ControllerStore(files.controller_db)
+    store.set_placement(evaluators=1, partitions=8)
+    assert launch.log_settings(files, None).uri == "", "an older release's data dir has them in it"
+    with pytest.raises(InputError, match="kept in it"):
+        launch.log_settings(files, uri)
+    store.set_log_uri(uri)
+    store.close()
+    assert launch.log_settings(files, None).uri == uri
+    assert launch.log_settings(files, moved).uri == moved, "brokers may change"
+    with pytest.raises(InputError, match="kept in kafka://a:1/usher"):
+        launch.log_settings(files, "kafka://a:1/other")
+
+
 def test_the_first_start_deals_one_evaluator_to_two_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = DataDir(tmp_path)
     for cores, evaluators in ((1, 1), (2, 1), (3, 1), (4, 2), (16, 8)):
