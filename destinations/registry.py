@@ -15,6 +15,7 @@ from destinations.braze.definition import BrazeDestination
 from destinations.contract import Destination, Kinds
 from destinations.facebook.definition import FacebookDestination
 from destinations.google.definition import GoogleDestination
+from destinations.iterable.definition import IterableDestination
 from destinations.webhook.definition import WebhookDestination
 
 ENTRY_POINT_GROUP: Final = "usher.destinations"
@@ -63,6 +64,7 @@ OWN: Final[Kinds] = _by_kind(
     BrazeDestination(),
     FacebookDestination(),
     GoogleDestination(),
+    IterableDestination(),
     WebhookDestination(),
 )
 

@@ -67,6 +67,7 @@ class FacebookDestination(Destination):
         """Add or remove; the body travels as JSON with both (in a query it breaks at some 1,500 rows)."""
         method = "DELETE" if sealed.records[0].verb == "remove" else "POST"
         audience = audiences.audience_id(settings, attempt)
+        assert audience is not None, "steps come first"
         return payload.graph_request(settings, method, f"{audience}/users", sealed.body)
 
     def judge(self, settings: FacebookSettings, sealed: SealedBatch, request: Request, answer: Answer) -> Judgement:

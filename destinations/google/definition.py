@@ -93,7 +93,9 @@ class GoogleDestination(Destination):
     def build(self, settings: GoogleSettings, sealed: SealedBatch, attempt: Attempt) -> Request:
         """Put the members into a change of the sync's list."""
         verb = sealed.records[0].verb
-        body = payload.change_body(settings, verb, lists.list_id(settings, attempt) or "", sealed.body)
+        list_id = lists.list_id(settings, attempt)
+        assert list_id is not None, "steps come first"
+        body = payload.change_body(settings, verb, list_id, sealed.body)
         path = "audienceMembers:ingest" if verb == "add" else "audienceMembers:remove"
         return payload.api_request(settings, attempt.token, "POST", path, body)
 

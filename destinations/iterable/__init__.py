@@ -1,0 +1,1 @@
+"""Iterable: subscribers of a static list."""
