@@ -16,6 +16,7 @@ from destinations.contract import Destination, Kinds
 from destinations.facebook.definition import FacebookDestination
 from destinations.google.definition import GoogleDestination
 from destinations.iterable.definition import IterableDestination
+from destinations.segment.definition import SegmentDestination
 from destinations.webhook.definition import WebhookDestination
 
 ENTRY_POINT_GROUP: Final = "usher.destinations"
@@ -65,6 +66,7 @@ OWN: Final[Kinds] = _by_kind(
     FacebookDestination(),
     GoogleDestination(),
     IterableDestination(),
+    SegmentDestination(),
     WebhookDestination(),
 )
 

@@ -1,0 +1,1 @@
+"""Segment as a destination."""
