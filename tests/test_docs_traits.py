@@ -21,15 +21,15 @@ ENVIRONMENT = {
 @pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
 def test_every_example_is_a_sound_document(example: str) -> None:
     definitions = parse_documents([("traits.yaml", example)], ENVIRONMENT, {})
-    assert all(parent.trait_source for parent in definitions.parent_models.values())
+    assert all(parent.sources for parent in definitions.parent_models.values())
 
 
 def test_every_kind_is_described() -> None:
     kinds = {
-        parent.trait_source.kind
+        source.kind
         for example in EXAMPLES
         for parent in parse_documents([("traits.yaml", example)], ENVIRONMENT, {}).parent_models.values()
-        if parent.trait_source
+        for source in parent.sources
     }
     assert kinds | {"arrow"} == set(TRAIT_SOURCES)
 

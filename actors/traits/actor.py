@@ -32,6 +32,7 @@ from actors.traits.stimuli import (
 from actors.traits.store import SnapshotStore, Stored
 from cluster.clock import Clock, SystemClock
 from cluster.definitions.model import ParentModel
+from cluster.definitions.trait_sources import identity_of
 from cluster.errors import SnapshotError, StorageFull
 from cluster.limits import DRAIN_DEADLINE_MS
 from cluster.runtime.protocols import ClusterState, Controller, Evaluator, Reply
@@ -119,7 +120,7 @@ class TraitsActor:
     async def refresh(self, parent: str) -> Reply:
         """Have a parent's source read now, changed or not; the answer does not wait for it."""
         model = self._parents.get(parent)
-        if model is None or model.trait_source is None:
+        if model is None or not model.sources:
             return {"error": "not_found", "message": f"There is no parent model {parent!r} with a trait source."}
         self._handle(RefreshAsked(parent))
         return {"refreshing": parent}
@@ -212,8 +213,7 @@ class TraitsActor:
         self._handle(Restored(wanted.parent, None if stored is None else stored.info))
 
     async def _poll(self, wanted: Poll) -> None:
-        assert wanted.model.trait_source is not None, "only sources are looked at"
-        looking = asyncio.to_thread(look, wanted.model.trait_source, self._base_dir)
+        looking = asyncio.to_thread(look, wanted.model, self._base_dir)
         result = await _outcome(wanted.model.id, looking)
         self._handle(result if isinstance(result, LoadFailed) else Polled(wanted.model.id, result))
 
@@ -234,25 +234,25 @@ class TraitsActor:
 
     def _read_and_store(self, wanted: Load, held: Stored | None) -> Stored:
         """Runs in a thread. What equals the snapshot at hand is not stored again."""
-        source = wanted.model.trait_source
         found: Fingerprint = ()
-        if source is None:
+        if not wanted.model.sources:
             snapshot = empty_snapshot(wanted.model)
         else:
-            snapshot, found = load_snapshot(source, wanted.model, wanted.partitions, self._base_dir)
-        identity = "" if source is None else source.identity()
+            snapshot, found = load_snapshot(wanted.model, wanted.partitions, self._base_dir)
+        identity = identity_of(wanted.model.sources)
         if held is not None and held.info.shape == wanted.shape and held.table.equals(snapshot.table):
-            return replace(held, info=replace(held.info, fingerprint=found, source=identity))
+            known = replace(held.info, fingerprint=found, source=identity, left_out=snapshot.left_out)
+            return replace(held, info=known)
         return self._store.write(
             snapshot, shape=wanted.shape, source=identity, fingerprint=found, loaded_at_ms=self._clock.now_ms()
         )
 
     async def _fingerprint_or_none(self, model: ParentModel) -> Fingerprint | None:
         """Give what a load will see at the earliest: if it fails, the same files need not be read again at once."""
-        if model.trait_source is None:
+        if not model.sources:
             return None
         try:
-            return await asyncio.to_thread(look, model.trait_source, self._base_dir)
+            return await asyncio.to_thread(look, model, self._base_dir)
         except SnapshotError:
             return None
 

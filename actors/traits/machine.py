@@ -25,8 +25,8 @@ from actors.traits.stimuli import (
     Taken,
     Tick,
 )
-from cluster.definitions.model import ParentModel
-from cluster.definitions.trait_sources import TraitSource
+from cluster.definitions.model import ParentModel, TraitTable
+from cluster.definitions.trait_sources import TraitSource, identity_of, label_of, look_of
 from cluster.limits import (
     TRAITS_OFFER_RETRY_MAX_MS,
     TRAITS_OFFER_RETRY_MIN_MS,
@@ -42,9 +42,18 @@ NEVER_MS: Final = 2**63 - 1
 
 
 def shape_of(model: ParentModel, partitions: int) -> str:
-    """Give what a snapshot's table depends on besides the source's rows; equal text, equal table."""
+    """Give what a snapshot's table depends on besides its sources' rows; equal text, equal table."""
     columns = [(column.name, column.type) for column in model.columns.values()]
-    return json.dumps([model.primary_key, partitions, columns])
+    shape: list[Any] = [model.primary_key, partitions, columns]
+    if len(model.tables) > 1 or model.related or any(table.columns != own_names(table) for table in model.tables):
+        shape += [[table.id, table.key, dict(table.columns)] for table in model.tables]
+        shape += [[table.id, table.key, repr(dict(table.columns)), repr(table.traits)] for table in model.related]
+    return json.dumps(shape)
+
+
+def own_names(table: TraitTable) -> dict[str, str]:
+    """Give each trait as the column of its own name."""
+    return {name: name for name in table.columns}
 
 
 @dataclass(slots=True)
@@ -95,8 +104,8 @@ class _Parent:
     forgotten_below: int = 0
 
     @property
-    def source(self) -> TraitSource | None:
-        return None if self.model is None else self.model.trait_source
+    def sources(self) -> tuple[TraitSource, ...]:
+        return () if self.model is None else self.model.sources
 
 
 class TraitsMachine:
@@ -130,7 +139,7 @@ class TraitsMachine:
         return [
             _status(name, parent)
             for name, parent in self._parents.items()
-            if parent.model is not None and (parent.source is not None or parent.current is not None)
+            if parent.model is not None and (parent.sources or parent.current is not None)
         ]
 
     def _take(self, stimulus: Stimulus, now_ms: int) -> None:
@@ -184,11 +193,12 @@ class TraitsMachine:
         parent.restored = True
         parent.poll_at_ms = now_ms
         _schedule_refresh(parent, now_ms)
-        if info is not None and (info.shape == parent.shape or parent.source is None):
+        if info is not None and (info.shape == parent.shape or not parent.sources):
             parent.current = info
-            same_source = parent.source is not None and parent.source.identity() == info.source
-            # An empty one says nothing: what such a source gave while nobody looked is not known.
-            parent.fingerprint = info.fingerprint or None if same_source else None
+            # What a source that cannot tell a change gave while nobody looked is not known.
+            is_known = all(source.look != "blind" for source in parent.sources)
+            same_sources = parent.sources and identity_of(parent.sources) == info.source
+            parent.fingerprint = info.fingerprint if same_sources and is_known else None
         _want_if_outdated(parent)
 
     def _due(self, name: str, parent: _Parent, now_ms: int) -> list[Instruction]:
@@ -203,7 +213,7 @@ class TraitsMachine:
             parent.wanted, parent.retry_at_ms = False, NEVER_MS
             parent.answering = parent.asked
             _schedule_refresh(parent, now_ms)
-        elif parent.source is not None and parent.poll_at_ms <= now_ms:
+        elif parent.sources and parent.poll_at_ms <= now_ms:
             instruction = Poll(parent.model)
         else:
             return []
@@ -236,14 +246,14 @@ class TraitsMachine:
 
 
 def _redefine(parent: _Parent, model: ParentModel | None, partitions: int, now_ms: int) -> None:
-    before = parent.source
+    before = parent.sources
     parent.model = model
     if model is None:
         parent.wanted = False
         return
     parent.partitions = partitions
     parent.shape = shape_of(model, partitions)
-    if parent.source != before:
+    if parent.sources != before:
         parent.fingerprint = None
         parent.poll_at_ms = now_ms
         parent.redefined = parent.busy
@@ -258,7 +268,7 @@ def _want_if_outdated(parent: _Parent) -> None:
 
     Without a source that is a snapshot without rows, so that no trait outlives its definition.
     """
-    if parent.source is not None:
+    if parent.sources:
         parent.wanted = parent.current is None or parent.current.shape != parent.shape
     else:
         parent.wanted = parent.current is not None and bool(parent.current.row_count or parent.current.source)
@@ -275,13 +285,12 @@ def _ended(parent: _Parent, now_ms: int) -> bool:
 def _poll_answered(parent: _Parent, fingerprint: Fingerprint, now_ms: int) -> None:
     _ended(parent, now_ms)
     if fingerprint != parent.fingerprint:
-        parent.wanted = parent.source is not None
+        parent.wanted = bool(parent.sources)
 
 
 def _loaded(parent: _Parent, info: SnapshotInfo, now_ms: int) -> None:
     redefined = _ended(parent, now_ms)
-    source = "" if parent.source is None else parent.source.identity()
-    if redefined or parent.model is None or info.source != source or info.shape != parent.shape:
+    if redefined or parent.model is None or info.source != identity_of(parent.sources) or info.shape != parent.shape:
         # Definitions changed meanwhile: this is no answer to what they want now.
         parent.wanted = parent.model is not None
         return
@@ -292,7 +301,7 @@ def _loaded(parent: _Parent, info: SnapshotInfo, now_ms: int) -> None:
 
 def _failed(parent: _Parent, failure: LoadFailed, now_ms: int) -> None:
     if _ended(parent, now_ms):
-        parent.wanted = parent.source is not None
+        parent.wanted = bool(parent.sources)
         return
     # Without a fingerprint the next look that succeeds leads to a load.
     parent.fingerprint = failure.fingerprint
@@ -325,18 +334,18 @@ def _refused(offer: _Offering, message: str, now_ms: int) -> None:
 
 
 def _schedule_refresh(parent: _Parent, now_ms: int) -> None:
-    refresh_ms = None if parent.model is None or parent.source is None else parent.model.refresh_ms
+    refresh_ms = parent.model.refresh_ms if parent.model is not None and parent.sources else None
     parent.refresh_at_ms = NEVER_MS if refresh_ms is None else now_ms + refresh_ms
 
 
 def _next_poll_ms(parent: _Parent, now_ms: int) -> int:
-    """Give when to look at the source again; never at one that cannot tell whether it changed."""
-    match "local" if parent.source is None else parent.source.look:
+    """Give when to look at the sources again; never where none can tell whether it changed."""
+    match look_of(parent.sources):
         case "local":
             return now_ms + TRAITS_POLL_MS
         case "remote":
             return now_ms + TRAITS_REMOTE_POLL_MS
-        case "never":
+        case "blind" | "fixed":
             return NEVER_MS
 
 
@@ -346,7 +355,7 @@ def _due_times(parent: _Parent) -> list[int]:
         return due
     if parent.restored and not parent.busy:
         due += [parent.refresh_at_ms, parent.retry_at_ms]
-        due += [parent.poll_at_ms] if parent.source is not None else []
+        due += [parent.poll_at_ms] if parent.sources else []
     if parent.current is not None:
         version = parent.current.version
         due += [offer.retry_at_ms for offer in parent.offers.values() if offer.taken != version and not offer.in_flight]
@@ -358,14 +367,15 @@ def _status(name: str, parent: _Parent) -> dict[str, Any]:
     if parent.error is not None:
         state = "failed"
     else:
-        fits = parent.current is not None and (parent.source is None or parent.current.shape == parent.shape)
+        fits = parent.current is not None and (not parent.sources or parent.current.shape == parent.shape)
         state = "ok" if fits else "loading"
     return {
         "parent": name,
         "version": version,
         "rows": 0 if parent.current is None else parent.current.row_count,
+        "left_out": {} if parent.current is None else parent.current.left_out,
         "loaded_at_ms": None if parent.current is None else parent.current.loaded_at_ms,
-        "source": "" if parent.source is None else parent.source.label,
+        "source": label_of(parent.sources),
         "state": state,
         "refreshes": {"asked": parent.asked, "answered": parent.answered},
         "error": parent.error,

@@ -1,31 +1,28 @@
-"""A trait table as it was read, checked and typed once: the snapshot that every evaluator takes whole or not at all."""
+"""A parent model's tables, joined by key and dealt to partitions: the snapshot that every evaluator takes whole."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from actors.traits.columns import ARROW_TYPES, WrongType, convert, is_text, plain, to_text
-from actors.traits.wanted import Wanted, check_schema, wanted_of
-from cluster.definitions.model import ParentModel, ValueType
-from cluster.errors import SnapshotError
-from cluster.limits import KEY_BYTES_MAX
+from actors.traits.columns import ARROW_TYPES
+from actors.traits.related import Related
+from actors.traits.tables import Keyed, TableBuilder, places_of
+from actors.traits.wanted import check_names, check_schema, first_up, main_table, wanted_of
+from cluster.definitions.model import ParentModel
 from cluster.model.partitions import partitions_of
 
 #: An Arrow table; pyarrow ships no types.
 Table: TypeAlias = Any
-Batch: TypeAlias = Any
 ChunkedArray: TypeAlias = Any
 
 #: The snapshot's own columns, before the declared ones.
 KEY: Final = "key"
 PARTITION: Final = "partition"
-
-_KEYS: Final = "text or whole numbers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +31,12 @@ class TraitSnapshot:
 
     `table`: columns `key` (string, unique, not null), `partition` (int16), then one a declared trait, in the
     document's order: number float64, boolean bool, timestamp int64 (ms), string, list list<string>; null is missing.
+    `left_out`: per related table the rows that name no user: `no_key`, and `no_user` for keys that are nobody's.
     """
 
     parent: str
     table: Table
+    left_out: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def row_count(self) -> int:
@@ -45,102 +44,37 @@ class TraitSnapshot:
         return int(self.table.num_rows)
 
 
-class SnapshotBuilder:
-    """Types and checks batches as they come: whatever the source's size, it holds what the snapshot will.
+def join_tables(
+    parent: ParentModel, partitions: int, tables: Sequence[Keyed], related: Mapping[str, Related]
+) -> TraitSnapshot:
+    """Give every user of any table a row, and the related traits; without tables, of any related table.
 
-    Faulty keys are counted over all batches and refused at the end, so that one message tells them all.
+    A user whom one table lacks has its traits missing. Raises `SnapshotError`, reason `reserved_name`.
     """
-
-    def __init__(self, parent: ParentModel, partitions: int) -> None:
-        _check_names(parent)
-        self._parent = parent
-        self._wanted = wanted_of(parent)
-        self._partitions = partitions
-        self._rows = 0
-        self._keys: list[Any] = []
-        self._of_partition: list[Any] = []
-        self._columns: dict[str, list[Any]] = {name: [] for name in parent.columns}
-        self._bad: dict[str, _BadKeys] = {}
-
-    def add(self, batch: Batch) -> None:
-        """Take rows that have at least `wanted_of(parent)`; raises `SnapshotError`, reason `wrong_type`, `damaged`."""
-        _check_bytes(batch, self._wanted)
-        keys = self._typed(batch, self._wanted.key, _key_text, "key")
-        self._check_keys(keys)
-        self._keys.append(keys)
-        if not self._bad:
-            partitions = partitions_of(keys, self._partitions)
-            self._of_partition.append(pa.array(partitions, pa.int16()))
-            for name, column in self._parent.columns.items():
-                self._columns[name].append(self._typed(batch, name, _converter(column.type), column.type))
-        self._rows += batch.num_rows
-
-    def finish(self) -> TraitSnapshot:
-        """Give the snapshot; raises `SnapshotError`: `null_key`, `empty_key`, `key_too_long` or `duplicate_key`."""
-        for bad in self._bad.values():
-            raise bad.error(self._wanted)
-        keys = pa.chunked_array(self._keys, pa.string())
-        _check_unique(keys, self._wanted)
-        partitions = pa.chunked_array(self._of_partition, pa.int16())
-        columns = [
-            pa.chunked_array(self._columns[column.name], ARROW_TYPES[column.type])
-            for column in self._parent.columns.values()
-        ]
-        return TraitSnapshot(
-            self._parent.id, pa.table([keys, partitions, *columns], schema=snapshot_schema(self._parent))
-        )
-
-    def _typed(self, batch: Batch, name: str, convert_array: Callable[[Any], Any], declared: str) -> Any:
-        column, where = batch.column(name), self._wanted.where
-        try:
-            return convert_array(column)
-        except WrongType as error:
-            message = (f"{_first_up(where)}: the column {name!r} is declared {declared}, "
-                       f"found Arrow type {column.type}; allowed: {error.allowed}.")  # fmt: skip
-            step = "Change the column's type in the definitions or in the source."
-            raise SnapshotError(message, reason="wrong_type", next_step=step) from error
-        except pa.ArrowException as error:
-            message = f"{_first_up(where)}: the column {name!r} cannot be read as {declared}: {error}."
-            raise SnapshotError(message, reason="damaged", next_step="Write the source anew.") from error
-
-    def _check_keys(self, keys: Any) -> None:
-        lengths = pc.binary_length(keys)
-        longest = pc.max(lengths).as_py() or 0
-        self._note("null_key", pc.is_null(keys), "null", "a text or a whole number")
-        self._note("empty_key", pc.equal(lengths, 0), "an empty text", "1 byte or more")
-        too_long = pc.greater(lengths, KEY_BYTES_MAX)
-        self._note("key_too_long", too_long, f"{longest} bytes", f"at most {KEY_BYTES_MAX} bytes")
-
-    def _note(self, reason: str, wrong: Any, found: str, allowed: str) -> None:
-        if count := pc.sum(wrong).as_py() or 0:
-            first = self._rows + pc.index(wrong, True).as_py()
-            self._bad.setdefault(reason, _BadKeys(reason, first, found, allowed)).count += count
-
-
-@dataclass(slots=True)
-class _BadKeys:
-    """Keys that are refused for one reason: the first one's row, what it held, how many there are."""
-
-    reason: str
-    first: int
-    found: str
-    allowed: str
-    count: int = 0
-
-    def error(self, wanted: Wanted) -> SnapshotError:
-        message = (f"{_first_up(wanted.where)}: the key column {wanted.key!r} holds {self.found} in {self.count} "
-                   f"row(s), first in row {self.first}; allowed: {self.allowed}.")  # fmt: skip
-        return SnapshotError(message, reason=self.reason, next_step="Correct or leave out these rows.")
+    check_names(parent.columns, (KEY, PARTITION), parent.id)
+    keys = _all_keys([table.keys for table in tables] or [one.traits.keys for one in related.values()])
+    columns: dict[str, ChunkedArray] = {}
+    left_out: dict[str, dict[str, int]] = {}
+    for keyed in (*tables, *(one.traits for one in related.values())):
+        columns |= keyed.columns if keyed.keys is keys else _placed(keyed, keys)
+    for name, one in related.items():
+        strangers = pc.is_null(places_of(one.traits.keys, keys))
+        rows = pc.sum(pc.if_else(strangers, one.rows, 0)).as_py() or 0
+        counts = {"no_key": one.without_key, "no_user": rows}
+        left_out |= {name: counts} if any(counts.values()) else {}
+    dealt = [pa.array(partitions_of(chunk, partitions), pa.int16()) for chunk in keys.chunks]
+    arrays = [keys, pa.chunked_array(dealt, pa.int16()), *(columns[name] for name in parent.columns)]
+    return TraitSnapshot(parent.id, pa.table(arrays, schema=snapshot_schema(parent)), left_out)
 
 
 def build_snapshot(table: Table, parent: ParentModel, partitions: int) -> TraitSnapshot:
-    """Type and check a table that is at hand: what reading its batches from a source gives."""
-    wanted = wanted_of(parent)
-    check_schema(table.schema.names, wanted, where=_first_up(wanted.where))
-    builder = SnapshotBuilder(parent, partitions)
+    """Type and check a table that is at hand: what reading its batches from one source gives."""
+    wanted = wanted_of(main_table(parent, None), parent)
+    check_schema(table.schema.names, wanted, where=first_up(wanted.where))
+    builder = TableBuilder(wanted)
     for batch in table.select(wanted.names()).to_batches():
         builder.add(batch)
-    return builder.finish()
+    return join_tables(parent, partitions, [builder.finish()], {})
 
 
 def empty_snapshot(parent: ParentModel) -> TraitSnapshot:
@@ -154,46 +88,28 @@ def snapshot_schema(parent: ParentModel) -> Any:
     return pa.schema([pa.field(KEY, pa.string()), pa.field(PARTITION, pa.int16()), *declared])
 
 
-def _check_names(parent: ParentModel) -> None:
-    for name in parent.columns:
-        if name in (KEY, PARTITION):
-            message = f"The trait {name!r} of {parent.id!r} has a name that snapshots use themselves."
-            raise SnapshotError(message, reason="reserved_name", next_step="Give the column another name.")
+def _all_keys(each: Sequence[ChunkedArray]) -> ChunkedArray:
+    """Give the keys of all tables, each once: the first table's in its order, then what the others add."""
+    keys = each[0] if each else pa.chunked_array([], pa.string())
+    for others in each[1:]:
+        new = others.filter(pc.is_null(places_of(others, keys)))
+        if len(new):
+            keys = pa.chunked_array([*keys.chunks, *new.chunks], pa.string())
+    return keys
 
 
-def _check_bytes(batch: Batch, wanted: Wanted) -> None:
-    """Text must be UTF-8 and offsets in range: a file can say anything, and kernels trust what they get."""
-    try:
-        batch.select(wanted.names()).validate(full=True)
-    except pa.ArrowInvalid as error:
-        message = f"{_first_up(wanted.where)} are damaged: {error}."
-        raise SnapshotError(message, reason="damaged", next_step="Write the source anew.") from error
+def _placed(keyed: Keyed, keys: ChunkedArray) -> dict[str, ChunkedArray]:
+    """Give a table's columns in the order of `keys`."""
+    places = places_of(keys, keyed.keys)
+    return {
+        name: _taken(column, places, keyed.defaults.get(name), len(keyed.keys))
+        for name, column in keyed.columns.items()
+    }
 
 
-def _key_text(array: Any) -> Any:
-    array = plain(array)
-    kind = array.type
-    whole = pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale == 0)
-    if not (is_text(kind) or whole or pa.types.is_null(kind)):
-        raise WrongType(_KEYS)
-    return to_text(array)
-
-
-def _converter(type_: ValueType) -> Callable[[Any], Any]:
-    return lambda array: convert(array, type_)
-
-
-def _check_unique(keys: ChunkedArray, wanted: Wanted) -> None:
-    distinct = pc.count_distinct(keys).as_py()
-    if distinct == len(keys):
-        return
-    counts = pa.table({KEY: keys}).group_by(KEY).aggregate([([], "count_all")])
-    twice = counts.filter(pc.greater(counts.column("count_all"), 1)).slice(0, 1).to_pylist()[0]
-    message = (f"{_first_up(wanted.where)}: the key column {wanted.key!r} has {len(keys) - distinct} row(s) "
-               f"with a key that came before; {twice[KEY]!r} for one comes {twice['count_all']} times. "
-               "Allowed: each key once (12 and \"12\" are the same key).")  # fmt: skip
-    raise SnapshotError(message, reason="duplicate_key", next_step="Leave one row a key.")
-
-
-def _first_up(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def _taken(column: ChunkedArray, places: ChunkedArray, default: Any, rows: int) -> ChunkedArray:
+    if default is not None:
+        # The default stands behind the last row, where those whom the table does not have find it.
+        column = pa.chunked_array([*column.chunks, pa.array([default], column.type)], column.type)
+        places = pc.fill_null(places, rows)
+    return column.take(places)

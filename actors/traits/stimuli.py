@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from cluster.definitions.model import ParentModel
@@ -17,8 +17,8 @@ Fingerprint: TypeAlias = tuple[str, ...]
 class SnapshotInfo:
     """What is known of a stored snapshot without its rows.
 
-    `shape` is `shape_of` its parent model, `source` its source's identity (empty: none), `fingerprint` the
-    source's when it was read.
+    `shape` is `shape_of` its parent model, `source` its sources' identity (empty: none), `fingerprint` theirs
+    when they were read, `left_out` as in TraitSnapshot.
     """
 
     version: int
@@ -27,6 +27,7 @@ class SnapshotInfo:
     fingerprint: Fingerprint
     row_count: int
     loaded_at_ms: int
+    left_out: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

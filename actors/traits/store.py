@@ -52,7 +52,7 @@ class SnapshotStore:
         """Store a snapshot durably under the next version. Nothing is if it raises `StorageFull` or `OSError`."""
         parent = snapshot.parent
         version = max(self._versions(parent), default=0) + 1
-        info = SnapshotInfo(version, shape, source, fingerprint, snapshot.row_count, loaded_at_ms)
+        info = SnapshotInfo(version, shape, source, fingerprint, snapshot.row_count, loaded_at_ms, snapshot.left_out)
         path = self._path(parent, version)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         require_room(path, snapshot.table.nbytes)
@@ -91,9 +91,11 @@ def _open(path: Path, version: int) -> Stored:
 
 
 def _to_json(info: SnapshotInfo) -> bytes:
-    return json.dumps([info.shape, info.source, info.fingerprint, info.row_count, info.loaded_at_ms]).encode()
+    known = [info.shape, info.source, info.fingerprint, info.row_count, info.loaded_at_ms, dict(info.left_out)]
+    return json.dumps(known).encode()
 
 
 def _from_json(text: bytes, version: int) -> SnapshotInfo:
-    shape, source, fingerprint, row_count, loaded_at_ms = json.loads(text)
-    return SnapshotInfo(version, shape, source, tuple(map(str, fingerprint)), row_count, loaded_at_ms)
+    shape, source, fingerprint, row_count, loaded_at_ms, *more = json.loads(text)
+    left_out = more[0] if more else {}
+    return SnapshotInfo(version, shape, source, tuple(map(str, fingerprint)), row_count, loaded_at_ms, left_out)

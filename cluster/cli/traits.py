@@ -111,8 +111,15 @@ def shown_traits(rows: list[dict[str, Any]]) -> Group:
         )
         for row in rows
     ]
-    reasons = [(str(row.get("parent")), row.get("error")) for row in rows]
-    return with_reasons(
-        table(("traits of", "state", "rows", "loaded", "source"), content),
-        [(name, error and error.get("message", "")) for name, error in reasons],
-    )
+    reasons: list[tuple[str, Any]] = []
+    for row in rows:
+        error, parent = row.get("error"), str(row.get("parent"))
+        reasons.append((parent, error and error.get("message", "")))
+        reasons += [(parent, _left_out(name, counts)) for name, counts in (row.get("left_out") or {}).items()]
+    return with_reasons(table(("traits of", "state", "rows", "loaded", "source"), content), reasons)
+
+
+def _left_out(related: str, counts: dict[str, int]) -> str:
+    words = {"no_key": "without a key", "no_user": "of nobody who is a user"}
+    parts = [f"{count:,} {words.get(reason, reason)}" for reason, count in counts.items() if count]
+    return f"rows of {related} left out: {', '.join(parts)}"

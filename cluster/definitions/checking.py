@@ -26,11 +26,9 @@ from cluster.definitions.model import (
     Settings,
     Source,
     Sync,
-    ValueType,
 )
-from cluster.definitions.operators import OPERATORS
 from cluster.definitions.plain_words import add_faults
-from cluster.definitions.trait_sources import TRAIT_SOURCES, TraitSource
+from cluster.definitions.trait_tables import column_types, read_traits, trait_types
 from cluster.limits import (
     DEDUP_HORIZON_DEFAULT_MS,
     DEDUP_IDS_DEFAULT_MAX,
@@ -61,7 +59,7 @@ class _Builder:
         self._raw = {section: _objects(document, section) for section in doc.SECTIONS}
         self._valid = {section: self._validate(section) for section in doc.SECTIONS}
         self._settings = self._read_settings()
-        self._traits = {id_: _trait_types(raw) for id_, raw in self._by_id("parent_models")}
+        self._traits = {id_: trait_types(raw) for id_, raw in self._by_id("parent_models")}
         self._models = {id_: self._model_shape(raw) for id_, raw in self._by_id("event_models")}
         self._audiences = {
             id_: AudienceShape(self._known_parent(raw), _text(raw.get("status", "published")))
@@ -130,7 +128,7 @@ class _Builder:
     def _model_shape(self, raw: dict[str, Any]) -> ModelShape:
         own = "retention" in raw and raw["retention"] is not None
         retention_ms = _duration(raw, "retention") if own else self._settings.retention_ms
-        return ModelShape(self._known_parent(raw), _column_types(raw.get("columns", {})), retention_ms)
+        return ModelShape(self._known_parent(raw), column_types(raw.get("columns", {})), retention_ms)
 
     def _known_parent(self, raw: dict[str, Any]) -> str | None:
         """Give the parent's id, None for one that is no parent: that is one fault, not one a reference."""
@@ -159,26 +157,17 @@ class _Builder:
 
     def _parent_model(self, read: doc.ParentModelDocument, place: Place) -> ParentModel:
         traits = read.traits or doc.TraitsDocument()
-        columns = {name: Column(name, column.type, (), column.pii) for name, column in traits.columns.items()}
-        source_place = (*place, "traits", "source")
-        source = self._trait_source(traits.source, source_place) if traits.source else None
+        found = read_traits(traits, read.primary_key, (*place, "traits"), self._faults)
         return ParentModel(
-            read.id, read.primary_key, source, traits.refresh, columns, read.name, read.description
+            id=read.id,
+            primary_key=read.primary_key,
+            columns=found.columns,
+            tables=found.tables,
+            related=found.related,
+            refresh_ms=traits.refresh,
+            name=read.name,
+            description=read.description,
         )
-
-    def _trait_source(self, read: doc.TraitSourceDocument, place: Place) -> TraitSource | None:
-        model = TRAIT_SOURCES.get(read.kind)
-        if model is None:
-            hint = self._faults.suggestion(read.kind, TRAIT_SOURCES)
-            message = f"unknown kind of trait source {show(read.kind)}{hint}"
-            self._faults.add((*place, "kind"), message, allowed=", ".join(TRAIT_SOURCES))
-            return None
-        raw = {"kind": read.kind, **(read.model_extra or {})}
-        try:
-            return model.model_validate(raw)
-        except pydantic.ValidationError as error:
-            add_faults(error, model, raw, place, self._faults)
-            return None
 
     def _event_models(self) -> dict[str, EventModel]:
         return {
@@ -364,22 +353,3 @@ def _duration(raw: object, key: str) -> int | None:
         return parse_duration(raw.get(key)) if isinstance(raw, dict) else None
     except ValueError:
         return None
-
-
-def _trait_types(raw: dict[str, Any]) -> Mapping[str, ValueType | None] | None:
-    traits = raw.get("traits")
-    if traits is None:
-        return {}
-    return _column_types(traits.get("columns", {})) if isinstance(traits, dict) else None
-
-
-def _column_types(columns: object) -> Mapping[str, ValueType | None] | None:
-    """Give each column's type, None for a faulty column, None at all where columns are no mapping."""
-    if not isinstance(columns, dict):
-        return None
-    return {name: _type_of(column) for name, column in columns.items()}
-
-
-def _type_of(column: object) -> ValueType | None:
-    type_ = column.get("type") if isinstance(column, dict) else None
-    return type_ if isinstance(type_, str) and type_ in OPERATORS else None  # type: ignore[return-value]

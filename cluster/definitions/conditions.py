@@ -50,6 +50,8 @@ class ModelShape:
     parent: str | None
     columns: Mapping[str, ValueType | None] | None
     retention_ms: int | None
+    #: What messages call it: filters read related tables too.
+    noun: str = "event model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +77,19 @@ class Scope:
 
 def parse_condition(node: object, place: Place, scope: Scope) -> Condition | None:
     """Parse a condition node and everything below it."""
-    head = _head(node, HEADS, "condition", place, scope.faults)
+    head = head_of(node, HEADS, "condition", place, scope.faults)
     return None if head is None else _CONDITIONS[head](node, place, scope)  # type: ignore[arg-type]
 
 
 def parse_filter(node: object, place: Place, model: ModelShape | None, scope: Scope) -> Filter | None:
     """Parse a filter tree over the columns of `model` (None: the model is not known)."""
     faults = scope.faults
-    head = _head(node, FILTER_HEADS, "filter", place, faults)
+    head = head_of(node, FILTER_HEADS, "filter", place, faults)
     if head is None or not isinstance(node, dict):
         return None
     if head == "property":
         return _property(node, place, model, faults)
-    _only(node, (head,), place, faults)
+    only_keys(node, (head,), place, faults)
     if head == "not":
         child = parse_filter(node["not"], (*place, "not"), model, scope)
         return None if child is None else FilterNot(child)
@@ -97,7 +99,8 @@ def parse_filter(node: object, place: Place, model: ModelShape | None, scope: Sc
     return FilterAll(children) if head == "all" else FilterAny(children)
 
 
-def _head(node: object, heads: tuple[str, ...], noun: str, place: Place, faults: Faults) -> str | None:
+def head_of(node: object, heads: tuple[str, ...], noun: str, place: Place, faults: Faults) -> str | None:
+    """Give the one head that a node has; None after noting why it has none or several."""
     if not isinstance(node, dict):
         faults.add(place, f"a {noun} is a mapping with exactly one head", allowed=", ".join(heads))
         return None
@@ -114,7 +117,8 @@ def _head(node: object, heads: tuple[str, ...], noun: str, place: Place, faults:
     return None
 
 
-def _only(node: Mapping[str, Any], allowed: tuple[str, ...], place: Place, faults: Faults) -> None:
+def only_keys(node: Mapping[str, Any], allowed: tuple[str, ...], place: Place, faults: Faults) -> None:
+    """Note every key that is not allowed."""
     for key in node:
         if key not in allowed:
             hint = faults.suggestion(key, allowed)
@@ -133,19 +137,19 @@ def _children(
 
 
 def _all(node: dict[str, Any], place: Place, scope: Scope) -> Condition | None:
-    _only(node, ("all",), place, scope.faults)
+    only_keys(node, ("all",), place, scope.faults)
     children = _children(node["all"], (*place, "all"), lambda item, at: parse_condition(item, at, scope), scope.faults)
     return None if children is None else All(children)
 
 
 def _any(node: dict[str, Any], place: Place, scope: Scope) -> Condition | None:
-    _only(node, ("any",), place, scope.faults)
+    only_keys(node, ("any",), place, scope.faults)
     children = _children(node["any"], (*place, "any"), lambda item, at: parse_condition(item, at, scope), scope.faults)
     return None if children is None else AnyOf(children)
 
 
 def _not(node: dict[str, Any], place: Place, scope: Scope) -> Condition | None:
-    _only(node, ("not",), place, scope.faults)
+    only_keys(node, ("not",), place, scope.faults)
     child = parse_condition(node["not"], (*place, "not"), scope)
     return None if child is None else Not(child)
 
@@ -175,18 +179,19 @@ def _property(node: dict[str, Any], place: Place, model: ModelShape | None, faul
     if not isinstance(name, str):
         faults.add((*place, "property"), "a property names a column by text", allowed=listed(columns or ()))
     elif columns is not None:
-        type_ = _column(name, columns, (*place, "property"), faults)
+        type_ = column_type(name, columns, (*place, "property"), faults, model.noun if model else "")
     test = parse_test(node, place, "property", type_, faults)
     return None if test is None else PropertyTest(column=name, test=test)
 
 
-def _column(
-    name: str, columns: Mapping[str, ValueType | None], place: Place, faults: Faults
+def column_type(
+    name: str, columns: Mapping[str, ValueType | None], place: Place, faults: Faults, noun: str = "event model"
 ) -> ValueType | None:
+    """Give a column's type; None where it has a fault of its own, or is none (which is then noted)."""
     if name in columns:
         return columns[name]
     hint = faults.suggestion(name, columns)
-    faults.add(place, f"the event model has no column {show(name)}{hint}", allowed=listed(columns))
+    faults.add(place, f"the {noun} has no column {show(name)}{hint}", allowed=listed(columns))
     return None
 
 
@@ -232,7 +237,7 @@ def _window(node: dict[str, Any], place: Place, model: ModelShape | None, scope:
 
 def _count(node: dict[str, Any], place: Place, scope: Scope) -> Condition | None:
     faults = scope.faults
-    _only(node, ("event", *COUNTS, *WINDOW_KEYS, "where"), place, faults)
+    only_keys(node, ("event", *COUNTS, *WINDOW_KEYS, "where"), place, faults)
     model = _model(node["event"], (*place, "event"), scope)
     sound, where = _where(node, place, model, scope)
     window = _window(node, place, model, scope)
@@ -252,7 +257,7 @@ def _count(node: dict[str, Any], place: Place, scope: Scope) -> Condition | None
 
 def _aggregate(node: dict[str, Any], place: Place, scope: Scope) -> Condition | None:
     faults = scope.faults
-    _only(node, ("event", *AGGREGATES, *COMPARISONS, *WINDOW_KEYS, "where"), place, faults)
+    only_keys(node, ("event", *AGGREGATES, *COMPARISONS, *WINDOW_KEYS, "where"), place, faults)
     model = _model(node["event"], (*place, "event"), scope)
     sound, where = _where(node, place, model, scope)
     window = _window(node, place, model, scope)
@@ -277,7 +282,7 @@ def _aggregate_column(
         return None
     if columns is None:
         return None
-    type_ = _column(name, columns, place, faults)
+    type_ = column_type(name, columns, place, faults)
     if type_ is not None and type_ != "number" and aggregate != "distinct":
         numbers = [key for key, other in columns.items() if other == "number"]
         faults.add(place, f"{aggregate} needs a number column, {show(name)} is a {type_}", allowed=listed(numbers))
@@ -303,7 +308,7 @@ def _step(node: object, place: Place, scope: Scope) -> tuple[Step, ModelShape] |
     if not isinstance(node, dict) or "event" not in node:
         faults.add(place, "a step is a mapping with an event", allowed="{event: id, where: filter}")
         return None
-    _only(node, ("event", "where"), place, faults)
+    only_keys(node, ("event", "where"), place, faults)
     model = _model(node["event"], (*place, "event"), scope)
     sound, where = _where(node, place, model, scope)
     return (Step(node["event"], where), model) if model is not None and sound else None
@@ -311,7 +316,7 @@ def _step(node: object, place: Place, scope: Scope) -> tuple[Step, ModelShape] |
 
 def _sequence(node: dict[str, Any], place: Place, scope: Scope) -> Condition | None:
     faults = scope.faults
-    _only(node, ("sequence", "within"), place, faults)
+    only_keys(node, ("sequence", "within"), place, faults)
     steps = _children(node["sequence"], (*place, "sequence"), lambda item, at: _step(item, at, scope), faults)
     retention_ms = _shortest([model for _, model in steps or ()])
     within_ms = parse_span(node, "within", place, retention_ms, faults)
@@ -326,7 +331,7 @@ def _sequence(node: dict[str, Any], place: Place, scope: Scope) -> Condition | N
 
 def _abandonment(node: dict[str, Any], place: Place, scope: Scope) -> Condition | None:
     faults = scope.faults
-    _only(node, ("event", "where", "within", "not_followed_by", "after"), place, faults)
+    only_keys(node, ("event", "where", "within", "not_followed_by", "after"), place, faults)
     model = _model(node["event"], (*place, "event"), scope)
     sound, where = _where(node, place, model, scope)
     steps = _follow_ups(node, place, scope)
@@ -361,7 +366,7 @@ def _shortest(models: list[ModelShape]) -> int | None:
 
 def _audience(node: dict[str, Any], place: Place, scope: Scope) -> Condition | None:
     faults, at = scope.faults, (*place, "audience")
-    _only(node, ("audience",), place, faults)
+    only_keys(node, ("audience",), place, faults)
     name = node["audience"]
     if not isinstance(name, str) or name not in scope.audiences:
         hint = faults.suggestion(name, scope.audiences)

@@ -105,20 +105,58 @@ class TraitSourceDocument(Strict):
 
 
 class TraitColumnDocument(Strict):
-    """`parent_models[].traits.columns.*`."""
+    """`columns.*` of traits: `column` is the source's own name, the trait's unless given."""
 
     type: ColumnType
+    column: Name | None = None
     pii: bool = False
     name: Text = ""
     description: Text = ""
 
 
+class TraitTableDocument(Strict):
+    """`traits.tables[]`: another table with one row a user, joined by `key` (the parent's primary key if none)."""
+
+    id: Id
+    source: TraitSourceDocument
+    key: Name | None = None
+    columns: Annotated[dict[Name, TraitColumnDocument], Field(min_length=1)]
+
+
+class RelatedColumnDocument(Strict):
+    """`traits.related[].columns.*`: what quantifiers and filters read."""
+
+    type: ColumnType
+    column: Name | None = None
+
+
+class RelatedTraitDocument(Strict):
+    """`traits.related[].traits.*`: the labels; quantifier and filters are parsed by `trait_tables.py`."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+    pii: bool = False
+    name: Text = ""
+    description: Text = ""
+
+
+class RelatedTableDocument(Strict):
+    """`traits.related[]`: a table with any number of rows a user, found by `key`."""
+
+    id: Id
+    source: TraitSourceDocument
+    key: Name | None = None
+    columns: dict[Name, RelatedColumnDocument] = Field(default_factory=dict)
+    traits: Annotated[dict[Name, RelatedTraitDocument], Field(min_length=1)]
+
+
 class TraitsDocument(Strict):
-    """`parent_models[].traits`. Without `source`, traits only come from `usher replay --traits`."""
+    """`parent_models[].traits`. Without any source, traits only come from `usher replay --traits`."""
 
     source: TraitSourceDocument | None = None
     refresh: PositiveDuration | None = None
     columns: dict[Name, TraitColumnDocument] = Field(default_factory=dict)
+    tables: list[TraitTableDocument] = Field(default_factory=list)
+    related: list[RelatedTableDocument] = Field(default_factory=list)
 
 
 class ParentModelDocument(Labelled):

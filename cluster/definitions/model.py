@@ -213,16 +213,66 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
+class TraitTable:
+    """A table with one row a user. `columns` maps traits to the source's own columns; the main table's id is empty."""
+
+    id: str
+    source: TraitSource
+    key: str
+    columns: Mapping[str, str]
+
+
+Quantifier: TypeAlias = Literal["count", "any", "all", "none", "sum", "avg", "min", "max", "distinct", "list"]
+
+
+@dataclass(frozen=True, slots=True)
+class RelatedTrait:
+    """A trait of a user's rows in a related table, those that match `where`.
+
+    `any`, `all` and `none` hold `test`; `sum` and those after it read `column`; `count` needs neither.
+    """
+
+    name: str
+    quantifier: Quantifier
+    column: str | None = None
+    test: Filter | None = None
+    where: Filter | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RelatedTable:
+    """A table with any number of rows a user: its rows become traits when it is read.
+
+    `columns` are those that quantifiers and filters read, with `path` holding the source's own name.
+    """
+
+    id: str
+    source: TraitSource
+    key: str
+    columns: Mapping[str, Column]
+    traits: tuple[RelatedTrait, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ParentModel:
-    """A universe of users. `refresh_ms` None: read once and on change or command."""
+    """A universe of users. `refresh_ms` None: read once and on change or command.
+
+    `columns` has every trait, whichever table it comes from.
+    """
 
     id: str
     primary_key: str
-    trait_source: TraitSource | None
-    refresh_ms: int | None
     columns: Mapping[str, Column]
+    tables: tuple[TraitTable, ...] = ()
+    related: tuple[RelatedTable, ...] = ()
+    refresh_ms: int | None = None
     name: str = ""
     description: str = ""
+
+    @property
+    def sources(self) -> tuple[TraitSource, ...]:
+        """Every source, in the document's order."""
+        return (*(table.source for table in self.tables), *(table.source for table in self.related))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import codecs
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Final, Literal
 from urllib.parse import unquote
 
@@ -66,7 +66,8 @@ def _encoding(name: str) -> str:
 
 _OneCharacter = Annotated[str, BeforeValidator(_one_ascii)]
 _Options = dict[Name, Annotated[SecretStr, BeforeValidator(_as_text)]]
-Look = Literal["local", "remote", "never"]
+#: `blind`: nothing tells a change; `fixed`: there is none.
+Look = Literal["local", "remote", "blind", "fixed"]
 
 
 class TraitSource(Strict):
@@ -81,7 +82,7 @@ class TraitSource(Strict):
 
     @property
     def look(self) -> Look:
-        """What looking for a change costs: a look at local files, a request, or that nothing can be looked at."""
+        """What looking for a change costs: a look at local files or a request; or why it makes no sense."""
         raise NotImplementedError
 
     def secrets(self) -> list[str]:
@@ -149,7 +150,7 @@ class DeltaSource(_PathSource):
     @property
     def look(self) -> Look:
         """A fixed version never changes."""
-        return "never" if self.version is not None else ("remote" if is_remote(self.path) else "local")
+        return "fixed" if self.version is not None else ("remote" if is_remote(self.path) else "local")
 
     def secrets(self) -> list[str]:
         """The storage's options too."""
@@ -172,7 +173,7 @@ class IcebergSource(TraitSource):
     @property
     def look(self) -> Look:
         """A look reads the table's metadata through the catalog."""
-        return "remote" if self.snapshot_id is None else "never"
+        return "remote" if self.snapshot_id is None else "fixed"
 
     def secrets(self) -> list[str]:
         """Every property but those that say what kind of catalog it is."""
@@ -200,7 +201,7 @@ class DuckdbSource(TraitSource):
     def look(self) -> Look:
         """By what is watched."""
         watched = self.watched()
-        return "never" if not watched else "remote" if any(map(is_remote, watched)) else "local"
+        return "blind" if not watched else "remote" if any(map(is_remote, watched)) else "local"
 
     def watched(self) -> list[str]:
         """List the files to look at for a change."""
@@ -255,7 +256,7 @@ class AdbcSource(TraitSource):
     @property
     def look(self) -> Look:
         """By `watch_query` alone."""
-        return "remote" if self.watch_query else "never"
+        return "remote" if self.watch_query else "blind"
 
     def secrets(self) -> list[str]:
         """The address's password and the driver's options."""
@@ -272,6 +273,26 @@ TRAIT_SOURCES: Final[dict[str, type[TraitSource]]] = {
     "parquet": ParquetSource, "arrow": ArrowSource, "csv": CsvSource, "delta": DeltaSource,
     "iceberg": IcebergSource, "duckdb": DuckdbSource, "adbc": AdbcSource,
 }  # fmt: skip
+
+
+def identity_of(sources: Sequence[TraitSource]) -> str:
+    """Give the identity of several sources together; empty for none."""
+    identities = [source.identity() for source in sources]
+    if len(identities) < 2:
+        return "".join(identities)
+    return hashlib.sha256(" ".join(identities).encode()).hexdigest()
+
+
+def label_of(sources: Sequence[TraitSource]) -> str:
+    """Name several sources for people."""
+    return ", ".join(source.label for source in sources)
+
+
+def look_of(sources: Sequence[TraitSource]) -> Look:
+    """Give what looking at all of them costs: what the dearest does. Blind if none can tell."""
+    looks = {source.look for source in sources}
+    order: tuple[Look, ...] = ("remote", "local", "blind", "fixed")
+    return next((look for look in order if look in looks), "fixed")
 
 
 def is_remote(path: str) -> bool:

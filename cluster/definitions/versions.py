@@ -22,6 +22,7 @@ from cluster.definitions.model import (
     FilterAny,
     FilterNot,
     Not,
+    ParentModel,
     PropertyTest,
     Published,
     Sequence,
@@ -198,12 +199,13 @@ def document_for_evaluation(definitions: Definitions) -> dict[str, Any]:
 
     It has no destinations, syncs, write keys or trait sources (whose paths and options may hold credentials: an
     evaluator is given snapshots). `parse_document` of it gives equal settings, event models and audiences, and the
-    same parent models but for `trait_source`.
+    same parent models but for their tables.
     """
     document = definitions.document
     result: dict[str, Any] = {"version": 1, "settings": _settings(definitions)}
     result["sources"] = [{"id": source.id, "kind": source.kind} for source in definitions.sources.values()]
-    result["parent_models"] = [_without_trait_source(raw) for raw in document.get("parent_models", ())]
+    parents = definitions.parent_models
+    result["parent_models"] = [_traits_alone(raw, parents[raw["id"]]) for raw in document.get("parent_models", ())]
     result.update({section: list(document.get(section, ())) for section in _EVALUATION_SECTIONS})
     return result
 
@@ -221,11 +223,16 @@ def _settings(definitions: Definitions) -> dict[str, Any]:
     return written
 
 
-def _without_trait_source(raw: Mapping[str, Any]) -> dict[str, Any]:
+def _traits_alone(raw: Mapping[str, Any], parent: ParentModel) -> dict[str, Any]:
+    """Give a parent model with its traits as columns: which table one comes from is the trait loader's business."""
     traits = raw.get("traits")
     if not traits:
         return dict(raw)
-    return {**raw, "traits": {key: value for key, value in traits.items() if key != "source"}}
+    columns = {
+        column.name: {"type": column.type, **({"pii": True} if column.pii else {})}
+        for column in parent.columns.values()
+    }
+    return {**raw, "traits": {key: traits[key] for key in ("refresh",) if key in traits} | {"columns": columns}}
 
 
 __all__ = ["Change", "canonical_json", "difference", "document_for_evaluation", "evaluates_alike", "publish"]

@@ -79,8 +79,20 @@ def hide_secrets(section: str, item: Mapping[str, Any]) -> dict[str, Any]:
         return dict(_hidden(item, False))
     traits = item.get("traits")
     if section == "parent_models" and isinstance(traits, Mapping):
-        return {**item, "traits": {**traits, "source": _hidden_source(traits.get("source"))}}
+        return {**item, "traits": _hidden_sources(traits)}
     return dict(item)
+
+
+def _hidden_sources(traits: Mapping[str, Any]) -> dict[str, Any]:
+    """Hide secrets in the source of each table."""
+    hidden = {**traits, "source": _hidden_source(traits["source"])} if "source" in traits else dict(traits)
+    for section in ("tables", "related"):
+        if isinstance(tables := traits.get(section), list):
+            hidden[section] = [
+                {**table, "source": _hidden_source(table.get("source"))} if isinstance(table, Mapping) else table
+                for table in tables
+            ]
+    return hidden
 
 
 def _hidden_source(source: Any) -> Any:
@@ -110,9 +122,8 @@ def restore_secrets(tree: Any, stored: Any, path: str = "") -> Any:
             for key, value in tree.items()
         }
     if isinstance(tree, list):
-        known_items = stored if isinstance(stored, list) else []
         return [
-            restore_secrets(value, known_items[index] if index < len(known_items) else None, f"{path}[{index}]")
+            restore_secrets(value, _counterpart(value, index, stored), f"{path}[{index}]")
             for index, value in enumerate(tree)
         ]
     if tree == HIDDEN:
@@ -121,6 +132,14 @@ def restore_secrets(tree: Any, stored: Any, path: str = "") -> Any:
             raise problems.unprocessable("A secret is missing.", [row])
         return stored
     return tree
+
+
+def _counterpart(value: Any, index: int, stored: Any) -> Any:
+    """Give the stored item of a list that an item stands for: that of its id where it has one, else of its place."""
+    known = stored if isinstance(stored, list) else []
+    if isinstance(value, Mapping) and "id" in value:
+        return next((item for item in known if isinstance(item, Mapping) and item.get("id") == value["id"]), None)
+    return known[index] if index < len(known) else None
 
 
 def restore_document(document: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from actors.traits.reading import load_snapshot
 from actors.traits.snapshot import empty_snapshot
+from actors.traits.wanted import main_table
 from cluster.definitions.model import Definitions, ParentModel
 from cluster.definitions.trait_sources import ArrowSource, CsvSource, ParquetSource, TraitSource
 from cluster.errors import InputError
@@ -50,10 +52,12 @@ def _parent_and_path(parents: Mapping[str, ParentModel], text: str) -> tuple[str
 
 
 def _snapshot(parent: ParentModel, file: str | None, partitions: int, base_dir: Path) -> Any:
-    source = parent.trait_source if file is None else _source_of(file)
-    if source is None:
+    if file is not None:
+        # The file has every trait as a column, whichever table the definitions take it from.
+        parent = replace(parent, tables=(main_table(parent, _source_of(file)),), related=())
+    if not parent.sources:
         return empty_snapshot(parent).table
-    return load_snapshot(source, parent, partitions, base_dir)[0].table
+    return load_snapshot(parent, partitions, base_dir)[0].table
 
 
 def _source_of(file: str) -> TraitSource:

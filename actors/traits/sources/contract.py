@@ -57,9 +57,9 @@ def pieces(batch: Batch, wanted: Wanted) -> Iterator[Batch]:
 
 def lists_from_json(batch: Batch, wanted: Wanted) -> Batch:
     """Read columns declared list that come as text as JSON arrays: CSV and several databases have no other lists."""
-    for name, type_ in wanted.columns.items():
+    for name in wanted.lists():
         place = batch.schema.get_field_index(name)
-        if type_ == "list" and (lists := list_of_json(batch.column(place))) is not None:
+        if (lists := list_of_json(batch.column(place))) is not None:
             batch = batch.set_column(place, name, lists)
     return batch
 

@@ -162,7 +162,7 @@ def definitions(
     where = TraitTest("ltv", ModelTest("gt", 0.0, "number"))
     fields = {"identifiers": {"user_id": "user_id"}, **(sync or {})}
     return Definitions(
-        Settings(1, 1, 1, 64), {}, {"users": ParentModel("users", "user_id", None, None, columns or {})}, {},
+        Settings(1, 1, 1, 64), {}, {"users": ParentModel("users", "user_id", columns or {})}, {},
         {AUDIENCE: Audience(AUDIENCE, "users", where, status)},
         {"hook": Destination("hook", "webhook", webhook)},
         {name: Sync(name, AUDIENCE, "hook", **fields) for name in syncs},

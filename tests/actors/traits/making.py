@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from actors.traits.wanted import main_table
 from cluster.definitions.model import Column, ParentModel, ValueType
 from cluster.definitions.trait_sources import TRAIT_SOURCES, TraitSource
 
@@ -22,7 +24,13 @@ def parent(
 ) -> ParentModel:
     source = None if path is None else source_of(kind, path=str(path))
     declared = {name: Column(name, type_) for name, type_ in (TYPES if columns is None else columns).items()}
-    return ParentModel("users", "user_id", source, refresh_ms, declared)
+    bare = ParentModel("users", "user_id", declared, refresh_ms=refresh_ms)
+    return bare if source is None else with_source(bare, source)
+
+
+def with_source(model: ParentModel, source: TraitSource) -> ParentModel:
+    """The model with every trait from one table."""
+    return replace(model, tables=(main_table(model, source),))
 
 
 def source_of(kind: str, **settings: Any) -> TraitSource:

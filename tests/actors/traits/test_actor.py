@@ -108,7 +108,8 @@ async def test_every_evaluator_gets_the_snapshot_and_it_is_put_once(tmp_path: Pa
     assert len(loader.puts) == 1
     row = await loader.row()
     assert row == {
-        "parent": "users", "version": 1, "rows": 2, "loaded_at_ms": START_MS, "source": str(path), "state": "ok",
+        "parent": "users", "version": 1, "rows": 2, "left_out": {}, "loaded_at_ms": START_MS,
+        "source": str(path), "state": "ok",
         "refreshes": {"asked": 0, "answered": 0}, "error": None, "waiting_for": {},
     }  # fmt: skip
 

@@ -27,6 +27,7 @@ from actors.traits.stimuli import (
     Tick,
 )
 from cluster.definitions.model import ParentModel
+from cluster.definitions.trait_sources import identity_of
 from cluster.limits import (
     TRAITS_OFFER_RETRY_MAX_MS,
     TRAITS_OFFER_RETRY_MIN_MS,
@@ -35,7 +36,7 @@ from cluster.limits import (
     TRAITS_RETRY_MAX_MS,
     TRAITS_RETRY_MIN_MS,
 )
-from tests.actors.traits.making import parent, source_of
+from tests.actors.traits.making import parent, source_of, with_source
 
 USERS = parent(path="users.parquet")
 OLD: Fingerprint = ("users.parquet 10 1",)
@@ -43,8 +44,7 @@ NEW: Fingerprint = ("users.parquet 10 2",)
 
 
 def info(version: int, model: ParentModel = USERS, fingerprint: Fingerprint = OLD, rows: int = 5) -> SnapshotInfo:
-    source = "" if model.trait_source is None else model.trait_source.identity()
-    return SnapshotInfo(version, shape_of(model, 64), source, fingerprint, rows, 0)
+    return SnapshotInfo(version, shape_of(model, 64), identity_of(model.sources), fingerprint, rows, 0)
 
 
 def seen(model: ParentModel | None = USERS, evaluators: int = 1) -> DefinitionsSeen:
@@ -120,7 +120,7 @@ def test_a_source_behind_a_network_is_looked_at_less_often() -> None:
     assert machine.next_due_ms() == TRAITS_REMOTE_POLL_MS
 
 
-QUERY = replace(USERS, trait_source=source_of("duckdb", query="SELECT 1"))
+QUERY = with_source(USERS, source_of("duckdb", query="SELECT 1"))
 
 
 def test_a_source_that_cannot_tell_a_change_is_read_at_the_start_and_not_looked_at_again() -> None:
@@ -136,7 +136,7 @@ def test_a_source_that_cannot_tell_a_change_is_read_at_the_start_and_not_looked_
 
 def test_a_changed_password_has_the_source_read_again_also_while_it_is_being_read() -> None:
     first, second = (
-        replace(USERS, trait_source=source_of("adbc", uri=f"postgresql://u:{word}@h/d", query="SELECT 1"))
+        with_source(USERS, source_of("adbc", uri=f"postgresql://u:{word}@h/d", query="SELECT 1"))
         for word in ("old-password", "new-password")
     )
     machine = started(first)
@@ -291,7 +291,7 @@ def test_a_load_of_definitions_that_changed_meanwhile_is_void() -> None:
 
 def test_a_removed_source_leaves_a_snapshot_without_rows() -> None:
     machine = started()
-    bare = replace(parent({}), trait_source=None)
+    bare = parent({})
     assert machine.handle(seen(bare), 10) == [load(bare)]
     assert machine.handle(Loaded("users", info(2, bare, (), 0)), 20) == [Offer(0, "users", 2)]
     assert machine.handle(Taken(0, "users", 2), 30) == []
@@ -300,7 +300,7 @@ def test_a_removed_source_leaves_a_snapshot_without_rows() -> None:
 
 def test_an_empty_snapshot_that_could_not_be_stored_is_tried_again_later() -> None:
     machine = started()
-    bare = replace(parent({}), trait_source=None)
+    bare = parent({})
     machine.handle(seen(bare), 10)
     assert machine.handle(LoadFailed("users", "storage_full", "full"), 20) == []
     assert machine.next_due_ms() == 20 + TRAITS_RETRY_MIN_MS

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from actors.traits.snapshot import build_snapshot, empty_snapshot, snapshot_schema
-from actors.traits.wanted import wanted_of
+from actors.traits.wanted import main_table, wanted_of
 from cluster.errors import SnapshotError
 from cluster.limits import KEY_BYTES_MAX
 from cluster.model.partitions import partition_of
@@ -50,7 +50,7 @@ def test_a_parent_without_traits_is_its_keys() -> None:
 
 def test_the_key_may_be_a_trait_as_well() -> None:
     model = parent({"user_id": "string"})
-    assert wanted_of(model).names() == ["user_id"]
+    assert wanted_of(main_table(model, None), model).names() == ["user_id"]
     assert build_snapshot(table(2), model, 4).table.column("user_id").to_pylist() == ["u0", "u1"]
 
 

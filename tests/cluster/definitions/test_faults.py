@@ -94,7 +94,7 @@ SHAPES = [
          "unknown value", '"text"', COLUMN_TYPES),
     Case("parent_models.0.traits.columns.tier", {"typ": "string", "type": "string"},
          "parent_models[0].traits.columns.tier.typ", 'unknown key "typ" (did you mean type?)', '"string"',
-         "type, pii, name, description"),
+         "type, column, pii, name, description"),
     Case("parent_models.0.traits.refresh", "often", "parent_models[0].traits.refresh", "not a duration", '"often"',
          DURATIONS),
     Case("event_models.0.parent", "user", "event_models[0].parent", 'no parent model "user" (did you mean users?)',

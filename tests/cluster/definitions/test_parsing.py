@@ -17,6 +17,7 @@ from cluster.definitions.model import (
     Settings,
     Source,
     Sync,
+    TraitTable,
 )
 from cluster.definitions.parsing import load_paths, parse_document, parse_documents
 from cluster.definitions.trait_sources import ParquetSource
@@ -47,8 +48,10 @@ def test_every_key_of_a_document_arrives() -> None:
     assert definitions.sources["app"].app_id == ("ios", "android")
     users = definitions.parent_models["users"]
     assert users == ParentModel(
-        "users", "user_id", ParquetSource(path="users.parquet"), 60_000, users.columns, "Users", "Shoppers"
+        "users", "user_id", users.columns, users.tables, (), 60_000, "Users", "Shoppers"
     )
+    columns = {name: name for name in users.columns}
+    assert users.tables == (TraitTable("", ParquetSource(path="users.parquet"), "user_id", columns),)
     assert users.columns["email"] == Column("email", "string", (), True)
     order = definitions.event_models["order"]
     assert order == EventModel(

@@ -196,7 +196,7 @@ def test_what_goes_into_logs_evaluates_alike_and_holds_no_secret() -> None:
     assert list(read.sources) == ["web", "app"]
     assert read.parent_models["users"].columns == definitions.parent_models["users"].columns
     assert read.parent_models["users"].primary_key == "user_id"
-    assert read.parent_models["users"].trait_source is None
+    assert read.parent_models["users"].sources == ()
     assert (read.destinations, read.syncs) == ({}, {})
     assert canonical_json(document_for_evaluation(read)) == text
 

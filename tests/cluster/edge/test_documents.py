@@ -56,3 +56,23 @@ def test_without_leaves_the_rest_and_the_original_alone() -> None:
     document = {"version": 1, "syncs": [{"id": "a"}, {"id": "b"}]}
     assert without(document, "syncs", "a") == {"version": 1, "syncs": [{"id": "b"}]}
     assert len(document["syncs"]) == 2  # type: ignore[arg-type]
+
+
+def test_secrets_of_several_tables_come_back_to_the_table_of_the_same_id() -> None:
+    tables = [
+        {"id": name, "source": {"kind": "adbc", "uri": f"postgresql://u:{name}-word@h/d", "options": {"x": name}}}
+        for name in ("scores", "orders")
+    ]
+    main = {"kind": "parquet", "path": "s3://AKIA:main-word@bucket/u.parquet"}
+    parent = {"id": "users", "traits": {"source": main, "tables": tables, "related": tables}}
+    shown = hide_secrets("parent_models", parent)
+    assert "word" not in str(shown)
+    shown["traits"]["tables"].reverse()
+    restored = restore_secrets(shown, parent)
+    assert restored["traits"]["source"] == main
+    assert restored["traits"]["tables"] == list(reversed(tables))
+    assert restored["traits"]["related"] == tables
+    shown["traits"]["tables"][0]["id"] = "new"
+    with pytest.raises(Problem) as refused:
+        restore_secrets(shown, parent)
+    assert refused.value.errors[0]["path"] == "traits.tables[0].source.uri"

@@ -15,7 +15,7 @@ def definitions(*audiences: str, partitions: int = 8, statuses: dict[str, str] |
     return Definitions(
         settings=Settings(retention_ms=1_000, dedup_horizon_ms=1_000, dedup_ids_max=10, partitions=partitions),
         sources={},
-        parent_models={"users": ParentModel("users", "user_id", None, None, {})},
+        parent_models={"users": ParentModel("users", "user_id", {})},
         event_models={},
         audiences={
             name: Audience(name, "users", All(()), statuses.get(name, "published"))  # type: ignore[arg-type]

@@ -7,18 +7,21 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from actors.traits.reading import look
 from actors.traits.snapshot import Table
 from actors.traits.sources.registry import reader_of
-from actors.traits.wanted import wanted_of
+from actors.traits.stimuli import Fingerprint
+from actors.traits.wanted import main_table, wanted_of
 from cluster.definitions.model import ParentModel
 from cluster.definitions.trait_sources import TraitSource
 from cluster.errors import SnapshotError
-from tests.actors.traits.making import parent
+from tests.actors.traits.making import parent, with_source
 
 
 def read_all(source: TraitSource, model: ParentModel | None = None, base_dir: Path = Path()) -> Table:
     """Give every needed column in the order that the model names it."""
-    wanted = wanted_of(model or parent())
+    model = model or parent()
+    wanted = wanted_of(main_table(model, source), model)
     _, batches = reader_of(source, base_dir).read(wanted)
     rows = [pa.table(batch.select(wanted.names())) for batch in batches]
     return pa.concat_tables(rows, promote_options="permissive") if rows else pa.table({})
@@ -31,3 +34,8 @@ def refused(source: TraitSource, reason: str, model: ParentModel | None = None, 
     assert error.value.reason == reason, error.value
     assert error.value.next_step
     return str(error.value)
+
+
+def look_at(source: TraitSource, base_dir: Path = Path()) -> Fingerprint:
+    """Give what a look at the source finds."""
+    return look(with_source(parent(), source), base_dir)

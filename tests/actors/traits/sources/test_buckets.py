@@ -12,10 +12,9 @@ from deltalake import write_deltalake
 from pyarrow import csv
 from pyarrow.fs import FileSystem
 
-from actors.traits.reading import look
 from cluster.definitions.trait_sources import TraitSource
 from tests.actors.traits.making import source_of, table
-from tests.actors.traits.sources.reading import read_all, refused
+from tests.actors.traits.sources.reading import look_at, read_all, refused
 from tests.cluster.checkpoints.servers import s3_uri
 
 
@@ -51,10 +50,10 @@ def test_files_folders_and_globs_in_a_bucket_are_read_and_watched(bucket: str, e
     assert keys(source_of(ending, path=at(bucket, ending))) == ["a0", "a1", "b0"]
     glob = source_of(ending, path=at(bucket, f"{ending}/*/*.{ending}"))
     assert keys(glob) == ["b0"]
-    before = look(one, Path())
-    assert look(one, Path()) == before
+    before = look_at(one, Path())
+    assert look_at(one, Path()) == before
     write(bucket, f"{ending}/a.{ending}", 3, "a")
-    assert look(one, Path()) != before
+    assert look_at(one, Path()) != before
     assert keys(one) == ["a0", "a1", "a2"]
 
 
@@ -81,7 +80,7 @@ def test_a_delta_table_in_a_bucket_is_read_with_its_storage_options(bucket: str)
     write_deltalake(uri, table(2), storage_options=settings)
     source = source_of("delta", path=uri, storage_options=settings)
     assert keys(source) == ["u0", "u1"]
-    before = look(source, Path())
+    before = look_at(source, Path())
     write_deltalake(uri, table(3), mode="overwrite", storage_options=settings)
-    assert look(source, Path()) != before
+    assert look_at(source, Path()) != before
     assert keys(source) == ["u0", "u1", "u2"]

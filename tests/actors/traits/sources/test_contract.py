@@ -18,12 +18,13 @@ from adbc_driver_postgresql import dbapi as postgresql
 from deltalake import write_deltalake
 from pyiceberg.catalog import load_catalog
 
-from actors.traits.reading import load_snapshot, look
+from actors.traits.reading import load_snapshot
 from cluster.definitions.model import ParentModel, ValueType
 from cluster.definitions.trait_sources import TraitSource
 from cluster.errors import SnapshotError
-from tests.actors.traits.making import parent, source_of, write_arrow, write_parquet
+from tests.actors.traits.making import parent, source_of, with_source, write_arrow, write_parquet
 from tests.actors.traits.sources.postgres import postgres_uri
+from tests.actors.traits.sources.reading import look_at
 
 COLUMNS: dict[str, ValueType] = {
     "ltv": "number", "tier": "string", "last_seen": "timestamp", "opted_in": "boolean", "interests": "list",
@@ -216,7 +217,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
 
 
 def load(source: TraitSource, model: ParentModel | None = None) -> tuple[pa.Table, Any]:
-    snapshot, fingerprint = load_snapshot(source, model or parent(COLUMNS), 64, Path())
+    snapshot, fingerprint = load_snapshot(with_source(model or parent(COLUMNS), source), 64, Path())
     return snapshot.table.sort_by("key"), fingerprint
 
 
@@ -235,9 +236,9 @@ def test_every_type_of_trait_arrives_and_what_is_not_asked_for_stays_away(world:
 def test_a_change_of_rows_is_seen_and_nothing_else_is(world: World) -> None:
     world.write(rows())
     _, before = load(world.source())
-    assert look(world.source(), Path()) == before != ()
+    assert look_at(world.source(), Path()) == before != ()
     world.write(rows(4))
-    after = look(world.source(), Path())
+    after = look_at(world.source(), Path())
     assert after != before
     table, fingerprint = load(world.source())
     assert (table.num_rows, fingerprint) == (4, after)

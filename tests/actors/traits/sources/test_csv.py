@@ -12,12 +12,13 @@ import pytest
 
 from actors.traits.reading import load_snapshot
 from cluster.definitions.model import ValueType
-from tests.actors.traits.making import parent, source_of
+from tests.actors.traits.making import parent, source_of, with_source
 from tests.actors.traits.sources.reading import refused
 
 
 def snapshot(path: Path, columns: dict[str, ValueType] | None = None, **settings: Any) -> list[dict[str, Any]]:
-    found, _ = load_snapshot(source_of("csv", path=str(path), **settings), parent(columns), 64, Path())
+    source = source_of("csv", path=str(path), **settings)
+    found, _ = load_snapshot(with_source(parent(columns), source), 64, Path())
     rows: pa.Table = found.table.drop_columns(["partition"])
     return rows.to_pylist()
 

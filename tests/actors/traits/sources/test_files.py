@@ -10,13 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from actors.traits.reading import look
 from actors.traits.snapshot import Table
 from actors.traits.sources import parquet
 from cluster.definitions.trait_sources import is_remote
 from cluster.errors import SnapshotError
 from tests.actors.traits.making import source_of, table, write_arrow, write_parquet
-from tests.actors.traits.sources.reading import read_all
+from tests.actors.traits.sources.reading import look_at, read_all
 
 
 def read(path: str | Path, kind: str = "parquet", base_dir: Path = Path()) -> Table:
@@ -156,15 +155,15 @@ def test_a_uri_of_no_filesystem_is_unreachable() -> None:
 def test_the_fingerprint_changes_with_content_time_and_number_of_files(tmp_path: Path) -> None:
     source = source_of("parquet", path=str(tmp_path))
     path = write_parquet(tmp_path / "a.parquet", table(1))
-    seen = [look(source, Path())]
-    assert look(source, Path()) == seen[0]
+    seen = [look_at(source, Path())]
+    assert look_at(source, Path()) == seen[0]
     os.utime(path, ns=(1, 1))
-    seen.append(look(source, Path()))
+    seen.append(look_at(source, Path()))
     os.truncate(path, 10)
     os.utime(path, ns=(1, 1))
-    seen.append(look(source, Path()))
+    seen.append(look_at(source, Path()))
     write_parquet(tmp_path / "b.parquet", table(1))
-    seen.append(look(source, Path()))
+    seen.append(look_at(source, Path()))
     assert len(set(seen)) == 4
 
 

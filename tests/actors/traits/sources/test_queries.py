@@ -16,11 +16,11 @@ import pytest
 from adbc_driver_postgresql import dbapi as postgresql
 from adbc_driver_sqlite import dbapi as sqlite
 
-from actors.traits.reading import load_snapshot, look
+from actors.traits.reading import load_snapshot
 from cluster.definitions.trait_sources import TraitSource
-from tests.actors.traits.making import parent, source_of, table, write_parquet
+from tests.actors.traits.making import parent, source_of, table, with_source, write_parquet
 from tests.actors.traits.sources.postgres import postgres_uri
-from tests.actors.traits.sources.reading import read_all, refused
+from tests.actors.traits.sources.reading import look_at, read_all, refused
 
 ONE_USER = "SELECT 'u0' AS user_id, 1.0 AS ltv, 'gold' AS tier"
 
@@ -49,7 +49,7 @@ def test_a_duckdb_query_reads_files_relative_to_the_base_dir(tmp_path: Path) -> 
     write_parquet(tmp_path / "data" / "users.parquet", table(2))
     source = by_duckdb("SELECT * FROM 'data/*.parquet'", watch="data/*.parquet")
     assert sorted(keys(read_all(source, base_dir=tmp_path))) == ["u0", "u1"]
-    assert len(look(source, tmp_path)) == 1
+    assert len(look_at(source, tmp_path)) == 1
 
 
 def test_a_duckdb_query_may_join_and_aggregate(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_duckdb_query_may_join_and_aggregate(tmp_path: Path) -> None:
 
 
 def test_a_query_without_anything_to_watch_cannot_tell_a_change() -> None:
-    assert look(by_duckdb(), Path()) == ()
+    assert look_at(by_duckdb(), Path()) == ()
     assert keys(read_all(by_duckdb())) == ["u0"]
 
 
@@ -141,7 +141,7 @@ def test_uuids_numerics_and_json_of_postgres_are_read(database: str) -> None:
     query = """SELECT '5F0C1E9A-0000-4000-8000-00000000000A'::uuid AS user_id, 12.50::numeric AS ltv,
                       '["golf", null, 7]'::jsonb AS likes, NULL::uuid AS tier, 'infinity'::float8 AS odd"""
     model = parent({"ltv": "number", "likes": "list", "tier": "string", "odd": "number"})
-    snapshot, _ = load_snapshot(by_postgres(database, query), model, 64, Path())
+    snapshot, _ = load_snapshot(with_source(model, by_postgres(database, query)), 64, Path())
     assert snapshot.table.drop_columns(["partition"]).to_pylist() == [
         {"key": str(UUID("5F0C1E9A-0000-4000-8000-00000000000A")), "ltv": 12.5, "likes": ["golf", "7"], "tier": None,
          "odd": None}
@@ -172,12 +172,12 @@ def test_what_is_written_half_way_is_told_by_the_watch_query(database: str) -> N
         source = by_postgres(
             database, "SELECT * FROM watched", watch_query="SELECT count(*), max(ltv), max(tier) FROM watched"
         )
-        before = look(source, Path())
-        assert look(source, Path()) == before
+        before = look_at(source, Path())
+        assert look_at(source, Path()) == before
         cursor.execute("INSERT INTO watched VALUES ('u1', 2, 'b')")
-        assert look(source, Path()) == before  # not committed yet
+        assert look_at(source, Path()) == before  # not committed yet
         connection.commit()
-        assert look(source, Path()) != before
+        assert look_at(source, Path()) != before
     refused(by_postgres(database, watch_query="SELECT nosuch"), "bad_query")
 
 
