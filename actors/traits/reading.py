@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 from actors.traits.related import RelatedBuilder
@@ -9,8 +10,9 @@ from actors.traits.snapshot import TraitSnapshot, join_tables
 from actors.traits.sources.registry import reader_of
 from actors.traits.stimuli import Fingerprint
 from actors.traits.tables import TableBuilder
-from actors.traits.wanted import wanted_of, wanted_of_related
+from actors.traits.wanted import Wanted, wanted_of, wanted_of_related
 from cluster.definitions.model import ParentModel
+from cluster.definitions.trait_sources import TraitSource
 
 
 def look(parent: ParentModel, base_dir: Path) -> Fingerprint:
@@ -27,24 +29,30 @@ def load_snapshot(parent: ParentModel, partitions: int, base_dir: Path) -> tuple
     The fingerprint belongs to exactly these rows. Relative paths start at `base_dir`. Raises `SnapshotError`. Needs
     memory for the typed columns and one batch.
     """
-    tables, related, fingerprints = [], {}, []
+    fingerprints: list[Fingerprint] = []
+    tables, related = [], {}
     for table in parent.tables:
         wanted = wanted_of(table, parent)
         builder = TableBuilder(wanted)
-        fingerprint, batches = reader_of(table.source, base_dir).read(wanted)
-        for batch in batches:
-            builder.add(batch)
+        fingerprints.append(_read_into(builder, table.source, wanted, base_dir))
         tables.append(builder.finish())
-        fingerprints.append(fingerprint)
     for one in parent.related:
         wanted = wanted_of_related(one, parent)
         folder = RelatedBuilder(one, wanted)
-        fingerprint, batches = reader_of(one.source, base_dir).read(wanted)
-        for batch in batches:
-            folder.add(batch)
+        fingerprints.append(_read_into(folder, one.source, wanted, base_dir))
         related[one.id] = folder.finish()
-        fingerprints.append(fingerprint)
     return join_tables(parent, partitions, tables, related), _together(fingerprints)
+
+
+def _read_into(
+    builder: TableBuilder | RelatedBuilder, source: TraitSource, wanted: Wanted, base_dir: Path
+) -> Fingerprint:
+    fingerprint, batches = reader_of(source, base_dir).read(wanted)
+    # Closed at once also where the builder refuses a batch: an open query holds locks and a connection.
+    with closing(batches):
+        for batch in batches:
+            builder.add(batch)
+    return fingerprint
 
 
 def _together(fingerprints: list[Fingerprint]) -> Fingerprint:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any, Final
 
-from actors.traits.sources.contract import Batch, lists_from_json, needed, pieces, without_secrets
+from actors.traits.sources.contract import Batches, lists_from_json, needed, pieces, without_secrets
 from actors.traits.sources.deadline import deadline
 from actors.traits.stimuli import Fingerprint
 from actors.traits.wanted import Wanted, check_schema
@@ -32,7 +32,7 @@ class AdbcReader:
         with without_secrets(self._source), self._cursor() as (driver, cursor):
             return self._watched(driver, cursor)
 
-    def read(self, wanted: Wanted) -> tuple[Fingerprint, Iterator[Batch]]:
+    def read(self, wanted: Wanted) -> tuple[Fingerprint, Batches]:
         """See `Reader`. The watch query runs first: what is written between the two is seen by the next look."""
         return self.look(), self._batches(wanted)
 
@@ -42,7 +42,7 @@ class AdbcReader:
             row = cursor.fetchone()
         return (repr(row),)
 
-    def _batches(self, wanted: Wanted) -> Iterator[Batch]:
+    def _batches(self, wanted: Wanted) -> Batches:
         with without_secrets(self._source), self._cursor() as (driver, cursor), self._explained(driver, cursor):
             cursor.execute(self._source.query)
             rows = cursor.fetch_record_batch()

@@ -7,7 +7,7 @@ Whatever a filesystem or a driver raises becomes a SnapshotError whose text has 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, Final, Protocol, TypeAlias
@@ -24,6 +24,8 @@ from cluster.limits import TRAITS_BATCH_ROWS_MAX
 #: Arrow record batches and schemas; pyarrow ships no types.
 Batch: TypeAlias = Any
 Schema: TypeAlias = Any
+#: Whoever does not take all of them closes it, so that what is open for it closes too.
+Batches: TypeAlias = Generator[Batch, None, None]
 
 _RETRY: Final = "Nothing to do: it is read again."
 
@@ -38,7 +40,7 @@ class Reader(Protocol):
         """
         ...
 
-    def read(self, wanted: Wanted) -> tuple[Fingerprint, Iterator[Batch]]:
+    def read(self, wanted: Wanted) -> tuple[Fingerprint, Batches]:
         """Open the source: its fingerprint, which belongs to these rows, and its batches.
 
         A batch has exactly `wanted.names()` in any order, with the source's own types, and TRAITS_BATCH_ROWS_MAX rows

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
 
-from actors.traits.sources.contract import Batch, needed, pieces, without_secrets
+from actors.traits.sources.contract import Batches, needed, pieces, without_secrets
 from actors.traits.sources.locations import local_path
 from actors.traits.stimuli import Fingerprint
 from actors.traits.wanted import Wanted, check_schema
@@ -31,14 +30,14 @@ class DeltaReader:
         with without_secrets(self._source):
             return _fingerprint(self._open())
 
-    def read(self, wanted: Wanted) -> tuple[Fingerprint, Iterator[Batch]]:
+    def read(self, wanted: Wanted) -> tuple[Fingerprint, Batches]:
         """See `Reader`."""
         with without_secrets(self._source):
             table = self._open()
             check_schema([field.name for field in table.schema().fields], wanted, where=self._source.label)
             return _fingerprint(table), self._batches(table, wanted)
 
-    def _batches(self, table: Any, wanted: Wanted) -> Iterator[Batch]:
+    def _batches(self, table: Any, wanted: Wanted) -> Batches:
         with without_secrets(self._source):
             deltalake = needed("deltalake", "delta", "delta")
             columns = ", ".join('"' + name.replace('"', '""') + '"' for name in wanted.names())

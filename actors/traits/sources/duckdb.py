@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from actors.traits.sources.contract import Batch, lists_from_json, needed, pieces, without_secrets
+from actors.traits.sources.contract import Batches, lists_from_json, needed, pieces, without_secrets
 from actors.traits.sources.deadline import deadline
 from actors.traits.sources.locations import find, local_path
 from actors.traits.stimuli import Fingerprint
@@ -33,11 +33,11 @@ class DuckdbReader:
                 line for path in self._source.watched() for line in find(path, (), self._base_dir).fingerprint()
             )
 
-    def read(self, wanted: Wanted) -> tuple[Fingerprint, Iterator[Batch]]:
+    def read(self, wanted: Wanted) -> tuple[Fingerprint, Batches]:
         """See `Reader`. What is written while the query runs is seen by the next look."""
         return self.look(), self._batches(wanted)
 
-    def _batches(self, wanted: Wanted) -> Iterator[Batch]:
+    def _batches(self, wanted: Wanted) -> Batches:
         with without_secrets(self._source), self._connected() as (duckdb, connection):
             try:
                 with deadline(self._source.timeout, connection.interrupt, self._source.label):

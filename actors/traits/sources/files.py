@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 import pyarrow as pa
 
 from actors.traits.sources import arrow, csv, parquet
-from actors.traits.sources.contract import Batch, Schema, changed, pieces, without_secrets
+from actors.traits.sources.contract import Batch, Batches, Schema, changed, pieces, without_secrets
 from actors.traits.sources.locations import Files, find, readable
 from actors.traits.stimuli import Fingerprint
 from actors.traits.wanted import Wanted
@@ -41,7 +41,7 @@ class FileReader:
         """See `Reader`."""
         return self._find().fingerprint()
 
-    def read(self, wanted: Wanted) -> tuple[Fingerprint, Iterator[Batch]]:
+    def read(self, wanted: Wanted) -> tuple[Fingerprint, Batches]:
         """See `Reader`."""
         files = self._find()
         return files.fingerprint(), self._batches(files, wanted)
@@ -50,7 +50,7 @@ class FileReader:
         with without_secrets(self._source):
             return find(self._source.path, _ENDINGS[self._source.kind], self._base_dir)
 
-    def _batches(self, files: Files, wanted: Wanted) -> Iterator[Batch]:
+    def _batches(self, files: Files, wanted: Wanted) -> Batches:
         with without_secrets(self._source):
             schemas: list[Schema] = []
             for info in files.infos:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Final
 
 import pyarrow as pa
 
-from actors.traits.sources.contract import Batch, needed, pieces, without_secrets
+from actors.traits.sources.contract import Batches, needed, pieces, without_secrets
 from actors.traits.stimuli import Fingerprint
 from actors.traits.wanted import Wanted, check_schema
 from cluster.definitions.trait_sources import IcebergSource
@@ -28,14 +27,14 @@ class IcebergReader:
         with without_secrets(self._source):
             return self._fingerprint(self._open())
 
-    def read(self, wanted: Wanted) -> tuple[Fingerprint, Iterator[Batch]]:
+    def read(self, wanted: Wanted) -> tuple[Fingerprint, Batches]:
         """See `Reader`."""
         with without_secrets(self._source):
             table = self._open()
             check_schema([field.name for field in table.schema().fields], wanted, where=self._source.label)
             return self._fingerprint(table), self._batches(table, wanted)
 
-    def _batches(self, table: Any, wanted: Wanted) -> Iterator[Batch]:
+    def _batches(self, table: Any, wanted: Wanted) -> Batches:
         with without_secrets(self._source):
             try:
                 scan = table.scan(selected_fields=tuple(wanted.names()), snapshot_id=self._source.snapshot_id)
