@@ -139,12 +139,6 @@ TRAITS_RETRY_MAX_MS: Final = 60_000
 #: Pause before an evaluator that did not take a snapshot is asked again; doubles up to the second figure.
 TRAITS_OFFER_RETRY_MIN_MS: Final = 200
 TRAITS_OFFER_RETRY_MAX_MS: Final = 5_000
-#: How long a query of a trait source may run, unless the source says otherwise.
-TRAITS_QUERY_DEFAULT_MS: Final = 600_000
-#: How long connecting to a database may take, where its address does not say.
-TRAITS_CONNECT_TIMEOUT_S: Final = 15
-#: Rows that are converted at a time: what a load needs beside the snapshot itself.
-TRAITS_BATCH_ROWS_MAX: Final = 131_072
 #: Immutable copies kept of a parent's snapshots, whatever evaluators still need.
 TRAITS_VERSIONS_KEPT: Final = 3
 

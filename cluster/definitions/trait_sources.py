@@ -17,8 +17,9 @@ from urllib.parse import unquote
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from cluster.definitions.document import Name, PositiveDuration, Strict
-from cluster.limits import TRAITS_QUERY_DEFAULT_MS
 
+#: How long a query may run, unless the source says otherwise.
+TRAITS_QUERY_DEFAULT_MS: Final = 600_000
 #: What stands where a secret was.
 HIDDEN: Final = "***"
 #: Keys of a source's document whose whole value is hidden from people.

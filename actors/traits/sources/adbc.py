@@ -13,8 +13,9 @@ from actors.traits.stimuli import Fingerprint
 from actors.traits.wanted import Wanted, check_schema
 from cluster.definitions.trait_sources import AdbcSource
 from cluster.errors import SnapshotError
-from cluster.limits import TRAITS_CONNECT_TIMEOUT_S
 
+#: How long connecting to a database may take, where its address does not say.
+TRAITS_CONNECT_TIMEOUT_S: Final = 15
 #: Drivers that Usher's extras bring, each in the extra of its name.
 _KNOWN: Final = frozenset(AdbcSource.DRIVERS.values())
 

@@ -19,7 +19,6 @@ from actors.traits.stimuli import Fingerprint
 from actors.traits.wanted import Wanted
 from cluster.definitions.trait_sources import TraitSource, redact
 from cluster.errors import SnapshotError
-from cluster.limits import TRAITS_BATCH_ROWS_MAX
 
 #: Arrow record batches and schemas; pyarrow ships no types.
 Batch: TypeAlias = Any
@@ -27,6 +26,8 @@ Schema: TypeAlias = Any
 #: Whoever does not take all of them closes it, so that what is open for it closes too.
 Batches: TypeAlias = Generator[Batch, None, None]
 
+#: Rows that are converted at a time: what a load needs beside the snapshot itself.
+TRAITS_BATCH_ROWS_MAX: Final = 131_072
 _RETRY: Final = "Nothing to do: it is read again."
 
 

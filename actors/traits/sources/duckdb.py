@@ -7,14 +7,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from actors.traits.sources.contract import Batches, lists_from_json, needed, pieces, without_secrets
+from actors.traits.sources.contract import (
+    TRAITS_BATCH_ROWS_MAX,
+    Batches,
+    lists_from_json,
+    needed,
+    pieces,
+    without_secrets,
+)
 from actors.traits.sources.deadline import deadline
 from actors.traits.sources.locations import find, local_path
 from actors.traits.stimuli import Fingerprint
 from actors.traits.wanted import Wanted, check_schema
 from cluster.definitions.trait_sources import DuckdbSource, is_remote
 from cluster.errors import SnapshotError
-from cluster.limits import TRAITS_BATCH_ROWS_MAX
 
 _IN_MEMORY: Final = ":memory:"
 

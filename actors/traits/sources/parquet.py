@@ -9,9 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from actors.traits.sources.contract import Batch, Schema
+from actors.traits.sources.contract import TRAITS_BATCH_ROWS_MAX, Batch, Schema
 from actors.traits.wanted import Wanted, check_schema
-from cluster.limits import TRAITS_BATCH_ROWS_MAX
 
 
 @contextmanager
