@@ -27,6 +27,7 @@ CASES: dict[str, str] = {
     "waves": "benchmarks.bench_waves",
     "publish": "benchmarks.case_publish",
     "recovery": "benchmarks.bench_recovery",
+    "log": "benchmarks.bench_log",
     "read": "benchmarks.bench_read",
     "latency": "benchmarks.bench_latency",
     "ingest": "benchmarks.bench_ingest",
