@@ -3,8 +3,9 @@
 The path of a batch within an evaluator: its hits are read and evaluated, entry and transitions committed, membership
 shown. One worker, without Ray: 100 audiences, 100 k users, every event with a message id, batches as the edge sends at
 most (8,192 events), as many to a commit as wait while the one before goes on. The same batches go to a worker whose log
-keeps nothing and to one with a SQLite file, some commits each in turn, and to one on Kafka where USHER_BENCH_LOG names it (`kafka://…`).
-Medians of the rounds; all must come to the same transitions and members, and the log must hold what was taken, whole.
+keeps nothing and to one with a SQLite file, some commits each in turn, and to one on Kafka where USHER_BENCH_LOG names
+it (`kafka://…`). Medians of the rounds; all must come to the same transitions and members, and the log must hold what
+was taken, whole.
 """
 
 from __future__ import annotations
