@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
+from destinations.amplitude.definition import AmplitudeDestination
 from destinations.braze.definition import BrazeDestination
 from destinations.contract import Destination, Kinds
 from destinations.facebook.definition import FacebookDestination
@@ -62,6 +63,7 @@ def _by_kind(*kinds: Destination) -> Kinds:
 
 
 OWN: Final[Kinds] = _by_kind(
+    AmplitudeDestination(),
     BrazeDestination(),
     FacebookDestination(),
     GoogleDestination(),

@@ -1,0 +1,1 @@
+"""Amplitude: members of a cohort, or entries and exits as events."""

@@ -1,0 +1,1 @@
+"""Amplitude cohorts and events."""
