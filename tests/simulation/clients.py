@@ -115,7 +115,7 @@ class Clients:
 
     async def _publish(self) -> None:
         controller = handle(self._world, RemoteController, "controller")
-        for at_s, document in self._world.plan.documents:
+        for at_s, document in self._world.plan.publications:
             await self._until(at_s)
             reply: dict[str, Any] = {}
             while "version" not in reply or reply.get("preparing"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -20,15 +20,24 @@ from tests.simulation.workload import PARTITIONS
 def reference_transitions(
     history: History, snapshots: Mapping[str, pa.Table], partitions: set[int], until_ms: int
 ) -> list[tuple[Any, ...]]:
-    """Give the transitions at or before `until_ms` that the logged inputs make for users of these partitions.
+    """Give the transitions that a history's inputs make for users of these partitions: see `transitions_of`."""
+    return transitions_of(
+        history.entries, snapshots, lambda user: partition_of(user, PARTITIONS) in partitions, until_ms
+    )
+
+
+def transitions_of(
+    entries: Iterable[Entry], snapshots: Mapping[str, pa.Table], chosen: Callable[[str], bool], until_ms: int
+) -> list[tuple[Any, ...]]:
+    """Give the transitions at or before `until_ms` that the logged inputs make for the chosen users.
 
     Sorted tuples of at, audience, user, n, kind, cause and version. `snapshots` are trait tables by the path of their
-    immutable copy.
+    immutable copy. Ticks are not taken: what is due is made at its own time whenever it is made.
     """
     reference: ReferenceEvaluator | None = None
     #: How many transitions there were when an audience's versions became these.
     versions: list[tuple[int, Mapping[str, int]]] = []
-    for entry in history.entries:
+    for entry in entries:
         if entry.kind == "definitions":
             fields = msgspec.json.decode(entry.payload)
             if reference is None:
@@ -39,24 +48,26 @@ def reference_transitions(
                 versions.append((len(reference.transitions), fields["audience_versions"]))
                 reference.publish(fields["document"], entry.clock_ms)
         elif reference is not None:
-            _take(reference, entry, snapshots)
+            _take(reference, entry, snapshots, chosen)
     if reference is None:
         return []
     reference.advance(until_ms)
     return sorted(
         (each["at"], each["audience_id"], each["user_id"], each["n"], each["kind"], each["cause"], version)
         for each, version in _versioned(reference.transitions, versions)
-        if each["at"] <= until_ms and partition_of(each["user_id"], PARTITIONS) in partitions
+        if each["at"] <= until_ms and chosen(each["user_id"])
     )
 
 
-def _take(reference: ReferenceEvaluator, entry: Entry, snapshots: Mapping[str, pa.Table]) -> None:
+def _take(
+    reference: ReferenceEvaluator, entry: Entry, snapshots: Mapping[str, pa.Table], chosen: Callable[[str], bool]
+) -> None:
     match entry.kind:
         case "batch":
             for row in _rows(entry):
-                reference.event(row, entry.clock_ms)
-        case "tick":
-            reference.advance(entry.clock_ms)
+                # Users are independent: one that nobody asks about is not worked out.
+                if chosen(row["user_id"]) or chosen(row["properties"].get("gift_to") or row["user_id"]):
+                    reference.event(row, entry.clock_ms)
         case "traits":
             rows = snapshots[msgspec.json.decode(entry.payload)["path"]].to_pylist()
             reference.traits(entry.subject, [{**row, "user_id": row["key"]} for row in rows], entry.clock_ms)

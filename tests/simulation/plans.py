@@ -86,6 +86,8 @@ class Plan:
     edges: int
     medium: Literal["journal", "sqlite"]
     documents: Sequence[tuple[float, Node]]
+    #: From when to when (s) the audience of a sync is paused: which, by its name.
+    pauses: Sequence[tuple[float, float, str]]
     requests: Sequence[Request]
     reads: Sequence[Read]
     snapshots: Sequence[tuple[float, Mapping[str, float | None]]]
@@ -97,6 +99,18 @@ class Plan:
     def owner_of_partition(self) -> tuple[int, ...]:
         """Which evaluator owns each partition."""
         return deal_partitions(PARTITIONS, self.evaluators)
+
+    @property
+    def publications(self) -> list[tuple[float, Node]]:
+        """Give what is published when: the documents, and again where a pause begins or ends."""
+        times = sorted({at_s for at_s, _ in self.documents} | {at_s for pause in self.pauses for at_s in pause[:2]})
+        return [(at_s, self._document_at(at_s)) for at_s in times]
+
+    def _document_at(self, now_s: float) -> Node:
+        newest: Node = next(document for at_s, document in reversed(self.documents) if at_s <= now_s)
+        paused = {audience for from_s, to_s, audience in self.pauses if from_s <= now_s < to_s}
+        audiences = [{**each, "status": "paused"} if each["id"] in paused else each for each in newest["audiences"]]
+        return {**newest, "audiences": audiences}
 
     def without(self, **parts: Any) -> Plan:
         """Give the plan with some of its parts replaced."""
@@ -113,13 +127,16 @@ def make_plan(seed: int, kinds: Sequence[FaultKind] = FAULT_KINDS, size: float =
     documents = [(0.0, document(dice(seed, "document")))]
     if stream.random() < 0.4:
         documents.append((stream.uniform(5.0, length_s), changed(dice(seed, "changed"), documents[0][1])))
-    near = [at_s + 0.1 for at_s, _ in documents[1:]]
+    pauses = _pauses(dice(seed, "pauses"), length_s, documents[0][1])
+    changes = [*(at_s for at_s, _ in documents[1:]), *(at_s for pause in pauses for at_s in pause[:2])]
+    near = [at_s + 0.1 for at_s in changes]
     return Plan(
         seed=seed,
         evaluators=evaluators,
         edges=edges,
         medium=stream.choice(["journal", "journal", "sqlite"]),
         documents=documents,
+        pauses=pauses,
         requests=_requests(dice(seed, "requests"), users, length_s, size, near),
         reads=_reads(dice(seed, "reads"), users, length_s, documents[0][1]),
         snapshots=_snapshots(dice(seed, "snapshots"), users, length_s),
@@ -158,6 +175,13 @@ def _reads(stream: Random, users: Sequence[str], length_s: float, defined: Node)
     audiences = [each["id"] for each in defined["audiences"]]
     times = sorted(stream.uniform(1.0, length_s) for _ in range(stream.randint(0, 6)))
     return [Read(at_s, stream.choice(users), stream.choice(audiences)) for at_s in times]
+
+
+def _pauses(stream: Random, length_s: float, defined: Node) -> list[tuple[float, float, str]]:
+    if stream.random() >= 0.25:
+        return []
+    from_s, to_s = sorted(stream.uniform(1.0, length_s) for _ in range(2))
+    return [(from_s, to_s, stream.choice(defined["syncs"])["audience"])]
 
 
 def _snapshots(

@@ -40,6 +40,8 @@ def _parts_of(plan: Plan) -> Iterator[Plan]:
         yield plan.without(reads=reads)
     for snapshots in _shorter(plan.snapshots):
         yield plan.without(snapshots=snapshots)
+    for pauses in _shorter(plan.pauses):
+        yield plan.without(pauses=pauses)
     for later in _shorter(plan.documents[1:]):
         yield plan.without(documents=[plan.documents[0], *later])
     for place, request in enumerate(plan.requests):

@@ -92,7 +92,8 @@ def around_a_publication(plan: Plan) -> Plan:
 # --- the log ---------------------------------------------------------------------------------------------
 
 
-def without_sync(path: Any) -> Any:
+def without_sync(path: Any, *, durable: bool = True) -> Any:
+    assert durable, "nobody asked for a log that is not"
     connection = database.connect_writer(path)
     connection.execute("PRAGMA synchronous=OFF")
     return connection
