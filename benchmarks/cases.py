@@ -1,4 +1,6 @@
-"""The cases by name, and the process one runs in: `python -m benchmarks.cases NAME [--quick] [--peer=PEER...]`.
+"""The cases by name, and the process one runs in: `python -m benchmarks.cases NAME [OPTION]...`.
+
+Options: `--quick`, `--peer=PEER` (PEERS_CASE alone, may be repeated), `--minutes=N` (MINUTES_CASE alone).
 
 Speaks JSON lines on stdout: `{"step": ...}` while it works, at the end `{"result": CaseResult}` or `{"error": ...}`.
 """
@@ -31,18 +33,27 @@ CASES: dict[str, str] = {
     "read": "benchmarks.bench_read",
     "latency": "benchmarks.bench_latency",
     "ingest": "benchmarks.bench_ingest",
+    "chaos": "benchmarks.case_chaos",
 }
 
 
 #: The case that can be measured beside other engines.
 PEERS_CASE = "engine"
+#: The case that can go on for longer.
+MINUTES_CASE = "chaos"
 
 
-def run_case(name: str, step: Step, *, quick: bool, peers: Sequence[str] = ()) -> CaseResult:
-    """Run a case in this process, PEERS_CASE with these other engines; raises what it raises."""
+def run_case(
+    name: str, step: Step, *, quick: bool, peers: Sequence[str] = (), minutes: float | None = None
+) -> CaseResult:
+    """Run a case in this process, PEERS_CASE with these other engines, MINUTES_CASE for so long.
+
+    Raises what it raises.
+    """
     began = time.monotonic()
     measure: Callable[..., CaseResult] = importlib.import_module(CASES[name]).measure
-    result = measure(quick, step, peers=peers) if peers else measure(quick, step)
+    further: dict[str, Any] = {**({"peers": peers} if peers else {}), **({"minutes": minutes} if minutes else {})}
+    result = measure(quick, step, **further)
     return msgspec.structs.replace(result, seconds=round(time.monotonic() - began, 1), quick=quick)
 
 
@@ -55,8 +66,11 @@ def main() -> int:
     """Run the case that the command line names; 1 where it could not be measured."""
     name, *options = sys.argv[1:]
     peers = [option.removeprefix("--peer=") for option in options if option.startswith("--peer=")]
+    minutes = next((float(option[10:]) for option in options if option.startswith("--minutes=")), None)
     try:
-        result = run_case(name, lambda text: _say(step=text), quick="--quick" in options, peers=peers)
+        result = run_case(
+            name, lambda text: _say(step=text), quick="--quick" in options, peers=peers, minutes=minutes
+        )
     except UsherError as error:
         _say(error=str(error))
         return 1

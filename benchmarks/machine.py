@@ -97,6 +97,31 @@ def filesystem_of(path: Path, mounts: str | None = None) -> str:
     return found
 
 
+def process_tree(root: int) -> list[int]:
+    """Give the process and everything below it."""
+    children: dict[int, list[int]] = {}
+    for folder in Path("/proc").iterdir():
+        fields = _read(folder / "stat").rpartition(")")[2].split() if folder.name.isdigit() else []
+        if fields:
+            children.setdefault(int(fields[1]), []).append(int(folder.name))
+    found = [root]
+    for pid in found:
+        found.extend(children.get(pid, []))
+    return found
+
+
+def is_running(pid: int) -> bool:
+    """Say whether a process is there; one that has ended and waits to be looked after holds nothing any more."""
+    fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return bool(fields) and fields[0] != "Z"
+
+
+def began(pid: int) -> str:
+    """Give when a process began, in a unit of the system's; empty where there is none."""
+    fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return fields[19] if fields else ""
+
+
 def cpu_seconds(pid: int) -> float:
     """Give the processor time that a process has used; 0 where the system does not tell."""
     stat = _read(f"/proc/{pid}/stat")

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from rich.text import Text
 
-from benchmarks.cases import CASES, PEERS_CASE, Step
+from benchmarks.cases import CASES, MINUTES_CASE, PEERS_CASE, Step
 from benchmarks.machine import describe, in_words
 from benchmarks.peers import PEERS
 from benchmarks.report import number, report_html, target_text
@@ -25,25 +25,31 @@ _DETAIL_CHARS_MAX = 300
 
 def run(
     names: Sequence[str], as_json: bool = False, *, quick: bool = False, out: Path | None = None,
-    peers: Sequence[str] = (),
+    peers: Sequence[str] = (), minutes: float | None = None,
 ) -> int:
     """Run the named cases (none: all), print them, write `results.json`, plots and `report.html` to `out`.
 
-    `peers`: other engines to measure beside the `engine` case. Gives 0, or 1 where a check failed or a case could not
+    `peers`: other engines to measure beside the `engine` case. `minutes`: how long `chaos` goes on.
+
+    Gives 0, or 1 where a check failed or a case could not
     run; a missed target is a finding and no failure. Raises InputError for an unknown name, for peers without that
-    case, and for `out` without matplotlib: before anything is measured.
+    case, for minutes without theirs, and for `out` without matplotlib: before anything is measured.
     """
     chosen = checked(names)
     rivals = checked_peers(peers, chosen)
+    check_minutes(minutes, chosen)
     if out is not None:
         from benchmarks.plots import require_matplotlib
 
         require_matplotlib()
-    command = command_line(chosen, quick=quick, peers=rivals)
+    command = command_line(chosen, quick=quick, peers=rivals, minutes=minutes)
     report: dict[str, Any] = {"command": command, "machine": describe(), "quick": quick, "cases": []}
     results = []
     for name in chosen:
-        result = _run_watched(name, quick=quick, peers=rivals if name == PEERS_CASE else ())
+        result = _run_watched(
+            name, quick=quick, peers=rivals if name == PEERS_CASE else (),
+            minutes=minutes if name == MINUTES_CASE else None,
+        )  # fmt: skip
         results.append(result)
         report["cases"].append(to_document(result))
         if not as_json:
@@ -78,9 +84,19 @@ def checked_peers(peers: Sequence[str], chosen: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(peers))
 
 
-def command_line(names: Sequence[str], *, quick: bool, peers: Sequence[str] = ()) -> str:
+def check_minutes(minutes: float | None, chosen: Sequence[str]) -> None:
+    """Raise InputError for a length of the case MINUTES_CASE where that is not chosen."""
+    if minutes is not None and MINUTES_CASE not in chosen:
+        message = f"Minutes are those of the case {MINUTES_CASE!r}, which is not among those to run."
+        raise InputError(message, next_step=f"Add {MINUTES_CASE}.")
+
+
+def command_line(
+    names: Sequence[str], *, quick: bool, peers: Sequence[str] = (), minutes: float | None = None
+) -> str:
     """Give the command that measures the same again."""
-    options = [*(["--quick"] if quick else []), *(f"--peer {peer}" for peer in peers)]
+    options = [*(["--quick"] if quick else []), *(f"--peer {peer}" for peer in peers),
+               *([] if minutes is None else [f"--minutes {minutes:g}"])]
     return " ".join(["usher", "bench", *names, *options])
 
 
@@ -95,20 +111,23 @@ def to_document(result: CaseResult) -> dict[str, Any]:
 # --- a case in its process ---------------------------------------------------------------------------
 
 
-def _run_watched(name: str, *, quick: bool, peers: Sequence[str]) -> CaseResult:
+def _run_watched(name: str, *, quick: bool, peers: Sequence[str], minutes: float | None) -> CaseResult:
     """Run a case and show its steps meanwhile: a spinner on a terminal, lines elsewhere."""
     if not sys.stderr.isatty():
-        return run_child(name, lambda text: say(f"{name}: {text} …"), quick=quick, peers=peers)
+        return run_child(name, lambda text: say(f"{name}: {text} …"), quick=quick, peers=peers, minutes=minutes)
     with stderr().status(f"{name} …") as spinner:
-        return run_child(name, lambda text: spinner.update(f"{name}: {text} …"), quick=quick, peers=peers)
+        return run_child(
+            name, lambda text: spinner.update(f"{name}: {text} …"), quick=quick, peers=peers, minutes=minutes
+        )
 
 
 def run_child(
-    name: str, step: Step, *, quick: bool, peers: Sequence[str] = (), module: str = "benchmarks.cases"
+    name: str, step: Step, *, quick: bool, peers: Sequence[str] = (), minutes: float | None = None,
+    module: str = "benchmarks.cases",
 ) -> CaseResult:
     """Run a case in a fresh process; one that ends without a result becomes a failed check."""
     arguments = [sys.executable, "-m", module, name, *(["--quick"] if quick else []),
-                 *(f"--peer={peer}" for peer in peers)]
+                 *(f"--peer={peer}" for peer in peers), *([] if minutes is None else [f"--minutes={minutes}"])]
     result, why = None, "it ended without a result"
     # Leaving the block waits for the child, after Ctrl-C too: the terminal sent that to it as well, and it stops what
     # it started.

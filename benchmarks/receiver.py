@@ -1,4 +1,7 @@
-"""A webhook receiver in its own process: notes when each request was complete, looks at nothing until the end."""
+"""A webhook receiver in its own process: notes when each request was complete, looks at nothing until the end.
+
+It takes everything, unless it is put into another mood.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,21 @@ import time
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
 
 import uvloop
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE).search
 _ANSWER = b"HTTP/1.1 204 No Content\r\n\r\n"
+_FAILURE = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"
 _CHANGE = b'"transition_id"'
 _START_S = 30.0
+_HOLD_POLL_S = 0.01
+
+#: What the receiver does with a request: takes it; refuses it with 503; takes it and closes the connection without an
+#: answer; takes it and answers once its mood changes.
+Mood = Literal["takes", "refuses", "hangs up", "holds"]
+_MOODS: tuple[Mood, ...] = get_args(Mood)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +61,11 @@ class Receiver:
         context = get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._seen: Any = context.Value("q", 0, lock=False)
-        self._process = context.Process(target=_serve, args=(theirs, self._seen), daemon=True)
+        self._mood: Any = context.Value("i", 0, lock=False)
+        self._held: Any = context.Value("i", 0, lock=False)
+        self._process = context.Process(
+            target=_serve, args=(theirs, self._seen, self._mood, self._held), daemon=True
+        )
 
     def start(self) -> str:
         """Listen; gives the URL."""
@@ -65,6 +79,15 @@ class Receiver:
     def changes_seen(self) -> int:
         """How many changes came so far, repeats included."""
         return int(self._seen.value)
+
+    @property
+    def held(self) -> int:
+        """How many requests it has taken and not answered yet."""
+        return int(self._held.value)
+
+    def be(self, mood: Mood) -> None:
+        """Do this with requests from now on."""
+        self._mood.value = _MOODS.index(mood)
 
     def stop(self) -> list[Delivery]:
         """End the process; gives everything it got, in order."""
@@ -84,9 +107,11 @@ class Receiver:
 class _Hook(asyncio.Protocol):
     """One connection of the sender, one request at a time."""
 
-    def __init__(self, deliveries: list[Delivery], seen: Any) -> None:
+    def __init__(self, deliveries: list[Delivery], seen: Any, mood: Any, held: Any) -> None:
         self._deliveries = deliveries
         self._seen = seen
+        self._mood = mood
+        self._held = held
         self._buffer = bytearray()
         self._transport: asyncio.Transport
 
@@ -105,17 +130,37 @@ class _Hook(asyncio.Protocol):
         now = (time.monotonic_ns(), time.time_ns() / 1e6)
         head, body = bytes(self._buffer[: end + 2]), bytes(self._buffer[end + 4 : size])
         del self._buffer[:size]
+        mood = _MOODS[self._mood.value]
+        if mood == "refuses":
+            self._transport.write(_FAILURE)
+            return
         self._deliveries.append(Delivery(*now, head, body))
         self._seen.value += body.count(_CHANGE)
-        self._transport.write(_ANSWER)
+        if mood == "takes":
+            self._transport.write(_ANSWER)
+        elif mood == "hangs up":
+            self._transport.close()
+        else:
+            self._held.value += 1
+            self._answer_later()
+
+    def _answer_later(self) -> None:
+        if _MOODS[self._mood.value] == "holds":
+            asyncio.get_running_loop().call_later(_HOLD_POLL_S, self._answer_later)
+            return
+        self._held.value -= 1
+        if not self._transport.is_closing():
+            self._transport.write(_ANSWER)
 
 
-def _serve(pipe: Connection, seen: Any) -> None:
+def _serve(pipe: Connection, seen: Any, mood: Any, held: Any) -> None:
     """Run in the receiver's process until the other end says stop."""
 
     async def work() -> list[Delivery]:
         deliveries: list[Delivery] = []
-        server = await asyncio.get_running_loop().create_server(lambda: _Hook(deliveries, seen), "127.0.0.1", 0)
+        server = await asyncio.get_running_loop().create_server(
+            lambda: _Hook(deliveries, seen, mood, held), "127.0.0.1", 0
+        )
         pipe.send(server.sockets[0].getsockname()[1])
         await asyncio.to_thread(pipe.recv)
         server.close()

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,19 +25,26 @@ _LOG_LINES_SHOWN: Final = 25
 
 
 class UsherProcess:
-    """`usher up` as a child."""
+    """`usher up` as a child, with further options; a data dir that is there already is gone on with."""
 
-    def __init__(self, folder: Path, definitions: Path, port: int, env: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, definitions: Path, port: int, env: Mapping[str, str], options: Sequence[str] = ()
+    ) -> None:
         self.data_dir = folder / "data"
         self._log = folder / "usher.log"
         command = [sys.executable, "-m", "cluster.cli.main", "up", "--detached", "-f", str(definitions)]
-        command += ["--data-dir", str(self.data_dir), "--port", str(port)]
-        with self._log.open("wb") as output:
+        command += ["--data-dir", str(self.data_dir), "--port", str(port), *options]
+        with self._log.open("ab") as output:
             # A session of its own: Ctrl-C is for the demo, which then ends Usher in order.
             self._child = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
                 env={**os.environ, **env},
             )  # fmt: skip
+
+    @property
+    def pid(self) -> int:
+        """The process that owns all others."""
+        return self._child.pid
 
     async def ready(self, on_step: Callable[[str], None]) -> AsyncClient:
         """Wait until it serves and has the traits; gives a client with its admin key. Raises NotReady."""
@@ -62,13 +69,16 @@ class UsherProcess:
 
     async def _url(self, on_step: Callable[[str], None]) -> str:
         described = self.data_dir / "usher.json"
-        step = ""
-        while not described.exists():
+        step, url = "", ""
+        while not url:
             self._check_alive()
             if (newest := self._newest_step()) != step:
                 on_step(step := newest)
             await asyncio.sleep(_POLL_S)
-        return str(json.loads(described.read_bytes())["url"])
+            # One that a killed run left behind names that run.
+            found = json.loads(described.read_bytes()) if described.exists() else {}
+            url = str(found["url"]) if found.get("pid") == self._child.pid else ""
+        return url
 
     def _newest_step(self) -> str:
         steps = [line for line in self._lines() if line.endswith("…")]
@@ -83,6 +93,11 @@ class UsherProcess:
 
     def _lines(self) -> list[str]:
         return self._log.read_text("utf-8", "replace").splitlines()
+
+    def kill(self) -> None:
+        """End it at once, as kill -9 does; what it started is not its own and lives on for a moment."""
+        self._child.kill()
+        self._child.wait()
 
     async def stop(self) -> bool:
         """Let it drain; true when it ended by itself, with exit code 0."""

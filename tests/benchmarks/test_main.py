@@ -33,7 +33,7 @@ def test_names_are_checked_first_and_none_means_all() -> None:
 def test_only_a_failed_check_fails_the_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], result: CaseResult, code: int
 ) -> None:
-    monkeypatch.setattr(bench, "run_child", lambda name, step, quick, peers: result)
+    monkeypatch.setattr(bench, "run_child", lambda name, step, quick, peers, minutes: result)
     assert bench.run(["read"]) == code
     shown = capsys.readouterr().out
     assert "usher bench read" in shown
@@ -89,3 +89,9 @@ def test_what_wrk_prints_is_read() -> None:
     assert (rate.per_s, rate.faults) == (67_248.51, 7)
     with pytest.raises(ValueError, match="unable to connect"):
         parse_wrk("unable to connect to 127.0.0.1:1 Connection refused")
+
+
+def test_minutes_are_those_of_chaos() -> None:
+    with pytest.raises(InputError, match="chaos"):
+        bench.run(["read"], minutes=3)
+    assert bench.command_line(["chaos"], quick=False, minutes=2.5) == "usher bench chaos --minutes 2.5"

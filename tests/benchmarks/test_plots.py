@@ -89,7 +89,7 @@ def test_a_run_with_out_writes_the_report_beside_results_and_plots(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr(bench, "run_child", lambda name, step, quick, peers: RESULT)
+    monkeypatch.setattr(bench, "run_child", lambda name, step, quick, peers, minutes: RESULT)
     assert bench.run(["users"], out=tmp_path / "out") == 1
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"report.html", "results.json", "users-targets.png", "users-throughput.png"}

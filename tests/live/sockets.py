@@ -11,22 +11,6 @@ from pathlib import Path
 _LISTEN = "0A"
 
 
-def process_tree(root: int) -> list[int]:
-    """Give the process and everything below it."""
-    children: dict[int, list[int]] = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                fields = (folder / "stat").read_text().rsplit(")", 1)[1].split()
-            except OSError:
-                continue  # it ended meanwhile
-            children.setdefault(int(fields[1]), []).append(int(folder.name))
-    found = [root]
-    for pid in found:
-        found.extend(children.get(pid, []))
-    return found
-
-
 def listening(pids: list[int]) -> dict[int, list[str]]:
     """Give the addresses `host:port` that each process listens on over TCP; IPv4 in IPv6 shows as IPv4."""
     by_inode = _listening_inodes()

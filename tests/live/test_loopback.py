@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from tests.live.sockets import is_loopback, listening, process_tree
+from benchmarks.machine import process_tree
+from tests.live.sockets import is_loopback, listening
 from tests.live.usher import Usher
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]

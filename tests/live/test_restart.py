@@ -8,14 +8,13 @@ from __future__ import annotations
 import os
 import signal
 import time
-from pathlib import Path
 
 import pytest
 
+from benchmarks.machine import is_running, process_tree
 from cluster.limits import ORPHANS_END_MS
 from cluster.runtime.data_dir import DataDir
 from cluster.runtime.launch import free_port
-from tests.live.sockets import process_tree
 from tests.live.usher import (
     Receiver,
     Usher,
@@ -26,14 +25,6 @@ from tests.live.usher import (
 )
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(170)]
-
-
-def is_running(pid: int) -> bool:
-    """False also for a zombie: it holds nothing any more."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_sigterm_drains_and_the_next_run_goes_on_where_it_was(usher: Usher, receiver: Receiver) -> None:

@@ -170,6 +170,26 @@ class ReferenceEvaluator:
         user.members = now
 
 
+def members_at(
+    document: Row, rows: Iterable[Row], traits: Traits, times: Sequence[int]
+) -> list[set[tuple[str, str]]]:
+    """Give who is in what, as (audience id, user id), at times when these rows have all been taken live.
+
+    Rows come in the order of their times, each at its own: membership follows from the set of them.
+    """
+    evaluator: ReferenceEvaluator | None = None
+    for row in rows:
+        time = row_time(row)
+        assert time is not None, row
+        if evaluator is None:
+            evaluator = ReferenceEvaluator(document, traits, time, sourceless_fits_all=False)
+        evaluator._apply(evaluator._admission.take(row, time))
+    if evaluator is None:
+        return [set() for _ in times]
+    language, users = evaluator._language, evaluator.users
+    return [{(audience, user.key) for user in users for audience in language.members(user, at)} for at in times]
+
+
 @dataclasses.dataclass
 class Outcome:
     """What a replay gives: transitions ordered by at, audience_id, user_id, n, and the counts of rows."""

@@ -1,4 +1,4 @@
-"""Narrow pages: 32-bit offsets give what timestamps give, however far apart, late or close to their limits events are."""
+"""Narrow pages: 32-bit offsets give what timestamps give, however far apart, late or near their limits events are."""
 
 from __future__ import annotations
 
