@@ -208,6 +208,10 @@ class Destination(ABC):
         """Read the answer to `next_step`. `Learned` must bring the step after it nearer, or steps never end."""
         raise NotImplementedError
 
+    def example_learned(self, settings: Any) -> Mapping[str, Any]:
+        """What the steps of `open` could have taught: a request that is only shown has it in place of the real list."""
+        return {}
+
     # --- requests that are worked on later ------------------------------------------------------------
 
     def poll(self, settings: Any, follow_up_id: str, attempt: Attempt) -> Request:

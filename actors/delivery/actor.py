@@ -20,11 +20,14 @@ from actors.delivery.rate_limit import TokenBucket
 from actors.delivery.rows import SyncRow
 from actors.delivery.runner import SyncRunner, TraitLookup
 from actors.delivery.store import DeliveryStore
+from actors.delivery.tokens import Tokens
 from actors.delivery.transport import HttpTransport
+from actors.delivery.trying import Trial
 from cluster.clock import Clock
 from cluster.limits import DRAIN_DEADLINE_MS, RETRY_AFTER_MS
 from cluster.runtime.protocols import ClusterState, Controller, Evaluator, EvaluatorInfo, Reply
 from destinations.contract import Kinds
+from destinations.records import Verb
 from destinations.registry import KINDS
 from destinations.times import iso_ms
 
@@ -154,6 +157,22 @@ class DeliveryActor:
         if self._draining:
             return {"error": "not_ready", "message": "delivery is stopping", "retry_after_ms": RETRY_AFTER_MS}
         return {"retried": await runner.retry()}
+
+    async def test_destination(self, destination: str, sync: str, user: str, verb: Verb, send: bool) -> Reply:
+        """See the protocol. Without `sync` the first of the destination's syncs by name lends its identifiers."""
+        plans = {id_: runner.plan for id_, runner in sorted(self._runners.items())
+                 if runner.plan.sync.destination == destination and sync in ("", id_)}  # fmt: skip
+        if not plans:
+            what = f"the sync {sync!r} does not send to" if sync else "no sync sends to"
+            return {"error": "not_found", "message": f"{what} {destination!r}: a sync says what identifies users"}
+        plan = next(iter(plans.values()))
+        try:
+            columns = await self._traits(plan.parent.id, [user], list(plan.columns)) if plan.columns else {}
+        except Exception as error:
+            message = f"the traits of {plan.parent.id} cannot be looked up now: {error}"
+            return {"error": "not_ready", "message": message, "retry_after_ms": RETRY_AFTER_MS}
+        trial = Trial(plan, self._transport, Tokens(self._transport, self._clock), self._clock)
+        return await trial.run(user, verb, columns, send=send)
 
     # --- following the definitions -----------------------------------------------------------------
 

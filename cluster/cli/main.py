@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from cluster.cli import bench, definitions, demo, keys, lookup, replay, running, status, syncs, traits
+from cluster.cli import bench, definitions, demo, keys, lookup, replay, running, status, syncs, traits, trying
 from cluster.cli.output import EXIT_FAILED, JsonOption, exit_code, print_json, show_error, show_unexpected
 from cluster.errors import UsherError
 
@@ -53,6 +53,7 @@ app.add_typer(traits.app, name="traits", rich_help_panel=READ)
 app.command("syncs", rich_help_panel=DELIVER)(syncs.syncs)
 app.command("log", rich_help_panel=DELIVER)(syncs.log)
 app.command("retry", rich_help_panel=DELIVER)(syncs.retry)
+app.command("test-destination", rich_help_panel=DELIVER)(trying.try_destination)
 app.add_typer(keys.app, name="keys", rich_help_panel=DELIVER)
 app.command("bench", rich_help_panel=RUN)(bench.bench)
 

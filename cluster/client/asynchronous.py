@@ -214,6 +214,15 @@ class AsyncClient:
         """Send a sync's dead letters again."""
         return await self._transport.run(calls.retry(sync))
 
+    async def test_destination(
+        self, destination: str, user: str, *, sync: str = "", exit_: bool = False, send: bool = False
+    ) -> Document:
+        """Show the requests that a user's entry (or exit) makes, secrets hidden; with `send`, make them.
+
+        `sync` says which one's identifiers are used; by default the first by name that uses the destination.
+        """
+        return await self._transport.run(calls.test_destination(destination, user, sync=sync, exit_=exit_, send=send))
+
     async def refresh_traits(self, parent: str) -> None:
         """Have a parent model's trait source read now, changed or not; `status` tells how that ended."""
         await self._transport.run(calls.refresh(parent))

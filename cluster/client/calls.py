@@ -223,6 +223,16 @@ def retry(sync: str) -> Call[Retried]:
     return Call("POST", f"/api/v1/syncs/{segment(sync)}/retry", _model(Retried))
 
 
+def test_destination(destination: str, user: str, *, sync: str, exit_: bool, send: bool) -> Call[Document]:
+    """Try a destination out on one user."""
+    content = {"user": user, "sync": sync, "verb": "remove" if exit_ else "add", "send": send}
+
+    def read(body: bytes) -> Document:
+        return msgspec.json.decode(body, type=dict[str, Any])
+
+    return Call("POST", f"/api/v1/destinations/{segment(destination)}/test", read, content=content)
+
+
 def refresh(parent: str) -> Call[None]:
     """Have a parent model's trait source read now."""
     return Call("POST", f"/api/v1/parent_models/{segment(parent)}/refresh", lambda body: None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from aiohttp import web
@@ -32,7 +32,17 @@ class NewKey(msgspec.Struct, forbid_unknown_fields=True):
     name: str = ""
 
 
+class Trial(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of POST /api/v1/destinations/{id}/test."""
+
+    user: str
+    sync: str = ""
+    verb: Literal["add", "remove"] = "add"
+    send: bool = False
+
+
 _new_key = msgspec.json.Decoder(NewKey)
+_trial = msgspec.json.Decoder(Trial)
 
 
 class AdminApi:
@@ -79,7 +89,10 @@ class AdminApi:
                         "definitions")  # fmt: skip
         refresh = Route("POST", "/api/v1/parent_models/{id}/refresh", self.refresh, "Read a trait source now", "edit",
                         "definitions", answer='{"refreshing": "users"}')  # fmt: skip
-        return [*routes, publish, refresh]
+        test = Route("POST", "/api/v1/destinations/{id}/test", self.test_destination,
+                     "Show the requests that a user makes; with `send`, make them", "admin", "definitions",
+                     body='{"user": "user_42", "sync": "", "verb": "add", "send": false}')  # fmt: skip
+        return [*routes, publish, refresh, test]
 
     def _sync_routes(self) -> list[Route]:
         limit = {"limit": f"rows, 1 to {SYNC_ROWS_MAX:,}"}
@@ -194,6 +207,23 @@ class AdminApi:
         parent = request.match_info["id"]
         present(self._watcher.current, "parent_models", parent)
         return answered(await self._traits.refresh(parent))
+
+    async def test_destination(self, request: web.Request) -> web.StreamResponse:
+        """Try a destination out on one user."""
+        destination = request.match_info["id"]
+        present(self._watcher.current, "destinations", destination)
+        try:
+            wanted = _trial.decode(await read_document(request))
+        except msgspec.ValidationError as error:
+            row = {"path": "", "message": str(error), "allowed": "user, sync, verb: add or remove, send: true or false"}
+            raise problems.unprocessable("The body is not as it should be.", [row]) from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise problems.bad_request(f"The body is not JSON: {error}.", "invalid_json") from error
+        return answered(
+            await self._delivery.test_destination(
+                destination, wanted.sync, wanted.user, wanted.verb, wanted.send
+            )
+        )
 
     async def _settled(self) -> None:
         """See to it that what is stored is what this edge knows; raises Problem 503 during a publication."""

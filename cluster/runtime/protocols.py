@@ -185,6 +185,16 @@ class Delivery(Protocol):
         """Send the dead letters again: `{"retried": int}`."""
         ...
 
+    async def test_destination(
+        self, destination: str, sync: str, user: str, verb: Literal["add", "remove"], send: bool
+    ) -> Reply:
+        """Show the requests that a user's entry (`add`) or exit makes, and with `send` make them.
+
+        `{"sync","kind","user","verb","sent","dropped","requests": [{"purpose","request","response","outcome"}],
+        "delivered"}`. `sync` may be empty.
+        """
+        ...
+
     async def status(self) -> Reply:
         """`{"name","pid","node","syncs": [{"id","backlog","delivered","failed","state"}]}`."""
         ...

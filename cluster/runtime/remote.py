@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import ray
 from ray.exceptions import RayActorError, RaySystemError, RayTaskError
@@ -23,6 +23,8 @@ from cluster.runtime.ray_session import NAMESPACE
 _ASK_AGAIN_S = 0.1
 #: How long one question for a publication stays open.
 _BACKFILL_TIMEOUT_MS = 20 * CALL_TIMEOUT_MS
+#: A destination tried out: some requests to a vendor. Below the minute for which clients wait.
+_TRIAL_TIMEOUT_MS = 55_000
 
 
 def unreachable(name: str, why: str) -> Reply:
@@ -193,6 +195,15 @@ class RemoteDelivery(RemotePart):
     async def retry(self, sync: str) -> Reply:
         """See the protocol."""
         reply: Reply = await self.call("retry", sync)
+        return reply
+
+
+    async def test_destination(
+        self, destination: str, sync: str, user: str, verb: Literal["add", "remove"], send: bool
+    ) -> Reply:
+        """See the protocol. A vendor may take its time, several requests long."""
+        asked = ("test_destination", destination, sync, user, verb, send)
+        reply: Reply = await self.call(*asked, timeout_ms=_TRIAL_TIMEOUT_MS)
         return reply
 
 

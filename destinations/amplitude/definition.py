@@ -101,6 +101,10 @@ class AmplitudeDestination(Destination):
             return cohorts.judge(settings, sealed, request, answer)
         return events.judge(sealed, answer)
 
+    def example_learned(self, settings: AmplitudeSettings) -> Mapping[str, Any]:
+        """A placeholder for the cohort."""
+        return {"cohort_id": "COHORT", "project": settings.project} if settings.send == "cohort" else {}
+
     def next_step(self, settings: AmplitudeSettings, attempt: Attempt, purpose: Purpose) -> Request | None:
         """Look for the cohort; nothing else takes steps."""
         wanted = purpose == "open" and settings.send == "cohort"

@@ -74,6 +74,10 @@ class FacebookDestination(Destination):
         """See `response.judge`."""
         return response.judge(sealed, answer)
 
+    def example_learned(self, settings: FacebookSettings) -> Mapping[str, Any]:
+        """A placeholder for the audience."""
+        return {"audience_id": "CUSTOM_AUDIENCE", "ad_account": settings.ad_account}
+
     def next_step(self, settings: FacebookSettings, attempt: Attempt, purpose: Purpose) -> Request | None:
         """Find or make the custom audience; nothing else takes steps."""
         return audiences.next_step(settings, attempt) if purpose == "open" else None

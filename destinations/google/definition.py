@@ -115,6 +115,10 @@ class GoogleDestination(Destination):
         """Google's token answers are those of the standard."""
         return judge_token_answer(answer)
 
+    def example_learned(self, settings: GoogleSettings) -> Mapping[str, Any]:
+        """A placeholder for the list."""
+        return {"user_list_id": "USER_LIST", "customer_id": settings.customer_id, "membership_status": "OPEN"}
+
     def next_step(self, settings: GoogleSettings, attempt: Attempt, purpose: Purpose) -> Request | None:
         """See `lists.next_step`."""
         return lists.next_step(settings, attempt, purpose)

@@ -71,6 +71,10 @@ class IterableDestination(Destination):
         """See `response.judge`."""
         return response.judge(sealed, answer)
 
+    def example_learned(self, settings: IterableSettings) -> Mapping[str, Any]:
+        """A placeholder for the list."""
+        return {"list_id": 0, "project": lists.project_scope(settings)}
+
     def next_step(self, settings: IterableSettings, attempt: Attempt, purpose: Purpose) -> Request | None:
         """Find or make the list; nothing else takes steps."""
         return lists.next_step(settings, attempt) if purpose == "open" else None

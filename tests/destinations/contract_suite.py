@@ -255,6 +255,12 @@ class ContractSuite:
     def test_with_everything_learned_there_is_no_step_left(self) -> None:
         assert self.example.kind.next_step(self.example.checked, self.example.attempt(), "open") is None
 
+    def test_a_request_can_be_shown_before_there_is_a_list(self) -> None:
+        kind, checked = self.example.kind, self.example.checked
+        attempt = self.example.attempt(kind.example_learned(checked))
+        assert kind.next_step(checked, attempt, "open") is None
+        assert kind.build(checked, self.example.sealed(1), attempt).method
+
     def test_steps_lead_to_the_end(self) -> None:
         kind, checked, learned = self.example.kind, self.example.checked, dict[str, Any]()
         for _ in range(20):

@@ -190,6 +190,20 @@ def test_syncs_log_and_retry(shared: Site) -> None:
     assert json.loads(usher("retry", "push", "--json", here=shared).stdout) == {"sync": "push", "retried": 0}
 
 
+def test_a_destination_is_shown_and_with_send_tried_out(shared: Site) -> None:
+    shown = usher("test-destination", "hook", "--user", "ann", here=shared)
+    assert (shown.exit_code, shown.stdout) == (0, "# to make the change\nPOST https://example.com/hook\nx: ***\n\n{}\n")
+    assert "Nothing was sent; --send sends it." in shown.stderr
+    sent = usher("test-destination", "hook", "--user", "ann", "--send", here=shared)
+    assert sent.exit_code == 0
+    assert "→ 204" in sent.stdout
+    assert "→ delivered" in sent.stdout
+    dropped = usher("test-destination", "hook", "--user", "nobody", "--json", here=shared)
+    assert (dropped.exit_code, json.loads(dropped.stdout)["requests"]) == (1, [])
+    assert usher("test-destination", "none", "--user", "ann", here=shared).exit_code == 1
+    assert usher("test-destination", "hook", here=shared).exit_code == 2
+
+
 @pytest.fixture
 def with_traits(shared: Site) -> Iterator[Site]:
     """A site whose trait loader needs three looks for a refresh."""

@@ -192,6 +192,15 @@ def test_sync_log_and_retry_ask_for_what_was_said(connect: Connect) -> None:
         assert here.delivery.asked == [("log", "push", True, 4, 5), ("retry", "push"), ("dead_letters", "push", 3)]
 
 
+def test_a_destination_is_tried_out_on_one_user(connect: Connect) -> None:
+    with hosted() as here, connect(here) as usher:
+        assert usher.test_destination("hook", "ann")["delivered"] is None
+        assert usher.test_destination("hook", "ann", sync="push", exit_=True, send=True)["delivered"] is True
+        assert here.delivery.asked == [
+            ("test", "hook", "", "ann", "add", False), ("test", "hook", "push", "ann", "remove", True),
+        ]  # fmt: skip
+
+
 def test_a_refresh_of_traits_reaches_the_loader(connect: Connect) -> None:
     with hosted() as here, connect(here) as usher:
         usher.refresh_traits("users")

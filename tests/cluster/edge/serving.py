@@ -227,6 +227,17 @@ class FakeDelivery:
         self.asked.append(("retry", sync))
         return {"retried": 0}
 
+    async def test_destination(self, destination: str, sync: str, user: str, verb: str, send: bool) -> Reply:
+        self.asked.append(("test", destination, sync, user, verb, send))
+        request = {"method": "POST", "url": "https://example.com/hook", "headers": {"x": "***"}, "body": "{}"}
+        exchange: dict[str, Any] = {"purpose": "change", "request": request}
+        if send:
+            exchange |= {"response": {"status": 204, "body": ""}, "outcome": "delivered"}
+        nobody = user == "nobody"
+        return {"sync": "push", "kind": "webhook", "user": user, "verb": verb, "sent": send,
+                "dropped": "no value for an identifier: mail" if nobody else None,
+                "requests": [] if nobody else [exchange], "delivered": (not nobody) if send else None}  # fmt: skip
+
 
 class FakeTraits:
     """Remembers which parents were to be read."""

@@ -246,6 +246,24 @@ def test_sync_paths_reach_delivery_with_their_parameters() -> None:
     at_site(check)
 
 
+def test_a_destination_is_tried_out_by_admins_alone() -> None:
+    async def check(site: Site) -> None:
+        path, body = "/api/v1/destinations/hook/test", {"user": "ann", "verb": "remove", "send": True}
+        status, answer, _ = await site.call("POST", path, json=body)
+        assert (status, answer["delivered"]) == (200, True)
+        assert (await site.call("POST", path, json={"user": "bob", "sync": "push"}))[1]["delivered"] is None
+        assert (await site.call("POST", path, "edit", json=body))[0] == 403
+        assert (await site.call("POST", "/api/v1/destinations/none/test", json=body))[0] == 404
+        for wrong in ({}, {"user": "ann", "verb": "stay"}, {"user": "ann", "more": 1}):
+            assert (await site.call("POST", path, json=wrong))[0] == 422
+        assert (await site.call("POST", path, data=b"{"))[0] == 400
+        assert site.delivery.asked == [
+            ("test", "hook", "", "ann", "remove", True), ("test", "hook", "push", "bob", "add", False),
+        ]  # fmt: skip
+
+    at_site(check)
+
+
 def test_a_refresh_reaches_the_trait_loader_for_a_parent_that_is_there() -> None:
     async def check(site: Site) -> None:
         status, answer, _ = await site.call("POST", "/api/v1/parent_models/users/refresh", "edit")
