@@ -24,8 +24,9 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("cores", ()),  # what is in actors/ and no shell
     ("shells", (
         "actors/*/actor.py", "actors/delivery/transport.py", "actors/delivery/store.py",
-        "actors/delivery/runner.py", "actors/delivery/reader.py",
         "actors/delivery/tokens.py", "actors/delivery/trying.py",
+        "actors/delivery/runner.py", "actors/delivery/reader.py", "actors/delivery/commits.py",
+        "actors/delivery/letters.py", "actors/delivery/sync_log.py", "actors/delivery/writer.py",
         "actors/evaluator/membership_files.py", "actors/evaluator/worker.py",
         "actors/evaluator/recovery.py", "actors/evaluator/stored.py", "actors/evaluator/backfill.py",
         "actors/evaluator/shadow.py", "actors/evaluator/showing.py", "actors/evaluator/entries.py",

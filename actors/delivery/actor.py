@@ -13,16 +13,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from actors.delivery.commits import Commits
+from actors.delivery.concurrency import ConcurrencyScopes
 from actors.delivery.dead_letters import shown
-from actors.delivery.machine import SyncMachine
+from actors.delivery.desk import Desk
+from actors.delivery.machine import Recovered, SyncMachine
 from actors.delivery.plans import SyncPlan, plan_syncs
-from actors.delivery.rate_limit import TokenBucket
+from actors.delivery.rate_limit import RateScopes
 from actors.delivery.rows import SyncRow
-from actors.delivery.runner import SyncRunner, TraitLookup
+from actors.delivery.runner import SyncRunner
+from actors.delivery.stimuli import Shares
 from actors.delivery.store import DeliveryStore
+from actors.delivery.sync_log import SyncLog
 from actors.delivery.tokens import Tokens
 from actors.delivery.transport import HttpTransport
 from actors.delivery.trying import Trial
+from actors.delivery.writer import TraitLookup
 from cluster.clock import Clock
 from cluster.limits import DRAIN_DEADLINE_MS, RETRY_AFTER_MS
 from cluster.runtime.protocols import ClusterState, Controller, Evaluator, EvaluatorInfo, Reply
@@ -61,7 +67,7 @@ class DeliveryActor:
         kinds: Kinds = KINDS,
         seed: int | None = None,
     ) -> None:
-        self._path = Path(data_dir) / "delivery.db"
+        self._data_dir = Path(data_dir)
         self._controller = controller
         self._evaluator_of = evaluator_of
         self._clock = clock
@@ -71,10 +77,11 @@ class DeliveryActor:
         self._kinds = kinds
         self._random = random.Random(seed)
         self._store: DeliveryStore
+        self._log: SyncLog
         self._transport: HttpTransport
         self._runners: dict[str, SyncRunner] = {}
-        #: One bucket a destination, shared by its syncs, with the rate it was made for.
-        self._buckets: dict[str, tuple[float | None, TokenBucket]] = {}
+        self._rates = RateScopes()
+        self._slots = ConcurrencyScopes()
         self._evaluators: dict[int, Evaluator] = {}
         self._watcher: asyncio.Task[None] | None = None
         self._failure = ""
@@ -83,10 +90,18 @@ class DeliveryActor:
     # --- life --------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Open `delivery.db` and begin to follow the controller. Raises StorageFull or DataDirError."""
-        self._store = await DeliveryStore.open(self._path)
-        self._transport = HttpTransport(self._clock)
+        """Open the files and begin to follow the controller. Raises StorageFull or DataDirError."""
+        await self._open()
         self._watcher = asyncio.get_running_loop().create_task(self._watch(), name="delivery-watch")
+
+    async def _open(self) -> None:
+        self._store = await DeliveryStore.open(Commits(self._data_dir / "delivery.db", "delivery-store"))
+        try:
+            self._log = await SyncLog.open(Commits(self._data_dir / "sync_log.db", "sync-log"))
+        except BaseException:
+            await self._store.close()
+            raise
+        self._transport = HttpTransport(self._clock)
 
     async def drain(self, within_ms: int = DRAIN_DEADLINE_MS) -> Reply:
         """Let what is in flight end, make its outcome durable, close. What is unsent stays durable."""
@@ -97,6 +112,7 @@ class DeliveryActor:
         await asyncio.gather(*(runner.drain(within_s) for runner in runners))
         await self._transport.close()
         await self._store.close()
+        await self._log.close()
         return {"drained": True, "backlog": sum(runner.machine.backlog for runner in runners)}
 
     async def abandon(self) -> None:
@@ -105,6 +121,7 @@ class DeliveryActor:
         await asyncio.gather(*(runner.stop() for runner in self._runners.values()))
         await self._transport.close()
         await self._store.abandon()
+        await self._log.abandon()
 
     # --- questions ---------------------------------------------------------------------------------
 
@@ -115,7 +132,7 @@ class DeliveryActor:
             "pid": os.getpid(),
             "node": self._node_id,
             "state": "draining" if self._draining else "running",
-            "failure": self._failure or self._store.failure,
+            "failure": self._failure or self._store.failure or self._log.failure,
             "syncs": [runner.status() for runner in self._runners.values()],
         }
 
@@ -123,7 +140,7 @@ class DeliveryActor:
         """See the protocol. `after` <= 0 gives the newest rows; `next` is what to ask with to follow."""
         if sync not in self._runners:
             return _unknown(sync)
-        rows = await self._store.log_rows(sync, failed=failed, after=after, limit=_at_most(limit))
+        rows = await self._log.rows(sync, failed=failed, after=after, limit=_at_most(limit))
         return {
             "rows": [
                 {
@@ -146,8 +163,8 @@ class DeliveryActor:
         """See the protocol. `total` counts all kept dead letters (batches)."""
         if sync not in self._runners:
             return _unknown(sync)
-        letters = await self._store.dead_letters(sync, _at_most(limit))
-        return {"rows": [shown(letter) for letter in letters], "total": await self._store.dead_letter_count(sync)}
+        letters = await self._store.letters.newest(sync, _at_most(limit))
+        return {"rows": [shown(letter) for letter in letters], "total": await self._store.letters.count(sync)}
 
     async def retry(self, sync: str) -> Reply:
         """See the protocol. Also starts a sync again that its destination's answers had stopped."""
@@ -173,6 +190,14 @@ class DeliveryActor:
             return {"error": "not_ready", "message": message, "retry_after_ms": RETRY_AFTER_MS}
         trial = Trial(plan, self._transport, Tokens(self._transport, self._clock), self._clock)
         return await trial.run(user, verb, columns, send=send)
+
+    async def suspend(self, sync: str, suspended: bool) -> Reply:
+        """See the protocol. What is in flight may end; what changes meanwhile is kept."""
+        runner = self._runners.get(sync)
+        if runner is None:
+            return _unknown(sync)
+        await runner.suspend(suspended)
+        return {"paused": suspended}
 
     # --- following the definitions -----------------------------------------------------------------
 
@@ -213,6 +238,7 @@ class DeliveryActor:
             if runner is not None:
                 await runner.stop()
             await self._store.forget(sync)
+            await self._log.forget(sync)
 
     async def _take(self, plan: SyncPlan) -> None:
         sync = plan.sync.id
@@ -230,49 +256,44 @@ class DeliveryActor:
         mended = row.fingerprint != fingerprint
         if mended:
             await self._store.set_fingerprint(sync, fingerprint)
-        bucket = self._bucket(plan)
+        shares = self._shares(plan)
         if sync in self._runners:
-            self._runners[sync].configure(plan, bucket, mended=mended)
+            self._runners[sync].configure(plan, shares, mended=mended)
         else:
-            self._runners[sync] = await self._run(plan, row, bucket, mended=mended)
+            self._runners[sync] = await self._run(plan, row, shares, mended=mended)
 
-    async def _run(self, plan: SyncPlan, row: SyncRow, bucket: TokenBucket, *, mended: bool) -> SyncRunner:
+    async def _run(self, plan: SyncPlan, row: SyncRow, shares: Shares, *, mended: bool) -> SyncRunner:
         rows = await self._store.batches(plan.sync.id)
-        machine = SyncMachine(
-            plan.config,
-            bucket=bucket,
-            jitter=self._random.random,
-            incarnation=row.incarnation,
-            next_order=row.next_order,
-            held=row.held,
-            halted=row.halted,
-            halt_reason=row.halt_reason,
-            batches=[stored.as_batch() for stored in rows],
-        )
+        recovered = Recovered(
+            row.incarnation, row.next_order, row.held, row.suspended, row.halted, row.halt_reason,
+            await self._store.letters.wanted(plan.sync.id), [stored.as_batch() for stored in rows],
+        )  # fmt: skip
         runner = SyncRunner(
-            plan,
-            machine,
-            rows,
+            Desk(plan, row.delivered, row.failed, {stored.id: stored for stored in rows}),
+            SyncMachine(plan.config, shares, recovered, jitter=self._random.random),
             store=self._store,
+            log=self._log,
             transport=self._transport,
             traits=self._traits,
             clock=self._clock,
             evaluators=self._evaluators,
-            counts=(row.delivered, row.failed),
         )
         runner.start()
         if mended:
-            runner.configure(plan, bucket, mended=True)
+            runner.configure(plan, shares, mended=True)
         return runner
 
-    def _bucket(self, plan: SyncPlan) -> TokenBucket:
-        limits = plan.kind.rate_limits(plan.settings, plan.shape)
-        rate = min((limit.amount * 1000 / limit.per_ms for limit in limits), default=None)
-        known = self._buckets.get(plan.sync.destination)
-        if known is None or known[0] != rate:
-            known = (rate, TokenBucket(rate))
-            self._buckets[plan.sync.destination] = known
-        return known[1]
+    def _shares(self, plan: SyncPlan) -> Shares:
+        """Give what a sync shares with every other one of the same scopes: all syncs run in this process."""
+        sync = plan.sync.id
+        limiter = self._rates.limiter(sync, plan.kind.rate_limits(plan.settings, plan.shape))
+        concurrency = plan.kind.concurrency_limits(plan.settings, plan.shape)
+        return Shares(limiter, self._slots.shared(sync, concurrency, lambda: self._wake(sync)))
+
+    def _wake(self, sync: str) -> None:
+        runner = self._runners.get(sync)
+        if runner is not None:
+            runner.wake()
 
     async def _stop_watching(self) -> None:
         if self._watcher is not None:

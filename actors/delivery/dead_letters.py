@@ -7,9 +7,10 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-from actors.delivery.rows import DeadLetter, StoredRow
+from actors.delivery.instructions import Dead
+from actors.delivery.rows import Attempted, DeadLetter, StoredRow
 from destinations.redaction import masked, shown_request
-from destinations.requests import Answer, Request, Response
+from destinations.requests import Answer, Response
 from destinations.times import iso_ms
 
 #: How much of an answer's body is kept.
@@ -22,16 +23,17 @@ _PLAIN_ANSWER_HEADERS: Final = frozenset(
 
 
 def dead_letter(
-    row: StoredRow, request: Request, answer: Answer, reason: str, now_ms: int, hidden: Sequence[str]
+    row: StoredRow, attempted: Attempted, dead: Dead, now_ms: int, hidden: Sequence[str], superseded: frozenset[str]
 ) -> DeadLetter:
     """Give the dead letter of a batch's records. The body is kept whole: it is what a retry sends.
 
-    `hidden` are the texts to mask in what is shown: secrets, and what identifies the users.
+    `hidden` are the texts to mask in what is shown: secrets, and what identifies the users. `superseded` users have
+    a newer change.
     """
     return DeadLetter(
-        row.id, row.records, row.body, now_ms, row.attempts, reason,
-        json.dumps(shown_request(request, hidden, chars_max=_EXCERPT_CHARS)),
-        json.dumps(_shown_answer(answer, hidden)),
+        row.id, row.records, row.body, now_ms, row.attempts, dead.reason,
+        json.dumps(shown_request(attempted.request, hidden, chars_max=_EXCERPT_CHARS)),
+        json.dumps(_shown_answer(attempted.answer, hidden)), row.key, superseded,
     )  # fmt: skip
 
 

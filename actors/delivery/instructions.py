@@ -1,7 +1,7 @@
 """What a sync's machine wants done. The shell performs them in the order given.
 
-`Seal`, `Split`, `MoveCursors` and `Hold` write what recovery stands on: the shell makes them durable one after
-another, and answers each batch with `Persisted`. The others may become durable later.
+`Seal`, `Split`, `Revive`, `MoveCursors` and `Hold` write what recovery stands on: the shell makes them durable one
+after another, and answers each batch with `Persisted` and `Revive` with `Revived`. The others may become durable later.
 """
 
 from __future__ import annotations
@@ -11,17 +11,19 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from actors.delivery.changes import Change, Cursors
+from actors.delivery.outbox import ORDER_SPAN
 
 HaltState = Literal["", "credentials", "disabled"]
 
 
 @dataclass(frozen=True, slots=True)
 class NewBatch:
-    """A batch to be stored under `id`; `order` grows within the sync."""
+    """A batch to be stored under `id`; `order` grows within the sync, and `span` of it is the batch's own."""
 
     id: str
     order: int
     changes: Sequence[Change] = field(repr=False)
+    span: int = ORDER_SPAN
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +58,23 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
+class Dead:
+    """Records of a batch that are given up, by index. `superseded`: those of them with a newer change of their user."""
+
+    indexes: tuple[int, ...] = ()
+    superseded: frozenset[int] = frozenset()
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Settle:
-    """The batch is finished: `delivered` records arrived, those at the indexes `dead` become a dead letter."""
+    """The batch is finished: so many records arrived, so many the destination has no use for, the rest is dead."""
 
     batch_id: str
     attempt: int
     delivered: int
-    dead: tuple[int, ...] = ()
-    reason: str = ""
+    skipped: int = 0
+    dead: Dead = Dead()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +90,41 @@ class Defer:
 
 
 @dataclass(frozen=True, slots=True)
+class Rest:
+    """A part of a batch that goes on: the records at `kept`, as batch `id`, after so many attempts of theirs.
+
+    `outcome`: retry, credentials, disabled, or divided, where they did not fail themselves.
+    """
+
+    id: str
+    order: int
+    span: int
+    kept: tuple[int, ...]
+    attempts: int
+    next_attempt_ms: int
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
 class Split:
-    """Some records are finished: those at `kept` go on as batch `new_id` in the same place, the rest is settled."""
+    """Some records are finished or the batch is divided: `parts` go on in its place, the rest is settled."""
 
     batch_id: str
-    new_id: str
     attempt: int
-    kept: tuple[int, ...]
+    parts: tuple[Rest, ...]
     delivered: int
-    dead: tuple[int, ...]
+    skipped: int
+    dead: Dead
     first_attempt_ms: int
-    next_attempt_ms: int
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Revive:
+    """Bring back up to `count` of the dead letters that somebody asked for, as batches from `order` on."""
+
+    order: int
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,4 +135,4 @@ class Halt:
     reason: str
 
 
-Instruction: TypeAlias = Seal | MoveCursors | Hold | Send | Settle | Defer | Split | Halt
+Instruction: TypeAlias = Seal | MoveCursors | Hold | Send | Settle | Defer | Split | Revive | Halt

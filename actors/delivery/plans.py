@@ -36,6 +36,11 @@ class SyncPlan:
     available: bool
     shape: SyncShape
 
+    @property
+    def newest_counts(self) -> bool:
+        """Whether a user's newest change makes older ones needless: for lists, and where the state is delivered."""
+        return self.config.deliver == "state" or self.kind.deliver_default(self.settings) == "state"
+
     def fingerprint(self, salt: bytes) -> bytes:
         """Stand for the destination's settings, secrets included, without telling them."""
         digest = hashlib.blake2b(self.settings.model_dump_json().encode(), key=salt, digest_size=16)
@@ -104,6 +109,7 @@ def _plan(
         batch_age_ms=limits.batch_age_ms if sync.batch_age_ms is None else sync.batch_age_ms,
         evaluators=evaluators,
         paused=audience.status == "paused",
+        in_flight_max=limits.in_flight_max,
     )
     wanted = dict.fromkeys([*sync.identifiers.values(), *sync.traits])
     return SyncPlan(

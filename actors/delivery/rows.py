@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from actors.delivery.instructions import HaltState
+from actors.delivery.outbox import ORDER_SPAN
 from actors.delivery.stimuli import StoredBatch
 from destinations.records import Record
+from destinations.requests import Answer, Request, Response
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,7 @@ class SyncRow:
     fingerprint: bytes
     next_order: int
     held: bool
+    suspended: bool
     halted: HaltState
     halt_reason: str
     delivered: int
@@ -36,18 +39,23 @@ class StoredRow:
     attempts: int = 0
     first_attempt_ms: int = 0
     next_attempt_ms: int = 0
+    span: int = ORDER_SPAN
+    key: str = ""
 
     def as_batch(self) -> StoredBatch:
         """Give what the machine needs of it."""
         users = tuple(record.user_id for record in self.records)
         return StoredBatch(
-            self.id, self.order, users, self.attempts, self.first_attempt_ms, self.next_attempt_ms
+            self.id, self.order, users, self.attempts, self.first_attempt_ms, self.next_attempt_ms, self.span
         )
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """Records given up. `request` and `response` are JSON texts without secrets and without personal data."""
+    """Records given up. `request` and `response` are JSON texts without secrets and without personal data.
+
+    `superseded` users had a newer change when it died.
+    """
 
     id: str
     records: tuple[Record, ...] = field(repr=False)
@@ -57,11 +65,30 @@ class DeadLetter:
     reason: str
     request: str
     response: str
+    key: str = ""
+    superseded: frozenset[str] = field(default=frozenset(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempted:
+    """One attempt of a batch: what was asked and what came back."""
+
+    request: Request = field(repr=False)
+    answer: Answer = field(repr=False)
+    latency_ms: float
+
+    @property
+    def status(self) -> int | None:
+        """The HTTP status, None where there was no answer."""
+        return self.answer.status if isinstance(self.answer, Response) else None
 
 
 @dataclass(frozen=True, slots=True)
 class LogRow:
-    """One line of the sync log. `outcome`: delivered, retry, dead, dropped, credentials or disabled."""
+    """One line of the sync log.
+
+    `outcome`: delivered, skipped, retry, divided, dead, dropped, superseded, credentials or disabled.
+    """
 
     at_ms: int
     batch_id: str

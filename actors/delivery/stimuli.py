@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from actors.delivery.changes import Change
-from actors.delivery.rate_limit import TokenBucket
+from actors.delivery.concurrency import SharedSlots
+from actors.delivery.outbox import ORDER_SPAN
+from actors.delivery.rate_limit import Limiter
+from cluster.limits import SYNC_CONCURRENCY_MAX
 from destinations.outcomes import Outcome
 
 
@@ -22,6 +25,15 @@ class SyncConfig:
     batch_age_ms: int
     evaluators: tuple[int, ...]
     paused: bool = False
+    in_flight_max: int = SYNC_CONCURRENCY_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """What a sync shares with others that use the same application, account or list."""
+
+    limiter: Limiter
+    slots: SharedSlots
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,33 +55,8 @@ class Changes:
 
 
 @dataclass(frozen=True, slots=True)
-class Persisted:
-    """A batch is durable. `dropped` are indexes of changes that could not become records; all of them: no batch."""
-
-    batch_id: str
-    dropped: frozenset[int] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """An attempt ended: one outcome per record, in the records' order."""
-
-    batch_id: str
-    outcomes: tuple[Outcome, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Configured:
-    """Definitions changed. `mended`: the destination's settings did, which ends a halt."""
-
-    config: SyncConfig
-    bucket: TokenBucket
-    mended: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class StoredBatch:
-    """A durable batch, as recovery and retry of dead letters find it. `users` in the order of its records."""
+    """A durable batch, as it was stored. `users` in the order of its records."""
 
     id: str
     order: int
@@ -77,13 +64,59 @@ class StoredBatch:
     attempts: int = 0
     first_attempt_ms: int = 0
     next_attempt_ms: int = 0
+    span: int = ORDER_SPAN
+
+
+@dataclass(frozen=True, slots=True)
+class Persisted:
+    """A batch is durable: as it was, or as these parts. No part: none of its changes can become a record."""
+
+    batch_id: str
+    parts: tuple[StoredBatch, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An attempt ended after `latency_ms`: one outcome per record, in the records' order.
+
+    `quiet_ms`: for so long nobody who shares the sync's rate limits may send.
+    """
+
+    batch_id: str
+    outcomes: tuple[Outcome, ...]
+    latency_ms: float = 0.0
+    quiet_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """Definitions changed. `mended`: the destination's settings did, which ends a halt."""
+
+    config: SyncConfig
+    shares: Shares
+    mended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Suspended:
+    """Somebody paused the sync, or resumed it."""
+
+    suspended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RetryAsked:
+    """Somebody asked for another try: a halt ends, and dead letters come back as there is room, where there are any."""
+
+    dead_letters: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Revived:
-    """Somebody asked for another try: a halt ends, and these dead letters, durable again, follow at the end."""
+    """Dead letters are durable batches again. `more`: others that were asked for are left."""
 
-    batches: tuple[StoredBatch, ...] = ()
+    batches: tuple[StoredBatch, ...]
+    more: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,4 +129,6 @@ class Draining:
     """Start nothing more: what is in flight may end."""
 
 
-Stimulus: TypeAlias = Opened | Changes | Persisted | Answered | Configured | Revived | Tick | Draining
+Stimulus: TypeAlias = (
+    Opened | Changes | Persisted | Answered | Configured | Suspended | RetryAsked | Revived | Tick | Draining
+)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actors.delivery.actor import DeliveryActor
+from actors.delivery.commits import Commits
 from actors.delivery.store import DeliveryStore
+from actors.delivery.sync_log import SyncLog
 from actors.evaluator.actor import EvaluatorActor
 from actors.evaluator.backfill import Backfill, Pace
 from actors.evaluator.checkpointing.checkpointer import LOG_ID, Checkpointer, Taken, log_id
@@ -190,21 +193,39 @@ class SimEvaluator(EvaluatorActor):
 # --- delivery --------------------------------------------------------------------------------------------
 
 
-class SimStore(DeliveryStore):
-    """delivery.db, which its process may die in."""
+class SimFile(Commits):
+    """A file of delivery's. Its process does not die in it: losing its last rows loses no delivery."""
 
-    world: World
-    process: Process
+    def __init__(self, world: World, process: Process, path: Path) -> None:
+        super().__init__(path, path.stem)
+        self._world = world
+        self._process = process
+
+    async def open(self, prepare: Callable[[sqlite3.Connection], Any]) -> Any:
+        """See `Commits.open`."""
+        prepared = await super().open(prepare)
+        self._world.folder.opened(self._path, self._connection, self._process)
+        return prepared
+
+
+class SimCommits(SimFile):
+    """A file of delivery's, which its process may die in."""
 
     def _commit(self, writes: list[Any]) -> None:
-        self.process.at("before_commit")
-        if self.process.machine.full:
+        self._process.at("before_commit")
+        if self._process.machine.full:
             message = "The disk is full."
             raise StorageFull(message, retry_after_ms=RETRY_AFTER_MS)
-        with self.world.folder.committing(self._path, self.process), transaction(self._connection, self._path):
+        with self._world.folder.committing(self._path, self._process), transaction(self._connection, self._path):
             for write in writes:
                 write(self._connection)
-        self.process.at("after_commit")
+        self._process.at("after_commit")
+
+
+class SimStore(DeliveryStore):
+    """Notes where syncs begin."""
+
+    world: World
 
     async def cursor(self, sync: str, evaluator: int) -> tuple[int, int] | None:
         """See `DeliveryStore.cursor`; the world notes where a sync began."""
@@ -230,15 +251,12 @@ class SimDelivery(DeliveryActor):
         self._world = world
         self._process = process
 
-    async def start(self) -> None:
-        """See `DeliveryActor.start`."""
-        store = SimStore(self._path)
-        store.world, store.process = self._world, self._process
-        await asyncio.get_running_loop().run_in_executor(store._thread, store._open)
-        self._world.folder.opened(self._path, store._connection, self._process)
-        self._store = store
+    async def _open(self) -> None:
+        store = SimCommits(self._world, self._process, self._data_dir / "delivery.db")
+        self._store = await SimStore.open(store)
+        self._store.world = self._world
+        self._log = await SyncLog.open(SimFile(self._world, self._process, self._data_dir / "sync_log.db"))
         self._transport: Any = Transport(self._world.destinations, self._process)
-        self._watcher = asyncio.get_running_loop().create_task(self._watch(), name="delivery-watch")
 
     async def at_rest(self) -> tuple[Mapping[str, str], Mapping[tuple[str, int], int]]:
         """Give why syncs cannot go on, and how far the durable cursors are of syncs with nothing unfinished."""

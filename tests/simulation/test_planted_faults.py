@@ -14,6 +14,7 @@ import pytest
 
 from actors.delivery import store as delivery_store
 from actors.delivery.batching import Pending
+from actors.delivery.outbox import OutboxBatch
 from actors.delivery.store import DeliveryStore
 from actors.evaluator import entries, recovery
 from actors.evaluator.membership_files import MembershipWriter
@@ -32,7 +33,7 @@ from tests.simulation.plans import Fault, FaultKind, Plan, make_plan
 from tests.simulation.runner import run_plan
 
 #: Seeds that a planted fault may take until it shows.
-SEEDS_MAX = 40
+SEEDS_MAX = 80
 
 Change = Callable[[Plan], Plan]
 
@@ -169,13 +170,13 @@ _seal, _build = DeliveryStore.seal, WebhookDestination.build
 
 
 def moves_the_cursor_first(
-    self: DeliveryStore, sync: str, batches: Any, cursors: Any, next_order: int, log: Any
+    self: DeliveryStore, sync: str, batches: Any, cursors: Any, next_order: int, dropped: int = 0
 ) -> Any:
-    moved = self._write(lambda connection: delivery_store._move(connection, sync, cursors))
+    moved = self._commits.write(lambda connection: delivery_store._move(connection, sync, cursors))
 
     async def sealed() -> None:
         await moved
-        await _seal(self, sync, batches, {}, next_order, log)
+        await _seal(self, sync, batches, {}, next_order, dropped)
 
     return sealed()
 
@@ -199,7 +200,7 @@ PLANTS = (
     Plant("SQLite is not synced", "acknowledged_is_logged", [patch("cluster.log.sqlite.connect_writer", without_sync)],
           ["power"], on("sqlite")),
     Plant("delivery.db is not synced", "same_id_same_body",
-          [patch("actors.delivery.store.connect_writer", without_sync)], ["power"]),
+          [patch("actors.delivery.commits.connect_writer", without_sync)], ["power"]),
     Plant("answers come before the commit", "acknowledged_is_logged",
           [patch.object(EvaluatorWorker, "process", answers_first),
            patch.object(EvaluatorWorker, "_commit", lambda self: None)], ["kill", "power"]),
@@ -237,7 +238,7 @@ PLANTS = (
     Plant("a refusal does not say when to come back", "nothing_silent",
           [patch("cluster.edge.problems.unavailable", refuses_without_a_time)], ["kill", "full_disk"]),
     Plant("a retry overtakes", "order_per_user",
-          [patch("actors.delivery.machine._can_go", lambda batch: batch.phase == "waiting")], ["destination"]),
+          [patch.object(OutboxBatch, "may_go", property(lambda batch: batch.phase == "waiting"))], ["destination"]),
     Plant("a cursor passes what is pending", "every_change_is_delivered",
           [patch.object(Pending, "cursors", passes_what_is_pending)], ["kill", "kill_in_commit"]),
     Plant("a cursor moves before its batch is stored", "every_change_is_delivered",

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import json
 from pathlib import Path
 from typing import Any
 
-import pytest
 from aiohttp import web
 
-from actors.delivery.actor import DeliveryActor
 from cluster.definitions.model import Column
-from destinations.outcomes import Delivered, Judgement, Outcome, Permanent, Retry
-from destinations.records import SealedBatch
-from destinations.requests import Answer, Request
-from destinations.webhook.definition import WebhookDestination
+from tests.actors.delivery.asking import (
+    backlog_is,
+    eventually,
+    has_logged,
+    has_syncs,
+    running,
+    state_is,
+    sync_of,
+)
 from tests.actors.delivery.world import (
     InProcessController,
     InProcessEvaluator,
@@ -27,18 +30,6 @@ from tests.actors.delivery.world import (
     started,
     status,
 )
-
-
-async def eventually(fits: Callable[[], Coroutine[Any, Any, bool]]) -> None:
-    async with asyncio.timeout(30):
-        while not await fits():
-            await asyncio.sleep(0.002)
-
-
-async def sync_of(actor: DeliveryActor) -> dict[str, Any]:
-    syncs = (await actor.status())["syncs"]
-    row: dict[str, Any] = syncs[0] if syncs else {}
-    return row
 
 
 def test_a_new_sync_sends_the_present_members_and_then_every_change(tmp_path: Path) -> None:
@@ -76,10 +67,6 @@ def test_initial_none_sends_changes_from_now_on(tmp_path: Path) -> None:
         assert endpoint.kinds == [("b", "entered")]
 
     asyncio.run(run())
-
-
-async def running(actor: DeliveryActor) -> bool:
-    return (await sync_of(actor)).get("state") == "running"
 
 
 def test_after_a_kill_the_unanswered_batch_comes_again_with_the_same_id_and_bytes(tmp_path: Path) -> None:
@@ -148,14 +135,6 @@ def test_a_paused_audience_holds_and_sends_the_net_when_resumed(tmp_path: Path) 
         assert endpoint.kinds[2:] == [("c", "exited"), ("c", "entered")]
 
     asyncio.run(run())
-
-
-async def state_is(actor: DeliveryActor, state: str) -> bool:
-    return (await sync_of(actor)).get("state") == state
-
-
-async def backlog_is(actor: DeliveryActor, count: int) -> bool:
-    return (await sync_of(actor)).get("backlog") == count
 
 
 def test_410_disables_until_the_settings_change_also_over_a_restart(tmp_path: Path) -> None:
@@ -331,18 +310,6 @@ def test_a_new_sync_of_an_archived_audience_begins_with_the_members_of_its_next_
     asyncio.run(run())
 
 
-async def has_logged(actor: DeliveryActor, rows: int) -> bool:
-    return len((await actor.sync_log("promo", False, 0, 100)).get("rows", [])) >= rows
-
-
-async def delivered_is(actor: DeliveryActor, count: int) -> bool:
-    return (await sync_of(actor)).get("delivered") == count
-
-
-async def has_syncs(actor: DeliveryActor, count: int) -> bool:
-    return len((await actor.status())["syncs"]) == count
-
-
 def test_an_evaluator_that_refuses_is_asked_until_it_answers(tmp_path: Path) -> None:
     async def run() -> None:
         evaluator = InProcessEvaluator()
@@ -377,48 +344,6 @@ def test_a_sync_waits_for_the_publication_of_its_audience(tmp_path: Path) -> Non
     asyncio.run(run())
 
 
-class Picky(WebhookDestination):
-    """Takes the first record of a request and asks for the others again; never wants `bad`."""
-
-    def judge(self, settings: Any, sealed: SealedBatch, request: Request, answer: Answer) -> Judgement:
-        outcomes: list[Outcome] = [
-            Permanent("bad user") if record.user_id == "bad" else Delivered() if index == 0 else Retry("busy")
-            for index, record in enumerate(sealed.records)
-        ]
-        return Judgement(tuple(outcomes))
-
-
-def test_mixed_outcomes_leave_a_smaller_batch_with_an_id_of_its_own_also_over_a_kill(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("actors.delivery.retries.RETRY_BASE_MS", 10)
-
-    async def run() -> None:
-        evaluator = InProcessEvaluator()
-        for user in ("a", "bad", "b", "c"):
-            evaluator.flip(user)
-        async with receiver() as endpoint:
-            controller = InProcessController(definitions(endpoint.url))
-            first = await started(tmp_path, controller, evaluator, kinds={"webhook": Picky()})
-            await eventually(lambda: has_logged(first, 3))
-            await first.abandon()
-            before = len(endpoint.received)
-            second = await started(tmp_path, controller, evaluator, kinds={"webhook": Picky()})
-            await eventually(lambda: delivered_is(second, 3))
-            assert await second.retry("promo") == {"retried": 1}
-            await endpoint.until(lambda: endpoint.received[-1].changes[0]["user_id"] == "bad")
-            await second.drain()
-
-        assert [change["user_id"] for change in endpoint.received[0].changes] == ["a", "bad", "b", "c"]
-        rest = {message.id for message in endpoint.received if [c["user_id"] for c in message.changes] == ["b", "c"]}
-        assert len(rest) == 1
-        assert rest.isdisjoint({endpoint.received[0].id})
-        assert len(endpoint.received[-1].changes) == 1
-        assert before >= 1
-
-    asyncio.run(run())
-
-
 def test_many_changes_arrive_in_full_batches_and_in_order(tmp_path: Path) -> None:
     async def run() -> tuple[Receiver, InProcessEvaluator]:
         evaluator = InProcessEvaluator()
@@ -440,3 +365,23 @@ def test_many_changes_arrive_in_full_batches_and_in_order(tmp_path: Path) -> Non
 
 def _row(number: int) -> Row:
     return Row(f"user_{number % 1000}", "exited" if (number // 1000) % 2 else "entered", 1_764_518_400_000 + number)
+
+
+def test_two_syncs_of_one_destination_share_its_rate_limit(tmp_path: Path) -> None:
+    async def run() -> None:
+        evaluator = InProcessEvaluator()
+        for number in range(60):
+            evaluator.flip(f"user_{number}")
+        async with receiver() as endpoint:
+            asked = definitions(endpoint.url, syncs=("one", "two"), rate_limit="40/s", sync={"batch_size": 1})
+            actor = await started(tmp_path, InProcessController(asked), evaluator)
+            began_s = asyncio.get_running_loop().time()
+            await endpoint.until(lambda: len(endpoint.received) == 60)
+            took_s = asyncio.get_running_loop().time() - began_s
+            shares = [json.loads(each.body)["sync"] for each in endpoint.received]
+            await actor.drain()
+
+        assert took_s >= 1.3
+        assert abs(shares.count("one") - shares.count("two")) <= 10
+
+    asyncio.run(run())

@@ -13,23 +13,67 @@ from typing import Any, Literal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from actors.delivery.breaker import NEVER
 from actors.delivery.changes import Change
-from actors.delivery.instructions import Defer, Hold, Instruction, MoveCursors, Seal, Send, Settle, Split
-from actors.delivery.machine import SyncMachine
-from actors.delivery.rate_limit import TokenBucket
+from actors.delivery.concurrency import SharedSlots
+from actors.delivery.cutting import cut_records
+from actors.delivery.ids import part_id
+from actors.delivery.instructions import (
+    Dead,
+    Defer,
+    Hold,
+    Instruction,
+    MoveCursors,
+    Revive,
+    Seal,
+    Send,
+    Settle,
+    Split,
+)
+from actors.delivery.machine import Recovered, SyncMachine
+from actors.delivery.outbox import ORDER_SPAN, stretches
+from actors.delivery.rate_limit import Limiter
 from actors.delivery.stimuli import (
     Answered,
     Changes,
     Configured,
     Opened,
     Persisted,
+    RetryAsked,
+    Revived,
+    Shares,
     StoredBatch,
+    Suspended,
     SyncConfig,
     Tick,
 )
-from destinations.outcomes import Delivered, Outcome, Retry
+from destinations.outcomes import Delivered, Divide, Outcome, Permanent, Retry
 
 USERS = {0: ("a", "b"), 1: ("c", "d", "e")}
+POISON = "d"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A durable batch."""
+
+    id: str
+    order: int
+    span: int
+    changes: tuple[Change, ...]
+    attempts: int = 0
+
+    def told(self) -> StoredBatch:
+        users = tuple(change.user_id for change in self.changes)
+        return StoredBatch(self.id, self.order, users, self.attempts, span=self.span)
+
+
+@dataclass
+class Letter:
+    id: str
+    changes: tuple[Change, ...]
+    live: set[str]
+    reviving: bool = False
 
 
 @dataclass
@@ -37,14 +81,28 @@ class Disk:
     """What is durable."""
 
     cursors: dict[int, int] = field(default_factory=lambda: {0: 0, 1: 0})
-    batches: dict[int, tuple[str, tuple[Change, ...], int]] = field(default_factory=dict)
+    batches: dict[int, Row] = field(default_factory=dict)
     next_order: int = 0
     held: bool = False
+    suspended: bool = False
+    letters: list[Letter] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the destination is. `keyed`: entries and exits take different requests; `newest_counts`: it is a list."""
+
+    deliver: Literal["state", "changes"]
+    batch_records: int
+    keyed: bool = False
+    newest_counts: bool = True
 
 
 class World:
-    def __init__(self, deliver: Literal["state", "changes"], batch_records: int) -> None:
-        self.config = SyncConfig("s", deliver, "remove", batch_records, batch_age_ms=5, evaluators=(0, 1))
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+        self.config = SyncConfig("s", kind.deliver, "remove", kind.batch_records, 5, evaluators=(0, 1))
+        self.shares = Shares(Limiter("s"), SharedSlots("s"))
         self.now_ms = 1_764_518_400_000
         self.logs: dict[int, list[Change]] = {0: [], 1: []}
         self.disk = Disk()
@@ -53,24 +111,24 @@ class World:
         self.arrived: list[tuple[str, tuple[Change, ...]]] = []
         #: False once the destination itself took some of a request and left what was before it.
         self.order_kept = True
+        self.poisoned = True
         self.restart()
 
     # --- the process -------------------------------------------------------------------------------
 
     def restart(self) -> None:
         """Come up from the disk; everything else is gone."""
-        self.writes: list[tuple[Callable[[Disk], None], tuple[str, ...]]] = []
+        #: What changes the disk, and what the machine is told once it has.
+        self.writes: list[tuple[Callable[[Disk], None], Callable[[], list[Any]]]] = []
         self.in_flight: dict[str, tuple[Change, ...]] = {}
-        self.known = {id_: (order, changes) for order, (id_, changes, _) in self.disk.batches.items()}
+        self.known = {row.id: row for row in self.disk.batches.values()}
         self.positions = dict(self.disk.cursors)
-        self.machine = SyncMachine(
-            self.config, bucket=TokenBucket(None), jitter=lambda: 0.3, incarnation=1,
-            next_order=self.disk.next_order, held=self.disk.held,
-            batches=[
-                StoredBatch(id_, order, tuple(change.user_id for change in changes), attempts)
-                for order, (id_, changes, attempts) in self.disk.batches.items()
-            ],
+        recovered = Recovered(
+            1, self.disk.next_order, self.disk.held, self.disk.suspended,
+            reviving=any(letter.reviving for letter in self.disk.letters),
+            batches=[row.told() for row in self.disk.batches.values()],
         )  # fmt: skip
+        self.machine = SyncMachine(self.config, self.shares, recovered, jitter=lambda: 0.3)
         for evaluator, position in self.positions.items():
             self.feed(Opened(evaluator, position))
 
@@ -80,44 +138,96 @@ class World:
 
     def perform(self, instruction: Instruction) -> None:
         match instruction:
-            case Seal(batches, cursors):
-                rows = {batch.order: (batch.id, tuple(batch.changes), 0) for batch in batches}
-
-                def seal(disk: Disk) -> None:
-                    disk.batches.update(rows)
-                    disk.cursors.update(cursors)
-                    disk.next_order = max(disk.next_order, max(rows) + 1)
-
-                for order, (id_, changes, _) in rows.items():
-                    self.known[id_] = (order, changes)
-                self.writes.append((seal, tuple(batch.id for batch in batches)))
+            case Seal():
+                self.seal(instruction)
             case MoveCursors(cursors):
-                self.writes.append((lambda disk: disk.cursors.update(cursors), ()))
+                self.put(lambda disk: disk.cursors.update(cursors))
             case Hold(held):
-                self.writes.append((lambda disk: setattr(disk, "held", held), ()))
+                self.put(lambda disk: setattr(disk, "held", held))
             case Send(batch_id):
                 self.send(batch_id)
-            case Settle(batch_id):
-                order = self.known.pop(batch_id)[0]
-                self.writes.append((lambda disk: disk.batches.pop(order, None) and None, ()))
+            case Settle(batch_id, dead=dead):
+                row = self.known.pop(batch_id)
+                self.put(lambda disk: settle(disk, row, dead, []))
             case Defer(batch_id, attempt):
-                order, changes = self.known[batch_id]
-                row = (batch_id, changes, attempt)
-                self.writes.append((lambda disk: disk.batches.update({order: row}), ()))
-            case Split(batch_id, new_id, attempt, kept):
-                order, changes = self.known.pop(batch_id)
-                rest = tuple(changes[index] for index in kept)
-                self.known[new_id] = (order, rest)
-                self.writes.append((lambda disk: disk.batches.update({order: (new_id, rest, attempt)}), (new_id,)))
+                row = replace(self.known[batch_id], attempts=attempt)
+                self.put(lambda disk: disk.batches.update({row.order: row}))
+            case Split():
+                self.split(instruction)
+            case Revive():
+                self.revive(instruction)
+
+    def put(self, apply: Callable[[Disk], Any], *told: Any) -> None:
+        self.writes.append((apply, lambda: list(told)))
+
+    def seal(self, seal: Seal) -> None:
+        rows: list[Row] = []
+        told = []
+        for new in seal.batches:
+            changes = tuple(new.changes)
+            keys = [change.kind if self.kind.keyed else "" for change in changes]
+            groups = cut_records(
+                [change.user_id for change in changes], keys, [1] * len(changes), records_max=99, bytes_max=None
+            )
+            places = [(new.order, new.span)] if len(groups) == 1 else stretches(new.order, new.span, len(groups))
+            parts = [
+                Row(
+                    new.id if len(groups) == 1 else part_id(new.id, str(number)), order, span,
+                    tuple(changes[index] for index in indexes),
+                )
+                for number, ((_, indexes), (order, span)) in enumerate(zip(groups, places, strict=True))
+            ]  # fmt: skip
+            rows += parts
+            told.append(Persisted(new.id, tuple(part.told() for part in parts)))
+
+        def write(disk: Disk) -> None:
+            disk.batches.update({row.order: row for row in rows})
+            disk.cursors.update(seal.cursors)
+            disk.next_order = max(disk.next_order, seal.batches[-1].order + ORDER_SPAN)
+            for letter in disk.letters:
+                letter.live -= {change.user_id for row in rows for change in row.changes}
+
+        self.known.update({row.id: row for row in rows})
+        self.put(write, *told)
+
+    def split(self, split: Split) -> None:
+        whole = self.known.pop(split.batch_id)
+        parts = [
+            Row(part.id, part.order, part.span, tuple(whole.changes[index] for index in part.kept), part.attempts)
+            for part in split.parts
+        ]
+        self.known.update({part.id: part for part in parts})
+        self.put(lambda disk: settle(disk, whole, split.dead, parts), *(Persisted(part.id) for part in parts))
+
+    def revive(self, revive: Revive) -> None:
+        told: list[Any] = []
+
+        def write(disk: Disk) -> None:
+            wanted = [letter for letter in disk.letters if letter.reviving][: revive.count]
+            rows = []
+            for offset, letter in enumerate(wanted):
+                disk.letters.remove(letter)
+                live = tuple(c for c in letter.changes if not self.kind.newest_counts or c.user_id in letter.live)
+                order = revive.order + offset * ORDER_SPAN
+                if live:
+                    name = letter.id if live == letter.changes else part_id(letter.id, f"live {order}")
+                    rows.append(Row(name, order, ORDER_SPAN, live))
+            disk.batches.update({row.order: row for row in rows})
+            disk.next_order = max(disk.next_order, revive.order + len(wanted) * ORDER_SPAN)
+            self.known.update({row.id: row for row in rows})
+            told.append(Revived(tuple(row.told() for row in rows), more=len(wanted) == revive.count))
+
+        self.writes.append((write, lambda: told))
 
     def send(self, batch_id: str) -> None:
-        order, changes = self.known[batch_id]
-        assert self.disk.batches[order][0] == batch_id, "sent before it was durable"
-        assert self.ids.setdefault(batch_id, changes) == changes, "another content under the same id"
-        users = {change.user_id for change in changes}
+        row = self.known[batch_id]
+        assert self.disk.batches[row.order].id == batch_id, "sent before it was durable"
+        assert self.ids.setdefault(batch_id, row.changes) == row.changes, "another content under the same id"
+        assert not self.kind.keyed or len({change.kind for change in row.changes}) == 1, "one key a request"
+        users = {change.user_id for change in row.changes}
         for other in self.in_flight.values():
             assert users.isdisjoint(change.user_id for change in other), "two changes of a user in flight"
-        self.in_flight[batch_id] = changes
+        self.in_flight[batch_id] = row.changes
 
     # --- what may happen ---------------------------------------------------------------------------
 
@@ -128,6 +238,8 @@ class World:
         log.append(Change(evaluator, len(log) + 1, "aud", 1, user, kind, self.now_ms, 0, "event"))  # type: ignore[arg-type]
 
     def read(self, evaluator: int, count: int) -> None:
+        if not self.machine.may_read:
+            return
         position = self.positions[evaluator]
         changes = self.logs[evaluator][position : position + count]
         self.positions[evaluator] = position + len(changes)
@@ -135,55 +247,92 @@ class World:
 
     def write(self, count: int) -> None:
         done, self.writes = self.writes[:count], self.writes[count:]
-        for apply, _ in done:
+        for apply, told in done:
             apply(self.disk)
-        for _, ids in done:
-            for batch_id in ids:
-                self.feed(Persisted(batch_id))
+            for stimulus in told():
+                self.feed(stimulus)
 
-    def answer(self, which: int, took: bool, told: bool, part: bool = False) -> None:
-        """A request ends: the destination took it or not, and we were told so or not."""
+    def answer(self, which: int, took: bool, told: str) -> None:
+        """A request ends: the destination took it or not, and we are told the truth, nothing, a part, or a refusal."""
         if not self.in_flight:
             return
         batch_id = list(self.in_flight)[which % len(self.in_flight)]
         changes = self.in_flight.pop(batch_id)
-        if part:
+        outcomes: list[Outcome] = [Retry("500")] * len(changes)
+        if self.poisoned and any(change.user_id == POISON for change in changes):
+            outcomes = [Divide("400")] * len(changes)
+        elif told == "part":
             self.order_kept = False
-            taken = changes[::2]
-            self.arrived.append((batch_id, taken))
-            outcomes: list[Outcome] = [
-                Retry("busy") if index % 2 else Delivered() for index in range(len(changes))
-            ]
-        else:
-            if took:
-                self.arrived.append((batch_id, changes))
-            outcomes = [Delivered() if took and told else Retry("500")] * len(changes)
+            self.arrived.append((batch_id, changes[::2]))
+            outcomes = [Retry("busy") if index % 2 else Delivered() for index in range(len(changes))]
+        elif told == "half refusal":
+            self.order_kept = False
+            self.arrived.append((batch_id, changes[1::2]))
+            outcomes = [Delivered() if index % 2 else Permanent("bad") for index in range(len(changes))]
+        elif took:
+            self.arrived.append((batch_id, changes))
+            outcomes = [Delivered()] * len(changes) if told == "truth" else outcomes
+        elif told == "refusal":
+            outcomes = [Permanent("404")] * len(changes)
         self.feed(Answered(batch_id, tuple(outcomes)))
 
     def pause(self, paused: bool) -> None:
         self.config = replace(self.config, paused=paused)
-        self.feed(Configured(self.config, TokenBucket(None)))
+        self.feed(Configured(self.config, self.shares))
+
+    def suspend(self, suspended: bool) -> None:
+        self.disk.suspended = suspended  # waited for, before the machine is told
+        self.feed(Suspended(suspended))
+
+    def retry(self) -> None:
+        """Somebody asks for the dead letters; that they did is durable before the machine knows."""
+
+        def want(disk: Disk) -> None:
+            for letter in disk.letters:
+                letter.reviving = True
+
+        self.put(want, RetryAsked(dead_letters=True))
+
+    def time(self, ms: int) -> None:
+        self.now_ms += ms
+        self.feed(Tick())
 
     def crash(self, kept: int, arrived: int) -> None:
         """The process ends: a prefix of the writes was made, and some requests in flight were taken all the same."""
         for apply, _ in self.writes[:kept]:
             apply(self.disk)
         for batch_id, changes in list(self.in_flight.items())[:arrived]:
-            self.arrived.append((batch_id, changes))
+            if not (self.poisoned and any(change.user_id == POISON for change in changes)):
+                self.arrived.append((batch_id, changes))
         self.restart()
+
+    def cycle(self, told: str) -> None:
+        """All of one round: what changed is read, made durable, sent, and answered alike."""
+        self.read(0, 50)
+        self.read(1, 50)
+        self.time(5)
+        self.write(len(self.writes))
+        for _ in range(len(self.in_flight)):
+            self.answer(0, told == "truth", told)
 
     def settle_down(self) -> None:
         """From now on everything works."""
+        self.poisoned = False
         self.pause(False)
+        self.suspend(False)
         for _ in range(10_000):
             self.read(0, 50)
             self.read(1, 50)
             self.write(len(self.writes))
-            self.answer(0, took=True, told=True)
-            self.now_ms += 1_000
-            self.feed(Tick())
+            self.answer(0, took=True, told="truth")
+            self.now_ms += 1  # whoever asks for the next wake does so later than the last stimulus
+            wake_ms = self.machine.next_wake_ms(self.now_ms)
+            if wake_ms != NEVER:
+                self.time(max(0, wake_ms - self.now_ms))
             if not self.machine.backlog and not self.writes and not self.in_flight and not self.disk.batches:
-                return
+                if not self.disk.letters:
+                    return
+                self.retry()
         message = "it never came to rest"
         raise AssertionError(message)
 
@@ -198,16 +347,20 @@ class World:
 
     def check(self, every_change: bool) -> None:
         first: dict[str, list[int]] = {}
-        inside: set[str] = set()
+        last: dict[str, Change] = {}
         seen: set[tuple[str, int]] = set()
         for _, changes in self.arrived:
             for change in changes:
-                (inside.add if change.kind == "entered" else inside.discard)(change.user_id)
+                newest = last.get(change.user_id)
+                # A list goes by what arrives; whoever takes each change for itself goes by their order.
+                if self.kind.newest_counts or newest is None or change.seq >= newest.seq:
+                    last[change.user_id] = change
                 if (change.user_id, change.seq) not in seen:
                     seen.add((change.user_id, change.seq))
                     first.setdefault(change.user_id, []).append(change.seq)
+        inside = {user for user, change in last.items() if change.kind == "entered"}
         assert inside == self.members(), "the last arrival of each user is the membership"
-        if self.order_kept:
+        if self.order_kept and self.kind.newest_counts:
             assert all(order == sorted(order) for order in first.values()), "a user's changes arrive in order"
         if every_change:
             wanted = {(change.user_id, change.seq) for log in self.logs.values() for change in log}
@@ -215,38 +368,72 @@ class World:
         assert all(self.disk.cursors[evaluator] <= len(log) for evaluator, log in self.logs.items())
 
 
+def settle(disk: Disk, row: Row, dead: Dead, parts: list[Row]) -> None:
+    disk.batches.pop(row.order, None)
+    disk.batches.update({part.order: part for part in parts})
+    if dead.indexes:
+        alive = {row.changes[index].user_id for index in dead.indexes if index not in dead.superseded}
+        changes = tuple(row.changes[index] for index in dead.indexes)
+        name = row.id if len(changes) == len(row.changes) else part_id(row.id, "dead")
+        disk.letters.append(Letter(name, changes, alive))
+
+
 STEPS = st.one_of(
     st.tuples(st.just("flip"), st.integers(0, 1), st.integers(0, 2)),
     st.tuples(st.just("flip"), st.integers(0, 1), st.integers(0, 2)),
     st.tuples(st.just("read"), st.integers(0, 1), st.integers(1, 4)),
     st.tuples(st.just("write"), st.integers(1, 3)),
-    st.tuples(st.just("answer"), st.integers(0, 3), st.booleans(), st.booleans(), st.booleans()),
+    st.tuples(st.just("answer"), st.integers(0, 3), st.booleans(), st.sampled_from(["truth", "nothing", "part"])),
     st.tuples(st.just("time"), st.sampled_from([1, 5, 700, 5_000])),
     st.tuples(st.just("crash"), st.integers(0, 4), st.integers(0, 4)),
+    st.tuples(st.just("suspend"), st.booleans()),
 )
 PAUSES = st.tuples(st.just("pause"), st.booleans())
+REFUSALS = st.one_of(
+    st.tuples(st.just("answer"), st.integers(0, 3), st.just(False), st.just("refusal")),
+    st.tuples(st.just("cycle"), st.sampled_from(["refusal", "half refusal"])),
+    st.tuples(st.just("cycle"), st.sampled_from(["truth", "nothing"])),
+    st.tuples(st.just("retry")),
+)
+KINDS = st.builds(
+    Kind, st.sampled_from(["state", "changes"]), batch_records=st.integers(1, 4), keyed=st.booleans()
+)  # fmt: skip
 
 
 def lived(world: World, steps: list[tuple[Any, ...]]) -> World:
     for name, *values in steps:
-        if name == "time":
-            world.now_ms += values[0]
-            world.feed(Tick())
-        else:
-            getattr(world, name)(*values)
+        getattr(world, name)(*values)
     world.settle_down()
     return world
 
 
 @settings(max_examples=200)
-@given(st.lists(STEPS, max_size=80), st.integers(1, 3))
-def test_every_change_arrives_once_in_order_whatever_crashes(steps: list[tuple[Any, ...]], batch_records: int) -> None:
-    lived(World("changes", batch_records), steps).check(every_change=True)
+@given(st.lists(STEPS, max_size=80), st.integers(1, 4), st.booleans())
+def test_every_change_arrives_in_order_whatever_crashes(
+    steps: list[tuple[Any, ...]], batch_records: int, keyed: bool
+) -> None:
+    world = World(Kind("changes", batch_records, keyed))
+    world.poisoned = False
+    lived(world, steps).check(every_change=True)
 
 
 @settings(max_examples=200)
-@given(st.lists(st.one_of(STEPS, PAUSES), max_size=80), st.sampled_from(["state", "changes"]), st.integers(1, 3))
+@given(st.lists(st.one_of(STEPS, PAUSES), max_size=80), KINDS)
 def test_the_destination_ends_with_the_membership_whatever_crashes_and_pauses(
-    steps: list[tuple[Any, ...]], deliver: Literal["state", "changes"], batch_records: int
+    steps: list[tuple[Any, ...]], kind: Kind
 ) -> None:
-    lived(World(deliver, batch_records), steps).check(every_change=False)
+    lived(World(kind), steps).check(every_change=False)
+
+
+@settings(max_examples=300)
+@given(st.lists(st.one_of(STEPS, PAUSES, REFUSALS), max_size=100), KINDS)
+def test_no_dead_letter_that_is_sent_again_undoes_a_newer_change(steps: list[tuple[Any, ...]], kind: Kind) -> None:
+    lived(World(kind), steps).check(every_change=False)
+
+
+@settings(max_examples=200)
+@given(st.lists(st.one_of(STEPS, REFUSALS), max_size=80), st.integers(1, 4))
+def test_where_each_change_counts_dead_letters_bring_every_one_in_the_end(
+    steps: list[tuple[Any, ...]], batch_records: int
+) -> None:
+    lived(World(Kind("changes", batch_records, newest_counts=False)), steps).check(every_change=True)

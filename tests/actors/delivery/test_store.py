@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 import pytest
 
-from actors.delivery import store as store_module
+from actors.delivery import commits as commits_module
+from actors.delivery import letters as letters_module
+from actors.delivery import sync_log as log_module
+from actors.delivery.commits import Commits
+from actors.delivery.outbox import ORDER_SPAN
 from actors.delivery.rows import DeadLetter, LogRow, StoredRow
 from actors.delivery.store import DeliveryStore
+from actors.delivery.sync_log import SyncLog
 from destinations.records import Record
 
 SYNC = "promo"
@@ -25,13 +30,22 @@ def log(outcome: str = "delivered", count: int = 1) -> LogRow:
     return LogRow(1, "msg", count, outcome, 200, 1, 2.5, "")
 
 
-def letter(stored: StoredRow) -> DeadLetter:
-    return DeadLetter(stored.id, stored.records, stored.body, 5, 3, "404", "{}", "{}")
+def letter(stored: StoredRow, superseded: Iterable[str] = ()) -> DeadLetter:
+    return DeadLetter(
+        stored.id, stored.records, stored.body, 5, 3, "404", "{}", "{}", stored.key, frozenset(superseded)
+    )
+
+
+def whole(dead: DeadLetter, live: frozenset[str], order: int) -> StoredRow | None:
+    """Brings back what has a live user, as it was."""
+    if live.isdisjoint(record.user_id for record in dead.records):
+        return None
+    return StoredRow(order, dead.id, dead.records, dead.body)
 
 
 def with_store(path: Path, work: Callable[[DeliveryStore], Awaitable[None]], *, abandon: bool = False) -> None:
     async def run() -> None:
-        store = await DeliveryStore.open(path)
+        store = await DeliveryStore.open(Commits(path, "test"))
         try:
             await work(store)
         finally:
@@ -48,8 +62,8 @@ async def begun(store: DeliveryStore) -> None:
 def test_batches_and_cursors_come_back_as_they_were(tmp_path: Path) -> None:
     async def write(store: DeliveryStore) -> None:
         await begun(store)
-        await store.seal(SYNC, [row(0), row(1, "b", b"[1]")], {0: 1}, 2, [])
-        await store.defer(SYNC, "msg_1", 3, 10, 20, log("retry"))
+        await store.seal(SYNC, [row(0), row(1, "b", b"[1]")], {0: 1}, 2)
+        await store.defer(SYNC, 1, 3, 10, 20)
 
     async def read(store: DeliveryStore) -> None:
         known = await store.sync(SYNC)
@@ -67,8 +81,8 @@ def test_batches_and_cursors_come_back_as_they_were(tmp_path: Path) -> None:
 def test_what_nobody_waited_for_may_be_lost_by_a_kill_but_not_by_a_close(tmp_path: Path) -> None:
     async def write(store: DeliveryStore) -> None:
         await begun(store)
-        await store.seal(SYNC, [row(0)], {}, 1, [])
-        _ = store.settle(SYNC, 0, 1, None, [log()])
+        await store.seal(SYNC, [row(0)], {}, 1)
+        _ = store.settle(SYNC, 0, 1, None)
 
     async def count(store: DeliveryStore) -> None:
         counts.append(len(await store.batches(SYNC)))
@@ -85,7 +99,7 @@ def test_a_lazy_write_is_never_overtaken_and_shares_the_next_commit(tmp_path: Pa
     async def work(store: DeliveryStore) -> None:
         await begun(store)
         lazy = store.move_cursors(SYNC, {0: 5})
-        await store.seal(SYNC, [row(0)], {0: 9}, 1, [])
+        await store.seal(SYNC, [row(0)], {0: 9}, 1)
         assert asyncio.ensure_future(lazy).done()
         assert await store.cursor(SYNC, 0) == (9, 2)
 
@@ -95,9 +109,9 @@ def test_a_lazy_write_is_never_overtaken_and_shares_the_next_commit(tmp_path: Pa
 def test_first_members_are_dropped_once_the_cursor_is_past_them(tmp_path: Path) -> None:
     async def work(store: DeliveryStore) -> None:
         await begun(store)
-        await store.seal(SYNC, [row(0)], {0: 1}, 1, [])
+        await store.seal(SYNC, [row(0)], {0: 1}, 1)
         assert await store.spool(SYNC, 0) == b"spool"
-        await store.seal(SYNC, [row(1)], {0: 2}, 2, [])
+        await store.seal(SYNC, [row(1)], {0: 2}, 2)
         assert await store.spool(SYNC, 0) == b""
 
     with_store(tmp_path / "d.db", work)
@@ -106,64 +120,106 @@ def test_first_members_are_dropped_once_the_cursor_is_past_them(tmp_path: Path) 
 def test_dead_letters_come_back_as_batches_with_their_ids_and_bytes(tmp_path: Path) -> None:
     async def work(store: DeliveryStore) -> None:
         await begun(store)
-        await store.seal(SYNC, [row(0, "a", b"[7]")], {}, 1, [])
-        await store.settle(SYNC, 0, 0, letter(row(0, "a", b"[7]")), [log("dead")])
-        assert [kept.id for kept in await store.dead_letters(SYNC, 5)] == ["msg_0"]
+        await store.seal(SYNC, [row(0, "a", b"[7]")], {}, 1)
+        await store.settle(SYNC, 0, 0, letter(row(0, "a", b"[7]")))
+        assert [kept.id for kept in await store.letters.newest(SYNC, 5)] == ["msg_0"]
         assert await store.batches(SYNC) == []
+        assert not await store.letters.wanted(SYNC)
 
-        (revived,) = await store.revive(SYNC, 4)
-        assert (revived.id, revived.body, revived.order) == ("msg_0", b"[7]", 4)
+        assert await store.letters.want(SYNC) == 1
+        assert await store.letters.wanted(SYNC)
+        (revived,), more = await store.letters.revive(SYNC, 4 * ORDER_SPAN, 2, whole)
+        assert not more
+        assert (revived.id, revived.body, revived.order) == ("msg_0", b"[7]", 4 * ORDER_SPAN)
         assert await store.batches(SYNC) == [revived]
-        assert await store.dead_letter_count(SYNC) == 0
+        assert await store.letters.count(SYNC) == 0
         known = await store.sync(SYNC)
         assert known is not None
-        assert (known.next_order, known.failed) == (5, 1)
+        assert (known.next_order, known.failed) == (5 * ORDER_SPAN, 1)
 
     with_store(tmp_path / "d.db", work)
 
 
-def test_the_log_pages_forward_and_begins_at_its_end(tmp_path: Path) -> None:
+def test_what_a_newer_change_has_superseded_is_known_also_over_a_restart(tmp_path: Path) -> None:
+    async def bury(store: DeliveryStore) -> None:
+        await begun(store)
+        for number, user in enumerate("abc"):
+            await store.settle(SYNC, number, 0, letter(row(number, user), "c" if user == "c" else ""))
+
+    async def seal(store: DeliveryStore) -> None:
+        await store.seal(SYNC, [row(9, "b")], {}, 10)
+        await store.letters.want(SYNC)
+        revived, _ = await store.letters.revive(SYNC, ORDER_SPAN, 5, whole)
+        assert [one.id for one in revived] == ["msg_0"]
+        assert await store.letters.count(SYNC) == 0
+
+    with_store(tmp_path / "d.db", bury)
+    with_store(tmp_path / "d.db", seal)
+
+
+def test_wanted_dead_letters_come_back_a_few_at_a_time(tmp_path: Path) -> None:
     async def work(store: DeliveryStore) -> None:
         await begun(store)
-        await store.seal(SYNC, [row(0)], {}, 1, [log("dropped", count) for count in range(1, 6)])
-        newest = await store.log_rows(SYNC, failed=False, after=0, limit=2)
-        assert [entry.count for _, entry in newest] == [4, 5]
-        following = await store.log_rows(SYNC, failed=False, after=newest[0][0] - 2, limit=2)
-        assert [entry.count for _, entry in following] == [3, 4]
-        await store.settle(SYNC, 0, 1, None, [log()])
-        assert len(await store.log_rows(SYNC, failed=True, after=0, limit=100)) == 5
+        for number in range(3):
+            await store.settle(SYNC, number, 0, letter(row(number)))
+        await store.letters.want(SYNC)
+        first, more = await store.letters.revive(SYNC, 10 * ORDER_SPAN, 2, whole)
+        assert ([one.id for one in first], more) == (["msg_0", "msg_1"], True)
+        second, more = await store.letters.revive(SYNC, 20 * ORDER_SPAN, 2, whole)
+        assert ([one.id for one in second], more) == (["msg_2"], False)
 
     with_store(tmp_path / "d.db", work)
 
 
-def test_the_log_and_the_dead_letters_are_bounded_and_drop_the_oldest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(store_module, "SYNC_LOG_ROWS_MAX", 3)
-    monkeypatch.setattr(store_module, "SYNC_DEAD_LETTERS_MAX", 2)
-    monkeypatch.setattr(store_module, "_TRIM_EVERY", 1)
+def test_dead_letters_are_bounded_and_drop_the_oldest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(letters_module, "SYNC_DEAD_LETTERS_MAX", 2)
 
     async def work(store: DeliveryStore) -> None:
         await begun(store)
         for number in range(5):
-            await store.settle(SYNC, number, 0, letter(row(number)), [log("dead", number)])
-        assert [entry.count for _, entry in await store.log_rows(SYNC, failed=False, after=0, limit=9)] == [2, 3, 4]
-        assert [kept.id for kept in await store.dead_letters(SYNC, 9)] == ["msg_3", "msg_4"]
+            await store.settle(SYNC, number, 0, letter(row(number)))
+        assert [kept.id for kept in await store.letters.newest(SYNC, 9)] == ["msg_3", "msg_4"]
 
     with_store(tmp_path / "d.db", work)
 
 
-def test_a_forgotten_sync_leaves_nothing_and_a_new_one_of_its_name_keeps_only_the_log(tmp_path: Path) -> None:
+def test_the_log_pages_forward_and_begins_at_its_end_and_drops_the_oldest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_module, "SYNC_LOG_ROWS_MAX", 4)
+    monkeypatch.setattr(log_module, "_TRIM_EVERY", 1)
+
+    async def run() -> None:
+        kept = await SyncLog.open(Commits(tmp_path / "l.db", "test"))
+        for count in range(1, 6):
+            kept.append(SYNC, [log("dropped", count)])
+        await kept.close()
+        kept = await SyncLog.open(Commits(tmp_path / "l.db", "test"))
+        newest = await kept.rows(SYNC, failed=False, after=0, limit=2)
+        assert [entry.count for _, entry in newest] == [4, 5]
+        following = await kept.rows(SYNC, failed=False, after=newest[0][0] - 2, limit=2)
+        assert [entry.count for _, entry in following] == [3, 4]
+        kept.append(SYNC, [log()])
+        await kept.forget("other")  # waits for what was asked before
+        assert [entry.count for _, entry in await kept.rows(SYNC, failed=True, after=0, limit=9)] == [3, 4, 5]
+        await kept.forget(SYNC)
+        assert await kept.rows(SYNC, failed=False, after=0, limit=9) == []
+        await kept.close()
+
+    asyncio.run(run())
+
+
+def test_a_forgotten_sync_and_one_of_a_new_identity_leave_nothing(tmp_path: Path) -> None:
     async def work(store: DeliveryStore) -> None:
         await begun(store)
-        await store.seal(SYNC, [row(0)], {0: 1}, 1, [log("dropped")])
+        await store.seal(SYNC, [row(0)], {0: 1}, 1)
+        await store.settle(SYNC, 5, 0, letter(row(5)))
         await store.create(SYNC, 8, "aud\0other", b"f")
         assert await store.batches(SYNC) == []
         assert await store.cursor(SYNC, 0) is None
-        assert len(await store.log_rows(SYNC, failed=False, after=0, limit=9)) == 1
+        assert await store.letters.count(SYNC) == 0
         await store.forget(SYNC)
         assert await store.sync_names() == []
-        assert await store.log_rows(SYNC, failed=False, after=0, limit=9) == []
 
     with_store(tmp_path / "d.db", work)
 
@@ -171,13 +227,13 @@ def test_a_forgotten_sync_leaves_nothing_and_a_new_one_of_its_name_keeps_only_th
 def test_a_disk_that_is_full_is_waited_for_and_nothing_passes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "_REFUSED_PAUSE_S", 0.001)
+    monkeypatch.setattr(commits_module, "_REFUSED_PAUSE_S", 0.001)
 
     async def work(store: DeliveryStore) -> None:
         await begun(store)
-        pages = await store._in_thread(lambda c: c.execute("PRAGMA page_count").fetchone()[0])
-        await store._in_thread(lambda c: c.execute(f"PRAGMA max_page_count={pages}").fetchone())
-        sealing = asyncio.ensure_future(store.seal(SYNC, [row(0, "a", b"x" * 200_000)], {0: 1}, 1, []))
+        pages = await store._commits.read(lambda c: c.execute("PRAGMA page_count").fetchone()[0])
+        await store._commits.read(lambda c: c.execute(f"PRAGMA max_page_count={pages}").fetchone())
+        sealing = asyncio.ensure_future(store.seal(SYNC, [row(0, "a", b"x" * 200_000)], {0: 1}, 1))
         moving = asyncio.ensure_future(store.move_cursors(SYNC, {0: 2}))
         async with asyncio.timeout(30):
             while not store.failure:
@@ -185,7 +241,7 @@ def test_a_disk_that_is_full_is_waited_for_and_nothing_passes_it(
         assert "full" in store.failure
         assert not sealing.done()
         assert not moving.done()
-        await store._in_thread(lambda c: c.execute("PRAGMA max_page_count=100000").fetchone())
+        await store._commits.read(lambda c: c.execute("PRAGMA max_page_count=100000").fetchone())
         async with asyncio.timeout(30):
             await sealing
             await moving

@@ -1,0 +1,19 @@
+"""Bounds of delivery alone, each with its unit and reason; those that others read too are in cluster/limits.py."""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: Failures in a row after which a destination counts as down.
+BREAKER_FAILURES: Final = 5
+#: The first pause of an open breaker is at most this, doubled with each probe that fails up to the cap.
+BREAKER_FIRST_MS: Final = 5_000
+BREAKER_CAP_MS: Final = 5 * 60_000
+#: Batches on their first way beyond those in flight: the next ones become durable while these travel.
+SEALED_AHEAD: Final = 2
+#: Batches that what is pending may make: net changes are sealed all at once.
+PENDING_BATCHES_MAX: Final = 500
+#: How often a cursor that moves past nothing but other audiences' changes is written.
+CURSOR_EVERY_MS: Final = 1_000
+#: Dead letters (batches) brought back at once; the next ones when these are under way.
+REVIVED_AT_ONCE: Final = 8

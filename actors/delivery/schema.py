@@ -1,0 +1,61 @@
+"""The tables of `delivery.db`, and the statements that several stores use."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from typing import Any, Final
+
+SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS syncs (
+    sync TEXT PRIMARY KEY, incarnation INTEGER NOT NULL, identity TEXT NOT NULL, fingerprint BLOB NOT NULL,
+    next_order INTEGER NOT NULL DEFAULT 0, held INTEGER NOT NULL DEFAULT 0, suspended INTEGER NOT NULL DEFAULT 0,
+    halted TEXT NOT NULL DEFAULT '', halt_reason TEXT NOT NULL DEFAULT '', delivered INTEGER NOT NULL DEFAULT 0,
+    failed INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS cursors (
+    sync TEXT NOT NULL, evaluator INTEGER NOT NULL, seq INTEGER NOT NULL, spool_seq INTEGER NOT NULL,
+    PRIMARY KEY (sync, evaluator)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS spools (
+    sync TEXT NOT NULL, evaluator INTEGER NOT NULL, payload BLOB NOT NULL, PRIMARY KEY (sync, evaluator)
+);
+CREATE TABLE IF NOT EXISTS batches (
+    sync TEXT NOT NULL, ord INTEGER NOT NULL, span INTEGER NOT NULL, id TEXT NOT NULL, key TEXT NOT NULL,
+    records BLOB NOT NULL, body BLOB NOT NULL, attempts INTEGER NOT NULL DEFAULT 0,
+    first_attempt_ms INTEGER NOT NULL DEFAULT 0, next_attempt_ms INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (sync, ord)
+);
+CREATE TABLE IF NOT EXISTS dead_letters (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, sync TEXT NOT NULL, id TEXT NOT NULL, key TEXT NOT NULL,
+    count INTEGER NOT NULL, records BLOB NOT NULL, body BLOB NOT NULL, died_ms INTEGER NOT NULL,
+    attempts INTEGER NOT NULL, reason TEXT NOT NULL, request TEXT NOT NULL, response TEXT NOT NULL,
+    reviving INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX IF NOT EXISTS dead_letters_of_sync ON dead_letters (sync, number);
+CREATE TABLE IF NOT EXISTS dead_users (
+    sync TEXT NOT NULL, user TEXT NOT NULL, letter INTEGER NOT NULL, PRIMARY KEY (sync, user, letter)
+) WITHOUT ROWID;
+"""
+#: Every table that holds rows of a sync.
+TABLES: Final = ("syncs", "cursors", "spools", "batches", "dead_letters", "dead_users")
+
+
+def prepare(connection: sqlite3.Connection) -> bytes:
+    """Make the tables that are not there; gives the file's salt."""
+    for statement in SCHEMA.split(";"):
+        connection.execute(statement)
+    connection.execute("INSERT OR IGNORE INTO meta VALUES ('salt', ?)", (os.urandom(32),))
+    (salt,) = connection.execute("SELECT value FROM meta WHERE key='salt'").fetchone()
+    return bytes(salt)
+
+
+def run(connection: sqlite3.Connection, statement: str, *values: Any) -> None:
+    """Execute a statement."""
+    connection.execute(statement, values)
+
+
+def forget(connection: sqlite3.Connection, sync: str) -> None:
+    """Delete all that is known of a sync."""
+    for table in TABLES:
+        connection.execute(f"DELETE FROM {table} WHERE sync=?", (sync,))

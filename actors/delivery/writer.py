@@ -1,0 +1,192 @@
+"""What one sync must make durable, one thing after another: batches, parts of batches, dead letters that come back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+from actors.delivery.changes import Change
+from actors.delivery.cutting import to_row, to_rows
+from actors.delivery.desk import Desk
+from actors.delivery.ids import part_id
+from actors.delivery.instructions import Hold, MoveCursors, Revive, Seal, Split
+from actors.delivery.outbox import ORDER_SPAN
+from actors.delivery.plans import SyncPlan, to_records
+from actors.delivery.rows import DeadLetter, LogRow, StoredRow
+from actors.delivery.stimuli import Persisted, Revived, Stimulus
+from actors.delivery.store import DeliveryStore
+from actors.delivery.sync_log import SyncLog
+from cluster.clock import Clock
+
+#: `(parent, keys, columns) -> {column: values}`: each column's values in the order of the keys, None where missing.
+TraitLookup: TypeAlias = Callable[[str, list[str], list[str]], Awaitable[Mapping[str, Sequence[Any]]]]
+Durable: TypeAlias = Seal | MoveCursors | Hold | Split | Revive
+
+#: Pause before traits are asked for again after the look-up failed.
+_LOOKUP_PAUSE_S: Final = 0.5
+
+_log = logging.getLogger(__name__)
+
+
+class Writer:
+    """Writes in the order of `put`, for a cursor must not pass a batch that is not stored yet.
+
+    The store keeps the order in which it was asked, so what waits together shares a commit. `feed` takes what came of
+    it, `broke` an error that nothing can be done about.
+    """
+
+    def __init__(
+        self,
+        desk: Desk,
+        *,
+        store: DeliveryStore,
+        log: SyncLog,
+        traits: TraitLookup,
+        clock: Clock,
+        feed: Callable[[Stimulus], None],
+        broke: Callable[[Exception], None],
+    ) -> None:
+        self._desk = desk
+        self._store = store
+        self._log = log
+        self._traits = traits
+        self._clock = clock
+        self._feed = feed
+        self._broke = broke
+        self._waiting: list[Durable] = []
+        self.task: asyncio.Task[None] | None = None
+
+    def put(self, instruction: Durable) -> None:
+        """Have it made durable after everything that was put before."""
+        self._waiting.append(instruction)
+        if self.task is None or self.task.done():
+            self.task = asyncio.get_running_loop().create_task(self._write_all())
+
+    async def _write_all(self) -> None:
+        try:
+            while self._waiting:
+                waiting, self._waiting = self._waiting, []
+                written: list[Awaitable[list[Stimulus]]] = []
+                for instruction in waiting:
+                    match instruction:
+                        case Seal():
+                            written.append(await self._seal(instruction))
+                        case Split():
+                            written.append(self._split(instruction))
+                        case Revive():
+                            written.append(self._revive(instruction))
+                        case MoveCursors():
+                            moved = self._store.move_cursors(self._desk.plan.sync.id, instruction.cursors)
+                            moved.add_done_callback(self._done)
+                        case Hold():
+                            held = self._store.set_held(self._desk.plan.sync.id, instruction.held)
+                            held.add_done_callback(self._done)
+                for told in written:
+                    for stimulus in await told:
+                        self._feed(stimulus)
+        except Exception as error:
+            self._broke(error)
+
+    def _done(self, future: asyncio.Future[None]) -> None:
+        error = None if future.cancelled() else future.exception()
+        if isinstance(error, Exception):
+            self._broke(error)
+
+    async def _seal(self, seal: Seal) -> Awaitable[list[Stimulus]]:
+        """Make records and their batches, and ask for both to be durable; what is awaited is that they are."""
+        plan = self._desk.plan
+        rows: list[StoredRow] = []
+        log: list[LogRow] = []
+        told: list[Stimulus] = []
+        for new in seal.batches:
+            records, dropped = to_records(plan, new.changes, await self._columns(plan, new.changes))
+            parts, too_large = to_rows(plan, new.id, new.order, new.span, records)
+            reasons = [*dropped.values(), *["larger than a request may be"] * too_large]
+            log += self._dropped(new.id, reasons)
+            told.append(Persisted(new.id, tuple(part.as_batch() for part in parts)))
+            rows += parts
+        next_order = seal.batches[-1].order + ORDER_SPAN
+        count = sum(row.count for row in log)
+        self._desk.failed += count
+        self._desk.rows.update({row.id: row for row in rows})
+        self._log.append(plan.sync.id, log)
+        return _then(self._store.seal(plan.sync.id, rows, seal.cursors, next_order, count), told)
+
+    def _split(self, split: Split) -> Awaitable[list[Stimulus]]:
+        desk, plan, now_ms = self._desk, self._desk.plan, self._clock.now_ms()
+        row = desk.rows.pop(split.batch_id)
+        attempted = desk.attempted.pop(split.batch_id)
+        parts = [
+            to_row(
+                plan, part.id, part.order, part.span, row.key, tuple(row.records[index] for index in part.kept),
+                part.attempts, split.first_attempt_ms, part.next_attempt_ms,
+            )
+            for part in split.parts
+        ]  # fmt: skip
+        dead = desk.dead_letter(row, split.dead, split.attempt, attempted, now_ms)
+        dead_count = len(split.dead.indexes)
+        desk.delivered += split.delivered
+        desk.failed += dead_count
+        desk.rows.update({part.id: part for part in parts})
+        counts = [("delivered", split.delivered, ""), ("skipped", split.skipped, split.reason),
+                  ("dead", dead_count, split.dead.reason)]  # fmt: skip
+        log = desk.log_rows(row.id, split.attempt, attempted, now_ms, counts)
+        for rest in split.parts:
+            log += desk.log_rows(
+                rest.id, split.attempt, attempted, now_ms, [(rest.outcome, len(rest.kept), split.reason)]
+            )
+        self._log.append(plan.sync.id, log)
+        durable = self._store.settle(plan.sync.id, row.order, split.delivered, dead, parts)
+        return _then(durable, [Persisted(part.id) for part in parts])
+
+    def _revive(self, revive: Revive) -> Awaitable[list[Stimulus]]:
+        """Bring dead letters back: whole, or where the newest change alone counts, without superseded users."""
+        plan = self._desk.plan
+        superseded: dict[str, LogRow] = {}
+
+        def revived(letter: DeadLetter, live: frozenset[str], order: int) -> StoredRow | None:
+            if not plan.newest_counts or all(record.user_id in live for record in letter.records):
+                return StoredRow(order, letter.id, letter.records, letter.body, key=letter.key)
+            records = tuple(record for record in letter.records if record.user_id in live)
+            lost = len(letter.records) - len(records)
+            reason = "a newer change of the user was sent since"
+            superseded[letter.id] = LogRow(self._clock.now_ms(), letter.id, lost, "superseded", None, 0, None, reason)
+            id_ = part_id(letter.id, f"live {order}")
+            return to_row(plan, id_, order, ORDER_SPAN, letter.key, records) if records else None
+
+        written = self._store.letters.revive(plan.sync.id, revive.order, revive.count, revived)
+
+        async def told() -> list[Stimulus]:
+            rows, more = await written
+            self._log.append(plan.sync.id, list(superseded.values()))
+            self._desk.rows.update({row.id: row for row in rows})
+            return [Revived(tuple(row.as_batch() for row in rows), more)]
+
+        return told()
+
+    def _dropped(self, batch_id: str, reasons: Iterable[str]) -> list[LogRow]:
+        now_ms = self._clock.now_ms()
+        counts = Counter(reasons)
+        return [LogRow(now_ms, batch_id, count, "dropped", None, 0, None, why) for why, count in counts.items()]
+
+    async def _columns(self, plan: SyncPlan, changes: Sequence[Change]) -> Mapping[str, Sequence[Any]]:
+        """Look the traits up; a look-up that fails is tried until it works, for a guess would be delivered."""
+        if not plan.columns:
+            return {}
+        while True:
+            try:
+                return await self._traits(
+                    plan.parent.id, [change.user_id for change in changes], list(plan.columns)
+                )
+            except Exception as error:
+                # Whatever ails the trait side (a file being replaced, an actor restarting) passes or is seen there.
+                _log.warning("sync %s cannot look up traits of %s: %s", plan.sync.id, plan.parent.id, error)
+                await asyncio.sleep(_LOOKUP_PAUSE_S)
+
+
+async def _then(durable: Awaitable[None], told: Sequence[Stimulus]) -> list[Stimulus]:
+    await durable
+    return list(told)
