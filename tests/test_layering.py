@@ -27,6 +27,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "actors/delivery/tokens.py", "actors/delivery/trying.py",
         "actors/delivery/runner.py", "actors/delivery/reader.py", "actors/delivery/commits.py",
         "actors/delivery/letters.py", "actors/delivery/sync_log.py", "actors/delivery/writer.py",
+        "actors/delivery/attempts.py", "actors/delivery/followups.py",
         "actors/evaluator/membership_files.py", "actors/evaluator/worker.py",
         "actors/evaluator/recovery.py", "actors/evaluator/stored.py", "actors/evaluator/backfill.py",
         "actors/evaluator/shadow.py", "actors/evaluator/showing.py", "actors/evaluator/entries.py",

@@ -76,6 +76,7 @@ class DeliveryActor:
         self._name = name
         self._kinds = kinds
         self._random = random.Random(seed)
+        self._tokens: Tokens
         self._store: DeliveryStore
         self._log: SyncLog
         self._transport: HttpTransport
@@ -92,6 +93,7 @@ class DeliveryActor:
     async def start(self) -> None:
         """Open the files and begin to follow the controller. Raises StorageFull or DataDirError."""
         await self._open()
+        self._tokens = Tokens(self._transport, self._clock)
         self._watcher = asyncio.get_running_loop().create_task(self._watch(), name="delivery-watch")
 
     async def _open(self) -> None:
@@ -269,16 +271,18 @@ class DeliveryActor:
             await self._store.letters.wanted(plan.sync.id), [stored.as_batch() for stored in rows],
         )  # fmt: skip
         runner = SyncRunner(
-            Desk(plan, row.delivered, row.failed, {stored.id: stored for stored in rows}),
+            Desk(plan, row.delivered, row.failed, dict(row.learned), {stored.id: stored for stored in rows}),
             SyncMachine(plan.config, shares, recovered, jitter=self._random.random),
             store=self._store,
             log=self._log,
             transport=self._transport,
+            tokens=self._tokens,
             traits=self._traits,
             clock=self._clock,
             evaluators=self._evaluators,
+            jitter=self._random.random,
         )
-        runner.start()
+        runner.start(shares)
         if mended:
             runner.configure(plan, shares, mended=True)
         return runner
@@ -286,9 +290,10 @@ class DeliveryActor:
     def _shares(self, plan: SyncPlan) -> Shares:
         """Give what a sync shares with every other one of the same scopes: all syncs run in this process."""
         sync = plan.sync.id
-        limiter = self._rates.limiter(sync, plan.kind.rate_limits(plan.settings, plan.shape))
+        rates = plan.kind.rate_limits(plan.settings, plan.shape)
         concurrency = plan.kind.concurrency_limits(plan.settings, plan.shape)
-        return Shares(limiter, self._slots.shared(sync, concurrency, lambda: self._wake(sync)))
+        slots = self._slots.shared(sync, concurrency, lambda: self._wake(sync))
+        return Shares(self._rates.limiter(sync, rates), slots, self._rates.limiter(f"{sync} aside", rates))
 
     def _wake(self, sync: str) -> None:
         runner = self._runners.get(sync)

@@ -19,7 +19,9 @@ def conclude(
         return Settle(batch.id, batch.attempts, verdict.delivered, verdict.skipped, dead)
     outcome = _failure_word(stop)
     why, first = verdict.groups[0]
-    if len(first) == len(batch.users) and why == "again":
+    if len(first) == len(batch.users) and why != "half":
+        if why == "resend":
+            batch.attempts, next_ms, outcome = batch.attempts - 1, 0, "resend"
         batch.next_attempt_ms = next_ms
         return Defer(batch.id, batch.attempts, batch.first_attempt_ms, next_ms, outcome, verdict.reason)
     places = stretches(batch.order, batch.span, len(verdict.groups))

@@ -10,7 +10,7 @@ from typing import Any, Final
 from actors.delivery.instructions import Dead
 from actors.delivery.rows import Attempted, DeadLetter, StoredRow
 from destinations.redaction import masked, shown_request
-from destinations.requests import Answer, Response
+from destinations.requests import Response
 from destinations.times import iso_ms
 
 #: How much of an answer's body is kept.
@@ -30,10 +30,10 @@ def dead_letter(
     `hidden` are the texts to mask in what is shown: secrets, and what identifies the users. `superseded` users have
     a newer change.
     """
+    request, answer = shown_attempt(attempted, hidden, chars_max=_EXCERPT_CHARS)
     return DeadLetter(
-        row.id, row.records, row.body, now_ms, row.attempts, dead.reason,
-        json.dumps(shown_request(attempted.request, hidden, chars_max=_EXCERPT_CHARS)),
-        json.dumps(_shown_answer(attempted.answer, hidden)), row.key, superseded,
+        row.id, row.records, row.body, now_ms, row.attempts, dead.reason, json.dumps(request), json.dumps(answer),
+        row.key, superseded,
     )  # fmt: skip
 
 
@@ -60,9 +60,16 @@ def shown(letter: DeadLetter) -> dict[str, Any]:
     }
 
 
-def _shown_answer(answer: Answer, hidden: Sequence[str]) -> dict[str, Any]:
+def shown_attempt(
+    attempted: Attempted, hidden: Sequence[str], *, chars_max: int
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Give an attempt's request and answer as people may see them, bodies cut to `chars_max`."""
+    request, answer = attempted.request, attempted.answer
+    asked = None if request is None else shown_request(request, hidden, chars_max=chars_max)
+    if answer is None:
+        return asked, None
     if not isinstance(answer, Response):
-        return {"error": answer.code, "message": answer.message}
+        return asked, {"error": answer.code, "message": answer.message}
     headers = {name: value for name, value in answer.headers.items() if name in _PLAIN_ANSWER_HEADERS}
-    body = masked(answer.body, hidden, chars_max=_EXCERPT_CHARS)
-    return {"status": answer.status, "headers": headers, "body": body}
+    body = masked(answer.body, hidden, chars_max=chars_max)
+    return asked, {"status": answer.status, "headers": headers, "body": body}

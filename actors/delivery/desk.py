@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from actors.delivery.cutting import to_row
 from actors.delivery.dead_letters import dead_letter
@@ -20,6 +21,8 @@ class Desk:
     plan: SyncPlan
     delivered: int = 0
     failed: int = 0
+    #: What steps and answers taught: list ids, cursors of a search; no secrets.
+    learned: dict[str, Any] = field(default_factory=dict)
     #: Unfinished batches by id: what every attempt sends, and what a dead letter keeps.
     rows: dict[str, StoredRow] = field(default_factory=dict)
     #: What came of the attempt that the machine is being told of.

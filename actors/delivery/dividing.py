@@ -29,9 +29,12 @@ class Verdict:
     dead_reason: str
 
 
-def sound(outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
-    """Give the outcomes, or where every record is to be sent again as if another were at fault, a failure of all."""
-    if all(isinstance(outcome, Resend) for outcome in outcomes):
+def sound(outcomes: Sequence[Outcome], *, learned: bool) -> Sequence[Outcome]:
+    """Give the outcomes, or a failure of all where every record is to be sent again and nothing would be different.
+
+    `learned`: the answer taught something, so that the next request is another one.
+    """
+    if not learned and all(isinstance(outcome, Resend) for outcome in outcomes):
         return (Retry("nothing was taken, and nothing was refused"),) * len(outcomes)
     return outcomes
 

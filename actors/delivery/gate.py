@@ -95,8 +95,9 @@ class Gate:
         if batch.slots is not None:
             batch.slots.give_back()
             batch.slots = None
-        refused = told in ("throttling", "failing")
-        self._adaptive.answered(latency_ms, refused=refused, in_flight=in_flight, now_ms=now_ms)
+        if told != "unknown":
+            refused = told in ("throttling", "failing")
+            self._adaptive.answered(latency_ms, refused=refused, in_flight=in_flight, now_ms=now_ms)
         if told == "failing":
             self.breaker.failed(now_ms, jitter)
             return False

@@ -79,7 +79,7 @@ class Settle:
 
 @dataclass(frozen=True, slots=True)
 class Defer:
-    """The attempt failed, the batch stays. `outcome`: retry, credentials or disabled."""
+    """The batch stays for another attempt. `outcome`: retry, resend, credentials or disabled."""
 
     batch_id: str
     attempt: int

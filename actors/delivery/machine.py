@@ -279,7 +279,7 @@ class SyncMachine:
         in_flight = self._outbox.in_flight
         batch.phase = "waiting"
         self._outbox.in_flight -= 1
-        outcomes = sound(stimulus.outcomes)
+        outcomes = sound(stimulus.outcomes, learned=stimulus.learned)
         told = health(outcomes)
         if self._gate.answered(batch, told, stimulus.latency_ms, in_flight, now_ms, self._jitter()):
             self._try_at_once(now_ms)

@@ -10,7 +10,6 @@ from typing import Any, Literal
 from actors.delivery.changes import Change
 from actors.delivery.stimuli import SyncConfig
 from cluster.definitions.model import Definitions, ParentModel, Sync
-from cluster.errors import InternalError
 from cluster.model.transitions import transition_id
 from destinations.contract import Destination, Kinds, Unusable
 from destinations.limits import Limits
@@ -131,10 +130,8 @@ def _batch_records(sync: Sync, limits: Limits) -> int:
 
 
 def _on_exit(sync: Sync) -> Literal["remove", "nothing"]:
-    if sync.on_exit == "archive":
-        message = f"sync {sync.id}: on_exit: archive passed the checks, but no kind here can do it"
-        raise InternalError(message)
-    return sync.on_exit
+    """What a single exit does; the list is archived when its audience or sync ends."""
+    return "remove" if sync.on_exit == "remove" else "nothing"
 
 
 def _value(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from actors.delivery.instructions import HaltState
 from actors.delivery.outbox import ORDER_SPAN
@@ -26,6 +28,7 @@ class SyncRow:
     halt_reason: str
     delivered: int
     failed: int
+    learned: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +74,16 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Attempted:
-    """One attempt of a batch: what was asked and what came back."""
+    """One attempt of a batch: what was asked and what came back; no request where a step before it failed.
 
-    request: Request = field(repr=False)
-    answer: Answer = field(repr=False)
+    `request_id` is the vendor's name for the request, `notes` are its warnings.
+    """
+
+    request: Request | None = field(repr=False)
+    answer: Answer | None = field(repr=False)
     latency_ms: float
+    request_id: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def status(self) -> int | None:
@@ -84,10 +92,23 @@ class Attempted:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that the destination works on: its result is asked for under `id` from `due_ms` on."""
+
+    id: str
+    batch_id: str
+    count: int
+    since_ms: int
+    due_ms: int
+    tries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class LogRow:
     """One line of the sync log.
 
-    `outcome`: delivered, skipped, retry, divided, dead, dropped, superseded, credentials or disabled.
+    `outcome`: delivered, skipped, retry, divided, dead, dropped, superseded, resend, credentials,
+    disabled, processed, or refused (by what works on an accepted request).
     """
 
     at_ms: int

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final
 
+from actors.delivery.attempts import Attempts
 from actors.delivery.breaker import NEVER
 from actors.delivery.desk import Desk
+from actors.delivery.followups import FollowUps
 from actors.delivery.instructions import Defer, Halt, Hold, Instruction, MoveCursors, Revive, Seal, Send, Settle, Split
 from actors.delivery.machine import SyncMachine
 from actors.delivery.plans import SyncPlan
 from actors.delivery.reader import Reader
-from actors.delivery.rows import Attempted
-from actors.delivery.stimuli import Answered, Configured, Draining, RetryAsked, Shares, Stimulus, Suspended, Tick
+from actors.delivery.stimuli import Configured, Draining, RetryAsked, Shares, Stimulus, Suspended, Tick
 from actors.delivery.store import DeliveryStore
 from actors.delivery.sync_log import SyncLog
+from actors.delivery.tokens import Tokens
 from actors.delivery.transport import HttpTransport
 from actors.delivery.writer import TraitLookup, Writer
 from cluster.clock import Clock
 from cluster.runtime.protocols import Evaluator
-from destinations.records import Attempt, SealedBatch
 
 #: The longest a timer is set for; a clock that is set back is noticed after so long.
 _TIMER_MAX_S: Final = 60.0
@@ -40,9 +41,11 @@ class SyncRunner:
         store: DeliveryStore,
         log: SyncLog,
         transport: HttpTransport,
+        tokens: Tokens,
         traits: TraitLookup,
         clock: Clock,
         evaluators: Mapping[int, Evaluator],
+        jitter: Callable[[], float],
     ) -> None:
         self.desk = desk
         self.machine = machine
@@ -50,14 +53,16 @@ class SyncRunner:
         self.broken = ""
         self._store = store
         self._log = log
-        self._transport = transport
         self._clock = clock
         self._evaluators = evaluators
         self._writer = Writer(
             desk, store=store, log=log, traits=traits, clock=clock, feed=self.feed, broke=self._break
         )
+        self._attempts = Attempts(desk, store=store, tokens=tokens, transport=transport, clock=clock)
+        self._follow_ups = FollowUps(desk, self._attempts, store=store, log=log, clock=clock, jitter=jitter)
         self._tasks: set[asyncio.Task[None]] = set()
         self._readers: dict[int, tuple[Reader, asyncio.Task[None]]] = {}
+        self._following: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._may_read = asyncio.Event()
         self._available = asyncio.Event()
@@ -70,14 +75,17 @@ class SyncRunner:
 
     # --- from outside ------------------------------------------------------------------------------
 
-    def start(self) -> None:
+    def start(self, shares: Shares) -> None:
         """Begin reading and sending."""
+        self._attempts.aside = shares.aside
         self._follow_plan()
+        self._following = asyncio.get_running_loop().create_task(self._guard(self._follow_ups.run()))
         self.feed(Tick())
 
     def configure(self, plan: SyncPlan, shares: Shares, *, mended: bool) -> None:
         """Take changed definitions; the sync's identity is the same."""
         self.desk.plan = plan
+        self._attempts.aside = shares.aside
         self.feed(Configured(plan.config, shares, mended))
         self._follow_plan()
 
@@ -123,8 +131,7 @@ class SyncRunner:
         if self._timer is not None:
             self._timer.cancel()
         tasks = [*self._tasks, *(task for _, task in self._readers.values())]
-        if self._writer.task is not None:
-            tasks.append(self._writer.task)
+        tasks += [task for task in (self._writer.task, self._following) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -178,16 +185,11 @@ class SyncRunner:
             self._timer = asyncio.get_running_loop().call_later(delay_s, self.feed, Tick())
 
     async def _attempt(self, send: Send) -> None:
-        row = self.desk.rows[send.batch_id]
-        plan = self.plan
-        sealed = SealedBatch(row.id, plan.sync.id, row.body, row.records, row.key)
-        request = plan.kind.build(plan.settings, sealed, Attempt(self._clock.now_ms(), plan.shape))
-        started_ms = self._clock.monotonic_ms()
-        answer = await self._transport.send(request)
-        latency_ms = self._clock.monotonic_ms() - started_ms
-        judgement = plan.kind.judge(plan.settings, sealed, request, answer)
-        self.desk.attempted[row.id] = Attempted(request, answer, latency_ms)
-        self.feed(Answered(row.id, judgement.outcomes, latency_ms, judgement.quiet_ms))
+        answered, asked = await self._attempts.attempt(self.desk.rows[send.batch_id])
+        if asked is not None:
+            # Before the batch is forgotten: its result is asked for also after a crash.
+            await self._follow_ups.add(asked)
+        self.feed(answered)
 
     def _settle(self, settle: Settle) -> None:
         desk, now_ms = self.desk, self._clock.now_ms()
@@ -233,6 +235,8 @@ class SyncRunner:
     def _stop_reading(self) -> None:
         for _, task in self._readers.values():
             task.cancel()
+        if self._following is not None:
+            self._following.cancel()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(self._guard(work))

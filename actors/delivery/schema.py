@@ -12,7 +12,7 @@ CREATE TABLE IF NOT EXISTS syncs (
     sync TEXT PRIMARY KEY, incarnation INTEGER NOT NULL, identity TEXT NOT NULL, fingerprint BLOB NOT NULL,
     next_order INTEGER NOT NULL DEFAULT 0, held INTEGER NOT NULL DEFAULT 0, suspended INTEGER NOT NULL DEFAULT 0,
     halted TEXT NOT NULL DEFAULT '', halt_reason TEXT NOT NULL DEFAULT '', delivered INTEGER NOT NULL DEFAULT 0,
-    failed INTEGER NOT NULL DEFAULT 0
+    failed INTEGER NOT NULL DEFAULT 0, learned TEXT NOT NULL DEFAULT '{}'
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS cursors (
     sync TEXT NOT NULL, evaluator INTEGER NOT NULL, seq INTEGER NOT NULL, spool_seq INTEGER NOT NULL,
@@ -36,9 +36,13 @@ CREATE INDEX IF NOT EXISTS dead_letters_of_sync ON dead_letters (sync, number);
 CREATE TABLE IF NOT EXISTS dead_users (
     sync TEXT NOT NULL, user TEXT NOT NULL, letter INTEGER NOT NULL, PRIMARY KEY (sync, user, letter)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS asked (
+    sync TEXT NOT NULL, id TEXT NOT NULL, batch_id TEXT NOT NULL, count INTEGER NOT NULL, since_ms INTEGER NOT NULL,
+    due_ms INTEGER NOT NULL, tries INTEGER NOT NULL, PRIMARY KEY (sync, id)
+) WITHOUT ROWID;
 """
 #: Every table that holds rows of a sync.
-TABLES: Final = ("syncs", "cursors", "spools", "batches", "dead_letters", "dead_users")
+TABLES: Final = ("syncs", "cursors", "spools", "batches", "dead_letters", "dead_users", "asked")
 
 
 def prepare(connection: sqlite3.Connection) -> bytes:

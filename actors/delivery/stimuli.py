@@ -34,6 +34,8 @@ class Shares:
 
     limiter: Limiter
     slots: SharedSlots
+    #: The same limits for requests that carry no records: steps, polls, second tries with a new token.
+    aside: Limiter = field(default_factory=lambda: Limiter(""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +81,14 @@ class Persisted:
 class Answered:
     """An attempt ended after `latency_ms`: one outcome per record, in the records' order.
 
-    `quiet_ms`: for so long nobody who shares the sync's rate limits may send.
+    `quiet_ms`: for so long nobody who shares the sync's rate limits may send. `learned`: the answer taught something.
     """
 
     batch_id: str
     outcomes: tuple[Outcome, ...]
     latency_ms: float = 0.0
     quiet_ms: int = 0
+    learned: bool = False
 
 
 @dataclass(frozen=True, slots=True)

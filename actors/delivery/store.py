@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
-from collections.abc import Awaitable, Sequence
-from typing import Self
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, Self
 
 from actors.delivery.changes import Cursors
 from actors.delivery.commits import Commits
 from actors.delivery.instructions import HaltState
 from actors.delivery.letters import LetterStore, insert_batches, read_batches
-from actors.delivery.rows import DeadLetter, StoredRow, SyncRow
+from actors.delivery.rows import Asked, DeadLetter, StoredRow, SyncRow
 from actors.delivery.schema import forget, prepare, run
 
 
@@ -65,13 +66,15 @@ class DeliveryStore:
         def read(connection: sqlite3.Connection) -> SyncRow | None:
             row = connection.execute(
                 "SELECT incarnation, identity, fingerprint, next_order, held, suspended, halted,"
-                " halt_reason, delivered, failed FROM syncs WHERE sync=?", (sync,)
+                " halt_reason, delivered, failed, learned FROM syncs WHERE sync=?", (sync,)
             ).fetchone()  # fmt: skip
             if row is None:
                 return None
-            incarnation, identity, fingerprint, next_order, held, suspended, *halt_and_counts = row
-            flags = (bool(held), bool(suspended))
-            return SyncRow(sync, incarnation, identity, fingerprint, next_order, *flags, *halt_and_counts)
+            incarnation, identity, fingerprint, next_order, held, suspended, halted, reason, *counts, said = row
+            return SyncRow(
+                sync, incarnation, identity, fingerprint, next_order, bool(held), bool(suspended), halted, reason,
+                counts[0], counts[1], json.loads(said),
+            )  # fmt: skip
 
         return await self._commits.read(read)
 
@@ -103,6 +106,13 @@ class DeliveryStore:
             lambda connection: run(
                 connection, "UPDATE syncs SET halted=?, halt_reason=? WHERE sync=?", state, reason, sync
             )
+        )
+
+    def learn(self, sync: str, learned: Mapping[str, Any]) -> Awaitable[None]:
+        """Remember all that steps and answers taught so far."""
+        text = json.dumps(dict(learned), sort_keys=True)
+        return self._commits.write(
+            lambda connection: run(connection, "UPDATE syncs SET learned=? WHERE sync=?", text, sync)
         )
 
     def set_held(self, sync: str, held: bool) -> asyncio.Future[None]:
@@ -198,6 +208,31 @@ class DeliveryStore:
             )  # fmt: skip
 
         return self._commits.write(write, lazy=not parts)
+
+    # --- requests that are worked on -------------------------------------------------------------------
+
+    async def asked(self, sync: str) -> list[Asked]:
+        """Every request whose result is not known."""
+        query = "SELECT id, batch_id, count, since_ms, due_ms, tries FROM asked WHERE sync=?"
+        return await self._commits.read(
+            lambda connection: [Asked(*row) for row in connection.execute(query, (sync,))]
+        )
+
+    def ask(self, sync: str, asked: Asked) -> Awaitable[None]:
+        """Remember a request whose result is to be asked for, or when to ask again."""
+        values = (sync, asked.id, asked.batch_id, asked.count, asked.since_ms, asked.due_ms, asked.tries)
+        return self._commits.write(
+            lambda connection: run(connection, "INSERT OR REPLACE INTO asked VALUES (?, ?, ?, ?, ?, ?, ?)", *values)
+        )
+
+    def answered(self, sync: str, id_: str, failed: int) -> Awaitable[None]:
+        """Forget a request whose result is known; `failed` of its records did."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            run(connection, "DELETE FROM asked WHERE sync=? AND id=?", sync, id_)
+            run(connection, "UPDATE syncs SET failed=failed+? WHERE sync=?", failed, sync)
+
+        return self._commits.write(write)
 
 
 def _move(connection: sqlite3.Connection, sync: str, cursors: Cursors) -> None:

@@ -25,6 +25,11 @@ async def running(actor: DeliveryActor) -> bool:
     return (await sync_of(actor)).get("state") == "running"
 
 
+async def begun(actor: DeliveryActor) -> bool:
+    """Whether the sync has its first members: what changes from now on is a change."""
+    return await running(actor) and await actor._store.cursor("promo", 0) is not None
+
+
 async def state_is(actor: DeliveryActor, state: str) -> bool:
     return (await sync_of(actor)).get("state") == state
 

@@ -12,10 +12,10 @@ from aiohttp import web
 from cluster.definitions.model import Column
 from tests.actors.delivery.asking import (
     backlog_is,
+    begun,
     eventually,
     has_logged,
     has_syncs,
-    running,
     state_is,
     sync_of,
 )
@@ -58,8 +58,7 @@ def test_initial_none_sends_changes_from_now_on(tmp_path: Path) -> None:
         async with receiver() as endpoint:
             controller = InProcessController(definitions(endpoint.url, sync={"initial": "none"}))
             actor = await started(tmp_path, controller, evaluator)
-            await eventually(lambda: running(actor))
-            await asyncio.sleep(0.02)
+            await eventually(lambda: begun(actor))
             evaluator.flip("b")
             await endpoint.until(lambda: len(endpoint.kinds) == 1)
             await actor.drain()
@@ -315,7 +314,7 @@ def test_an_evaluator_that_refuses_is_asked_until_it_answers(tmp_path: Path) -> 
         evaluator = InProcessEvaluator()
         async with receiver() as endpoint:
             actor = await started(tmp_path, InProcessController(definitions(endpoint.url)), evaluator)
-            await eventually(lambda: running(actor))
+            await eventually(lambda: begun(actor))
             evaluator.refuses = True
             evaluator.flip("a")
             await asyncio.sleep(0.05)
@@ -349,7 +348,7 @@ def test_many_changes_arrive_in_full_batches_and_in_order(tmp_path: Path) -> Non
         evaluator = InProcessEvaluator()
         async with receiver() as endpoint:
             actor = await started(tmp_path, InProcessController(definitions(endpoint.url)), evaluator)
-            await eventually(lambda: running(actor))
+            await eventually(lambda: begun(actor))
             for number in range(3000):
                 evaluator.rows.append(_row(number))
             evaluator.change()

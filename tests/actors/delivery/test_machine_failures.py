@@ -20,6 +20,7 @@ from actors.delivery.instructions import (
 )
 from actors.delivery.outbox import ORDER_SPAN, stretches
 from actors.delivery.stimuli import (
+    Answered,
     Configured,
     Persisted,
     RetryAsked,
@@ -310,3 +311,13 @@ def test_nothing_but_resends_waits_like_any_failure() -> None:
     (defer,) = driver.answer(IDS[0], Resend("other"), Resend("other"))
     assert isinstance(defer, Defer)
     assert defer.next_attempt_ms > START_MS
+
+
+def test_a_request_that_only_taught_something_goes_again_at_once_as_it_was() -> None:
+    driver = Driver()
+    driver.persist(driver.read("+a", "+b"))
+
+    outcomes = (Resend("the list was made"),) * 2
+    defer, again = driver.handle(Answered(IDS[0], outcomes, learned=True))
+    assert defer == Defer(IDS[0], 0, START_MS, 0, "resend", "")
+    assert again == Send(IDS[0], 1, START_MS)

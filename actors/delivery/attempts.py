@@ -1,0 +1,176 @@
+"""One sync's requests: a token, the steps that must come first, the request, and what its answer teaches.
+
+Every request fits the shared rate limits: a batch's own is counted when the machine lets it go, all others here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from actors.delivery.desk import Desk
+from actors.delivery.rate_limit import Limiter
+from actors.delivery.rows import Asked, Attempted, StoredRow
+from actors.delivery.stimuli import Answered
+from actors.delivery.store import DeliveryStore
+from actors.delivery.tokens import Tokens
+from actors.delivery.transport import HttpTransport
+from cluster.clock import Clock
+from destinations.contract import Purpose
+from destinations.outcomes import Credentials, Gone, Judgement, Learned, Outcome, Permanent, Retry, StepFailure
+from destinations.records import Attempt, SealedBatch
+from destinations.requests import Answer, Request
+
+#: Steps in a row before they count as never ending.
+_STEPS_MAX: Final = 1_000
+_UNAUTHORIZED: Final = 401
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Something before the request failed: there was no request."""
+
+    outcome: Retry | Credentials | Gone
+
+
+class Attempts:
+    """Performs attempts; concurrently, but for the steps, which go one after another."""
+
+    def __init__(
+        self, desk: Desk, *, store: DeliveryStore, tokens: Tokens, transport: HttpTransport, clock: Clock
+    ) -> None:
+        self._desk = desk
+        self._store = store
+        self._tokens = tokens
+        self._transport = transport
+        self._clock = clock
+        self._stepping = asyncio.Lock()
+        #: The shared limits for requests that the machine does not count; set with every plan.
+        self.aside = Limiter("")
+
+    async def attempt(self, row: StoredRow) -> tuple[Answered, Asked | None]:
+        """Send a batch once; gives what to tell the machine, and what to ask for later."""
+        kind, settings = self._desk.plan.kind, self._desk.plan.settings
+        sealed = SealedBatch(row.id, self._desk.plan.sync.id, row.body, row.records, row.key)
+        failed = await self.step("open")
+        if failed is not None:
+            return self._without_request(row, failed)
+        for renewed in (False, True):
+            held = await self._tokens.get(kind, settings)
+            if not isinstance(held, str):
+                return self._without_request(row, Failed(_plain(held)))
+            request = kind.build(settings, sealed, self._now(held))
+            started_ms = self._clock.monotonic_ms()
+            answer = await self._transport.send(request)
+            latency_ms = self._clock.monotonic_ms() - started_ms
+            judgement = kind.judge(settings, sealed, request, answer)
+            if not held or renewed or not any(isinstance(each, Credentials) for each in judgement.outcomes):
+                break
+            self._tokens.refused(kind, settings, held)
+            await self._turn()
+        await self._learn(judgement.learned)
+        self._desk.attempted[row.id] = Attempted(
+            request, answer, latency_ms, judgement.request_id, judgement.notes
+        )
+        answered = Answered(
+            row.id, judgement.outcomes, latency_ms, judgement.quiet_ms, learned=bool(judgement.learned)
+        )
+        return answered, self._asked(row, judgement)
+
+    async def step(self, purpose: Purpose, since_ms: int = 0) -> Failed | None:
+        """Take the steps of a purpose, each when the one before is done; None once there is none left."""
+        kind, settings = self._desk.plan.kind, self._desk.plan.settings
+        async with self._stepping:
+            for _ in range(_STEPS_MAX):
+                attempt = self._now("", since_ms)
+                if kind.next_step(settings, attempt, purpose) is None:
+                    return None
+
+                def build(attempt: Attempt) -> Request | None:
+                    return kind.next_step(settings, attempt, purpose)
+
+                done = await self._with_token(build, since_ms)
+                if isinstance(done, Failed):
+                    return done
+                if done is None:
+                    return None
+                attempt, request, answer = done
+                outcome = kind.judge_step(settings, attempt, purpose, request, answer)
+                if not isinstance(outcome, Learned):
+                    return Failed(_plain(outcome))
+                await self._learn(outcome.learned)
+                if outcome.retry is not None:
+                    return Failed(_plain(outcome.retry))
+            return Failed(Gone(f"the steps to {purpose} the list never end"))
+
+    async def poll(self, asked: Asked) -> tuple[Attempted | None, Any]:
+        """Ask for a result once; gives the attempt and a `PollOutcome`."""
+        kind, settings = self._desk.plan.kind, self._desk.plan.settings
+        done = await self._with_token(lambda attempt: kind.poll(settings, asked.id, attempt))
+        if isinstance(done, Failed):
+            return None, done.outcome
+        assert done is not None, "a poll is always a request"
+        _, request, answer = done
+        return Attempted(request, answer, 0.0), kind.judge_poll(settings, asked.id, answer)
+
+    async def _with_token(
+        self, build: Callable[[Attempt], Request | None], since_ms: int = 0
+    ) -> tuple[Attempt, Request, Answer] | Failed | None:
+        """Send a request that is no batch's; a refused token is renewed once. None: there is nothing to send."""
+        kind, settings = self._desk.plan.kind, self._desk.plan.settings
+        for renewed in (False, True):
+            held = await self._tokens.get(kind, settings)
+            if not isinstance(held, str):
+                return Failed(_plain(held))
+            attempt = self._now(held, since_ms)
+            request = build(attempt)
+            if request is None:
+                return None
+            await self._turn()
+            answer = await self._transport.send(request)
+            if not held or renewed or getattr(answer, "status", 0) != _UNAUTHORIZED:
+                return attempt, request, answer
+            self._tokens.refused(kind, settings, held)
+        message = "the second try returns"
+        raise AssertionError(message)
+
+    async def _turn(self) -> None:
+        """Wait until the shared limits let one more request go."""
+        while wait_ms := self.aside.wait_ms(0, self._clock.now_ms()):
+            await asyncio.sleep(wait_ms / 1000)
+        self.aside.take(0, self._clock.now_ms())
+
+    async def _learn(self, learned: Any) -> None:
+        if learned:
+            self._desk.learned.update(learned)
+            await self._store.learn(self._desk.plan.sync.id, self._desk.learned)
+
+    def _now(self, token: str, since_ms: int = 0) -> Attempt:
+        return Attempt(self._clock.now_ms(), self._desk.plan.shape, dict(self._desk.learned), token, since_ms)
+
+    def _without_request(self, row: StoredRow, failed: Failed) -> tuple[Answered, None]:
+        self._desk.attempted[row.id] = Attempted(None, None, 0.0)
+        return Answered(row.id, (failed.outcome,) * len(row.records)), None
+
+    def _asked(self, row: StoredRow, judgement: Judgement) -> Asked | None:
+        if judgement.follow_up is None:
+            return None
+        now_ms = self._clock.now_ms()
+        follow_up = judgement.follow_up
+        return Asked(follow_up.id, row.id, len(row.records), now_ms, now_ms + follow_up.after_ms)
+
+
+def _plain(outcome: StepFailure | Outcome) -> Retry | Credentials | Gone:
+    """Give what a failed step means for the batches that wait for it: none of them is at fault."""
+    match outcome:
+        case Retry():
+            return replace(outcome, attempts_max=None)
+        case Credentials() | Gone():
+            return outcome
+        case Permanent():
+            return Gone(outcome.reason)
+        case _:
+            message = f"a step cannot end in {outcome!r}"
+            raise TypeError(message)
