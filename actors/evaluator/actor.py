@@ -12,7 +12,7 @@ import logging
 import os
 import secrets
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -27,10 +27,14 @@ from actors.evaluator.entries import history_ms
 from actors.evaluator.reach import recovery_ms
 from actors.evaluator.stimuli import (
     Append,
+    Bound,
+    Hold,
     Lookup,
     MembersPage,
     Prepare,
     Publish,
+    Release,
+    Retire,
     Status,
     Stimulus,
     TakeCheckpoint,
@@ -38,6 +42,8 @@ from actors.evaluator.stimuli import (
     Tick,
 )
 from actors.evaluator.stored import initial_members, packed, with_since
+from actors.evaluator.succession.importing import End, Importer, Legacy, entries_reply
+from actors.evaluator.succession.tenure import positions_of
 from actors.evaluator.worker import EvaluatorWorker
 from cluster.checkpoints.settings import CheckpointSettings
 from cluster.checkpoints.store import CheckpointStore
@@ -79,6 +85,7 @@ class EvaluatorActor:
         node_id: str = "",
         checkpoints: CheckpointSettings | None = None,
         log: LogSettings | None = None,
+        legacy: Legacy | None = None,
     ) -> None:
         self.name = f"evaluator-{index}"
         self._index = index
@@ -89,6 +96,8 @@ class EvaluatorActor:
         self._node_id = node_id
         self._checkpoint_settings = checkpoints or CheckpointSettings()
         self._log_settings = log or LogSettings()
+        self._legacy = legacy
+        self._importer: Importer | None = None
         self._keeper: Keeper | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=self.name)
         #: reads of the log, beside the thread that evaluates
@@ -131,7 +140,13 @@ class EvaluatorActor:
                 worker.checkpoints, lambda: worker.machine, lambda: self._queue(TakeCheckpoint()), self._clock
             )
             self._keeper.start()
-        if published is not None and published.version > worker.version:
+        if worker.tenure.heir and self._legacy is not None:
+            legacy = self._legacy
+            self._importer = Importer(
+                legacy.published, legacy.sources, legacy.theirs, self._partitions, positions_of(worker.log), self._ask
+            )
+            return
+        if published is not None and published.version > worker.version and not worker.tenure.retired_ms:
             reply = await self.publish(published)
             if "error" in reply:
                 await self.drain()
@@ -149,6 +164,7 @@ class EvaluatorActor:
             seed=secrets.randbits(64),
             now_ms=self._clock.now_ms,
             checkpoints=Checkpointer(store, settings, log, self._partitions),
+            heir=self._legacy is not None,
         )
 
     # --- the queue -----------------------------------------------------------------------------------
@@ -382,12 +398,57 @@ class EvaluatorActor:
             return None
         return [block for block in self._recent if block.last_seq > seq]
 
+    # --- handing users over ------------------------------------------------------------------------------
+
+    async def entries_after(self, seq: int, bytes_max: int) -> Reply:
+        """See the protocol."""
+        bound = await self._ask(Bound())
+        if "error" in bound or self._worker is None:
+            return bound
+        log = self._worker.log
+        return await self._in_history(entries_reply, log, seq, bytes_max, bound["clock_ms"])
+
+    async def hold(self) -> Reply:
+        """See the protocol."""
+        return await self._ask(Hold())
+
+    async def release(self) -> Reply:
+        """See the protocol."""
+        return await self._ask(Release())
+
+    async def retire(self, clock_ms: int) -> Reply:
+        """See the protocol."""
+        return await self._ask(Retire(clock_ms))
+
+    async def inherit(self) -> Reply:
+        """See the protocol."""
+        return await self._hand_over(lambda importer: importer.come_near())
+
+    async def finish(self, ends: Mapping[int, tuple[int, int]], clock_ms: int, counts: Mapping[str, int]) -> Reply:
+        """See the protocol."""
+        found = {source: End(*end) for source, end in ends.items()}
+        return await self._hand_over(lambda importer: importer.finish(found, clock_ms, counts))
+
+    async def _hand_over(self, step: Callable[[Importer], Awaitable[None]]) -> Reply:
+        refusal = self._unready()
+        if refusal is not None:
+            return refusal
+        if self._importer is None:
+            return {}  # it has taken over before
+        try:
+            await step(self._importer)
+        except NotReady as error:
+            return _refusal("not_ready", str(error))
+        return {}
+
     async def status(self) -> Reply:
         """See the protocol."""
         waiting, oldest_ms = len(self._waiting), self._oldest_ms
         lag_ms = 0 if oldest_ms is None else round(self._clock.monotonic_ms() - oldest_ms)
         reply = await self._ask(Status())
         here = {"name": self.name, "pid": os.getpid(), "node": self._node_id}
+        if self._importer is not None:
+            here["taken_over_percent"] = self._importer.percent()
         return {**reply, **here, "lag_ms": lag_ms, "waiting": waiting}
 
     async def drain(self, within_ms: int = DRAIN_DEADLINE_MS) -> Reply:
@@ -397,6 +458,8 @@ class EvaluatorActor:
         was acknowledged is in the log, whatever it says.
         """
         self._draining = True
+        if self._importer is not None:
+            await self._importer.stop()
         async with self._committed:
             self._committed.notify_all()
         keeper, self._keeper = self._keeper, None

@@ -12,6 +12,8 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from actors.evaluator.layout import I64
+from actors.evaluator.succession.ranges import read_ranges
 from cluster.admission.decoder import Decoder
 from cluster.admission.plan import EventPlan
 from cluster.definitions.model import Definitions, Published
@@ -51,12 +53,28 @@ def own_rows(table: pa.Table, partitions: Sequence[int], count: int) -> pa.Table
     return table.filter(pa.array(mine))
 
 
-def own_hits(hits: pa.RecordBatch, partitions: Sequence[int], count: int) -> pa.RecordBatch:
-    """Keep the hits of the evaluator's users: a row may have hits for users of others too."""
-    if len(partitions) == count or hits.num_rows == 0:
+def own_hits(
+    hits: pa.RecordBatch,
+    partitions: Sequence[int],
+    count: int,
+    subjects: Sequence[str] = (),
+    batches: I64 | None = None,
+) -> pa.RecordBatch:
+    """Keep the hits of the evaluator's users: a row may have hits for users of others too.
+
+    `subjects` of the batches that rows are of, and the batch of each row: those taken over say which partitions count.
+    """
+    narrowed = any(subjects)
+    if (len(partitions) == count and not narrowed) or hits.num_rows == 0:
         return hits
-    keys = hits.column("key").cast(pa.binary()).to_pylist()
-    return hits.filter(pa.array(np.isin(partitions_of(keys, count), np.array(partitions))))
+    found = partitions_of(hits.column("key").cast(pa.binary()).to_pylist(), count)
+    if not narrowed:
+        return hits.filter(pa.array(np.isin(found, np.array(partitions))))
+    assert batches is not None
+    counts = np.zeros((len(subjects), count), np.bool_)
+    for place, subject in enumerate(subjects):
+        counts[place, list(read_ranges(subject) if subject else partitions)] = True
+    return hits.filter(pa.array(counts[batches[hits.column("row").to_numpy()], found]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +120,12 @@ class EntryReader:
     def _decoded(self, batches: list[_Batch], rows_max: int) -> Iterator[LoggedHits]:
         envelope = concat([batch.envelope for batch in batches])
         clocks = np.repeat([batch.clock_ms for batch in batches], [batch.envelope.num_rows for batch in batches])
+        numbers = np.repeat(np.arange(len(batches)), [batch.envelope.num_rows for batch in batches])
+        subjects = [batch.subject for batch in batches]
         last = batches[-1]
         for start in range(0, max(1, envelope.num_rows), rows_max):
             decoded = self._decoder.decode(envelope.slice(start, rows_max))
-            hits = own_hits(decoded.hits, self._partitions, self._partition_count)
+            hits = own_hits(decoded.hits, self._partitions, self._partition_count, subjects, numbers[start:])
             yield LoggedHits(_at_clocks(hits, clocks[start:]), last.seq, last.clock_ms)
 
 
@@ -116,11 +136,12 @@ class _Batch:
     envelope: pa.RecordBatch
     seq: int
     clock_ms: int
+    subject: str
 
 
 def _unpacked(entries: Iterable[Entry]) -> Iterator[_Batch]:
     for entry in entries:
-        yield _Batch(unpack(entry.payload), entry.seq, entry.clock_ms)
+        yield _Batch(unpack(entry.payload), entry.seq, entry.clock_ms, entry.subject)
 
 
 def _at_clocks(hits: pa.RecordBatch, clocks: np.ndarray) -> pa.RecordBatch:

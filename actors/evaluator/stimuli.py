@@ -7,7 +7,9 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
+from actors.evaluator.succession.tenure import Positions
 from cluster.definitions.model import Published
+from cluster.log.records import Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,4 +80,53 @@ class TakeCheckpoint:
     """The state is to be copied, between two groups."""
 
 
-Stimulus: TypeAlias = Append | Tick | TakeTraits | Prepare | Publish | Lookup | MembersPage | Status | TakeCheckpoint
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The earliest clock is asked for that any input after those that wait can have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Nothing is to move for a while: users are about to be handed over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """They are not, after all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retire:
+    """Make what is due at or before a clock, and then nothing any more."""
+
+    clock_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Inherit:
+    """What an heir takes over next: entries (numbered anew), transitions, and how far the other logs are taken then."""
+
+    entries: tuple[Entry, ...]
+    transitions: tuple[pa.RecordBatch, ...]
+    positions: Positions
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """The machine is to be made from what was taken over so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """All is taken over: the heir's users are its own after `clock_ms`. `counts`: hits by outcome so far."""
+
+    clock_ms: int
+    counts: dict[str, int]
+
+
+#: Inputs of an evaluator at work.
+Work: TypeAlias = Append | TakeTraits | Prepare | Publish
+#: Handing users over, from either side.
+Handing: TypeAlias = Bound | Hold | Release | Retire | Inherit | Build | Finish
+
+Stimulus: TypeAlias = Work | Tick | Lookup | MembersPage | Status | TakeCheckpoint | Handing

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,16 +33,27 @@ from actors.evaluator.showing import Showing
 from actors.evaluator.sizes import Sizes
 from actors.evaluator.stimuli import (
     Append,
+    Bound,
+    Build,
+    Finish,
+    Handing,
+    Hold,
+    Inherit,
     Lookup,
     MembersPage,
     Prepare,
     Publish,
+    Release,
+    Retire,
     Status,
     Stimulus,
     TakeCheckpoint,
     TakeTraits,
     Tick,
+    Work,
 )
+from actors.evaluator.succession.following import take_silently
+from actors.evaluator.succession.tenure import INHERITED, POSITIONS, RETIRED, Inherited, Tenure, inherited_of
 from cluster.definitions.model import Published
 from cluster.definitions.versions import evaluates_alike
 from cluster.errors import DataDirError, Refused
@@ -71,8 +83,10 @@ class EvaluatorWorker:
         now_ms: Callable[[], int],
         pace: Pace | None = None,
         checkpoints: Checkpointer | None = None,
+        heir: bool = False,
     ) -> None:
         self.log = log
+        self.tenure = Tenure(log, heir=heir)
         self.checkpoints = checkpoints
         self._files = MembershipWriter(membership_dir, salt=seed)
         self._showing = Showing(self._files)
@@ -91,6 +105,8 @@ class EvaluatorWorker:
         self._snapshot_versions: dict[str, int] = {}
         self._entries: list[Entry] = []
         self._tables: list[pa.RecordBatch] = []
+        #: Further values of the commit at hand.
+        self._meta: dict[str, bytes] = {}
         #: Users of a wave that the group at hand may still bring up to date.
         self._wave_left = WAVE_USERS
         self._progress = Progress()
@@ -107,7 +123,18 @@ class EvaluatorWorker:
     # --- recovery ----------------------------------------------------------------------------------
 
     def recover(self) -> None:
-        """Rebuild everything from the log, and from the newest checkpoint that can go on in it."""
+        """Rebuild everything from the log, and from the newest checkpoint that can go on in it.
+
+        An heir's machine is not made before it is asked for: there is more to come.
+        """
+        self._meta = {}
+        self.tenure.read()
+        if self.tenure.heir and self.machine is None:
+            self._entries, self._tables = [], []
+            return
+        self._rebuild()
+
+    def _rebuild(self) -> None:
         checkpoints = self.checkpoints
         store = checkpoints.store if checkpoints is not None else None
         recovered = recover(self.log, self._partitions, seed=self._seed, checkpoints=store)
@@ -143,7 +170,7 @@ class EvaluatorWorker:
     @property
     def behind(self) -> bool:
         """Whether changes are due that are not made yet: more ticks are wanted, at once."""
-        return self.machine is not None and self.machine.behind
+        return self.machine is not None and self.machine.behind and not self._at_rest
 
     @property
     def version(self) -> int:
@@ -152,10 +179,15 @@ class EvaluatorWorker:
 
     def next_due_ms(self) -> int | None:
         """Give when a tick is wanted next, None if nothing is armed."""
-        if self.machine is None:
-            return None
+        now = self._now_ms()
+        if self.machine is None or self.tenure.at_rest(now):
+            return self.tenure.held_until_ms(now) or None
         due = self.machine.next_due_ms()
         return None if due >= NEVER else due
+
+    @property
+    def _at_rest(self) -> bool:
+        return self.tenure.at_rest(self._now_ms())
 
     # --- a group -------------------------------------------------------------------------------------
 
@@ -194,10 +226,12 @@ class EvaluatorWorker:
         return replies
 
     def _commit(self) -> None:
-        if self._entries:
+        if self._entries or self._tables or self._meta:
             blocks = blocks_of(self._tables, self.log.last_transition_seq() + 1)
-            progress = self._progress_at(self._entries[-1].clock_ms)
-            meta = {COUNTS: msgspec.json.encode(self.counts), PROGRESS: msgspec.json.encode(progress)}
+            clock_ms = self._entries[-1].clock_ms if self._entries else self.log.last_clock_ms() or 0
+            progress = self._progress_at(clock_ms)
+            noted = {COUNTS: msgspec.json.encode(self.counts), PROGRESS: msgspec.json.encode(progress)}
+            meta, self._meta = {**noted, **self._meta}, {}
             self.log.commit(self._entries, blocks, meta)
             self.room.refused = False
             if self.checkpoints is not None:
@@ -225,6 +259,12 @@ class EvaluatorWorker:
             self._showing.show(self.machine, self.version)
 
     def _handle(self, stimulus: Stimulus) -> Reply:
+        if isinstance(stimulus, Work):
+            refusal = self.tenure.refusal(self._now_ms())
+            if refusal is not None:
+                return refusal
+        elif isinstance(stimulus, Handing):
+            return self._hand(stimulus)
         match stimulus:
             case Append():
                 return self._append(stimulus)
@@ -253,9 +293,12 @@ class EvaluatorWorker:
 
         Whoever a switch made leave may be unknown to the new machine, and with them how many transitions they had then.
         """
+        return max(self._now_ms(), self._reached(), self._switched_at_ms + 1)
+
+    def _reached(self) -> int:
+        """Give the clock that no later input may be below."""
         logged = self._entries[-1].clock_ms if self._entries else self.log.last_clock_ms() or 0
-        known = self.machine.clock_ms if self.machine is not None else 0
-        return max(self._now_ms(), logged, known, self._switched_at_ms + 1)
+        return max(logged, self.machine.clock_ms if self.machine is not None else 0)
 
     def _log(self, kind: EntryKind, clock_ms: int, payload: bytes, rows: int = 0, subject: str = "") -> None:
         seq = self.log.last_seq() + len(self._entries) + 1
@@ -296,7 +339,7 @@ class EvaluatorWorker:
 
         A tick that changes nobody's membership is no entry: the log says it all without.
         """
-        if self.machine is None:
+        if self.machine is None or self._at_rest:
             return
         clock = self._clock()
         self._changed_by_time(self.machine, clock, self.machine.tick(clock, self._wave_left))
@@ -391,12 +434,94 @@ class EvaluatorWorker:
             # Those before are of a machine that nobody goes on with.
             self.checkpoints.plan.ask()
 
+    # --- handing users over ------------------------------------------------------------------------------
+
+    def _hand(self, stimulus: Handing) -> Reply:
+        match stimulus:
+            case Bound():
+                return {"clock_ms": self._reached() if self._at_rest else self._clock()}
+            case Hold():
+                self.tenure.hold(self._now_ms())
+                return {"clock_ms": self._clock(), "version": self.version, "traits": dict(self._snapshot_versions)}
+            case Release():
+                self.tenure.release()
+                return {}
+            case Retire():
+                return self._retire(stimulus.clock_ms)
+            case Inherit():
+                return self._inherit(stimulus)
+            case Build():
+                return self._build()
+            case Finish():
+                return self._finish(stimulus)
+
+    def _retire(self, clock_ms: int) -> Reply:
+        """Make the last changes, at a clock that all evaluators end at. A later one asks to go on to there."""
+        tenure, machine = self.tenure, self.machine
+        if tenure.heir or machine is None:
+            return _not_ready("it has no users to hand over yet")
+        if not tenure.at_rest(self._now_ms()) or clock_ms < self._reached():
+            return _not_ready("it is not held, or was held later than that clock")
+        if clock_ms > tenure.retired_ms:
+            self._log("tick", clock_ms, b"")
+            self._emit(machine, machine.tick(clock_ms))
+            self._meta[RETIRED] = str(clock_ms).encode()
+            tenure.retired_ms = clock_ms
+        made = sum(table.num_rows for table in self._tables)
+        return {
+            "seq": self.log.last_seq() + len(self._entries),
+            "transition_seq": self.log.last_transition_seq() + made,
+            "counts": dict(self.counts),
+        }
+
+    def _inherit(self, chunk: Inherit) -> Reply:
+        """Log what others logged, and move a machine that is there by it; its transitions were made by others."""
+        if not self.tenure.heir:
+            return _not_ready("it is no heir, or not any more")
+        first = self.log.last_seq() + len(self._entries) + 1
+        entries = [replace(entry, seq=first + place) for place, entry in enumerate(chunk.entries)]
+        self._entries += entries
+        self._tables += chunk.transitions
+        self._meta[POSITIONS] = msgspec.json.encode(chunk.positions)
+        if self.machine is not None and self.published is not None:
+            for taken in take_silently(self.machine, self.published, self._partitions, entries):
+                self._snapshot_versions[taken.parent], self._snapshots[taken.parent] = taken.version, taken.table
+        return {}
+
+    def _build(self) -> Reply:
+        """Make an heir's machine from what it has."""
+        if self.tenure.heir and self.machine is None:
+            self._rebuild()
+        return {} if self.machine is not None else _not_ready("the logs it takes over have no definitions yet")
+
+    def _finish(self, asked: Finish) -> Reply:
+        """Begin to work: what is due up to the clock was made by others, all later is made here."""
+        machine, clock_ms = self.machine, asked.clock_ms
+        inherited = inherited_of(self.log)
+        if inherited is not None:
+            return {"clock_ms": inherited.clock_ms, "seq": inherited.through_seq}
+        if machine is None or not self.tenure.heir:
+            return _not_ready("it is no heir, or its machine is not made")
+        machine.tick(clock_ms)
+        self.sizes.count(machine)
+        self.counts = {**self.counts, **asked.counts}
+        through_seq = self.log.last_transition_seq() + sum(table.num_rows for table in self._tables)
+        self._meta[INHERITED] = msgspec.json.encode(Inherited(clock_ms, through_seq))
+        # One ms on: from here the numbering at an instant is this evaluator's alone.
+        self._log("tick", clock_ms + 1, b"")
+        self._emit(machine, machine.tick(clock_ms + 1))
+        self.tenure.heir = False
+        self.room.limit(self.published)
+        return {"clock_ms": clock_ms, "seq": through_seq}
+
     # --- checkpoints -----------------------------------------------------------------------------------
 
     def _take_checkpoint(self) -> Reply:
         """Copy the state; all before is committed. Not while a wave is worked off: then it is no state at an entry."""
         machine, published = self.machine, self.published
-        if self.checkpoints is None or machine is None or published is None or not self.log.last_seq():
+        if self.tenure.heir or self.checkpoints is None or machine is None or not self.log.last_seq():
+            return _not_ready("nothing to checkpoint yet")
+        if published is None:
             return _not_ready("nothing to checkpoint yet")
         if not machine.at_rest:
             return _not_ready("a wave of due changes goes first", 200)
@@ -405,6 +530,8 @@ class EvaluatorWorker:
     # --- questions -------------------------------------------------------------------------------------
 
     def _lookup(self, question: Lookup) -> Reply:
+        if self.tenure.heir:
+            return self.tenure.refusal(self._now_ms()) or {}
         self._tick()
         machine = self.machine
         if machine is None:
@@ -413,7 +540,7 @@ class EvaluatorWorker:
         if unknown:
             return {"error": "stale", "message": f"unknown audiences {unknown}", "current_version": self.version,
                     "retry_after_ms": 50}
-        if machine.behind:
+        if machine.behind and not self._at_rest:
             # Others may wait; those asked for are brought up to date: an answer is right to the ms.
             clock = machine.clock_ms
             self._changed_by_time(machine, clock, machine.settle_users(question.parent, question.users, clock))
@@ -427,6 +554,18 @@ class EvaluatorWorker:
             return {"members": [], "cursor": None, "as_of": self._clock()}
         return members_page(machine, question)
 
+    def _state(self) -> str:
+        if self.tenure.heir:
+            return "taking over"
+        if self.tenure.retired_ms:
+            return "retired"
+        return "live" if self.machine is not None else "empty"
+
+    def _live_from_seq(self) -> int:
+        """Give the last transition that other evaluators made, 0 where there is none."""
+        inherited = inherited_of(self.log)
+        return inherited.through_seq if inherited is not None else 0
+
     def _status(self) -> Reply:
         machine = self.machine
         versions = {}
@@ -436,7 +575,8 @@ class EvaluatorWorker:
         return {
             "clock_ms": machine.clock_ms if machine is not None else 0,
             "settled_ms": machine.settled_ms if machine is not None else 0,
-            "state": "live" if machine is not None else "empty",
+            "state": self._state(),
+            "live_from_seq": self._live_from_seq(),
             "version": self.version,
             "backfill": self._backfill_status(),
             "partitions": len(self._partitions),
@@ -463,7 +603,7 @@ def _parts(group: Sequence[Stimulus]) -> Iterator[Sequence[Stimulus]]:
     """Cut a group at publications and checkpoints: what is before one must be in the log."""
     start = 0
     for place, stimulus in enumerate(group):
-        if isinstance(stimulus, Prepare | Publish | TakeCheckpoint):
+        if isinstance(stimulus, Prepare | Publish | TakeCheckpoint | Retire | Build | Finish):
             if place > start:
                 yield group[start:place]
             yield group[place : place + 1]

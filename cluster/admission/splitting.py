@@ -49,7 +49,7 @@ def split(
     hit_rows = hits["row"].to_numpy().astype(np.int64)
     hit_owners = owners[partitions_of(hits["key"], partitions)]
     bare_rows = _rows_without_hits(envelope.num_rows, hit_rows)
-    bare_owners = owners[partitions_of(_fallback_keys(envelope, bare_rows), partitions)]
+    bare_owners = owners[fallback_partitions(envelope, bare_rows, partitions)]
     present = np.unique(np.concatenate([hit_owners, bare_owners])).tolist()
     if len(present) == 1:
         return {present[0]: whole}
@@ -61,6 +61,12 @@ def split(
         own_hits = hits.take(pa.array(hit_indices)).set_column(0, hits.schema.field(0), renumbered)
         shares[owner] = Share(envelope.take(pa.array(rows)), own_hits, rows, hit_indices)
     return shares
+
+
+def fallback_partitions(envelope: pa.RecordBatch, rows: Int64s, partitions: int) -> Int64s:
+    """Give the partition that each of these rows, without a hit, is dealt to."""
+    dealt: Int64s = np.asarray(partitions_of(_fallback_keys(envelope, rows), partitions), np.int64)
+    return dealt
 
 
 def _rows_without_hits(row_count: int, hit_rows: Int64s) -> Int64s:

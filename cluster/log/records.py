@@ -34,7 +34,8 @@ class Entry:
     `seq` counts an evaluator's entries from 1 without a gap; `clock_ms` is the evaluator's clock at which the
     entry is applied, and never falls as `seq` grows. `payload` is the kind's own: a batch's packed envelope,
     a snapshot's description, the definitions' document, nothing for a tick. `subject` tells entries of one
-    kind apart where only the newest of each counts: the parent model's id for `traits`, else empty.
+    kind apart where only the newest of each counts: the parent model's id for `traits`. That of a
+    `batch` taken over from another evaluator says of which partitions its events are (`0-31,40`). Else it is empty.
     """
 
     seq: int

@@ -119,13 +119,50 @@ class Evaluator(Protocol):
         """
         ...
 
+    async def entries_after(self, seq: int, bytes_max: int) -> Reply:
+        """Logged entries with a number above `seq`, for an evaluator that takes users over.
+
+        `{"entries": bytes, "through_ms": int, "last_seq": int}`: whatever is logged after those has at least the clock
+        `through_ms`.
+        """
+        ...
+
+    async def hold(self) -> Reply:
+        """Let nothing move for some seconds: `{"clock_ms", "version", "traits": {parent: version}}`.
+
+        Inputs are refused with `moved`, time stands still.
+        """
+        ...
+
+    async def release(self) -> Reply:
+        """Go on: `{}`."""
+        ...
+
+    async def retire(self, clock_ms: int) -> Reply:
+        """Make what is due up to a clock, and from then on nothing: `{"seq", "transition_seq", "counts"}`. Durable.
+
+        Refused (`not_ready`) where it is not held, or has been later than that. A retired one goes on to a later clock.
+        """
+        ...
+
+    async def inherit(self) -> Reply:
+        """Take over beside the work of those that have the users now: `{}` once little is missing. Idempotent."""
+        ...
+
+    async def finish(self, ends: Mapping[int, tuple[int, int]], clock_ms: int, counts: Mapping[str, int]) -> Reply:
+        """Take the last entries and transitions (`ends`: their numbers, by evaluator), then work: `{"seq"}`.
+
+        Idempotent.
+        """
+        ...
+
     async def status(self) -> Reply:
         """Counts for `usher status`.
 
-        `{"name", "pid", "node", "clock_ms", "state", "partitions", "events": {"accepted", "duplicates",
-        "too_late"}, "audiences": {id: {"size", "version"}}, "users", "log_bytes", "seq", "lag_ms", "version",
-        "backfill": {"version", "percent", "ready"} | None, "checkpoints": {"newest", "writing", "error", "at",
-        "written", "failed", "passed_over", "recovered"}, ...}`.
+        `{"name", "pid", "node", "clock_ms", "state", "live_from_seq", "partitions", "events": {"accepted",
+        "duplicates", "too_late"}, "audiences": {id: {"size", "version"}}, "users", "log_bytes", "seq", "lag_ms",
+        "version", "backfill": {"version", "percent", "ready"} | None, "checkpoints": {"newest", "writing", "error",
+        "at", "written", "failed", "passed_over", "recovered"}, ...}`.
         """
         ...
 

@@ -132,6 +132,37 @@ class RemoteEvaluator(RemotePart):
         return reply
 
 
+    async def entries_after(self, seq: int, bytes_max: int) -> Reply:
+        """See the protocol."""
+        reply: Reply = await self.call("entries_after", seq, bytes_max, timeout_ms=4 * CALL_TIMEOUT_MS)
+        return reply
+
+    async def hold(self) -> Reply:
+        """See the protocol."""
+        reply: Reply = await self.call("hold")
+        return reply
+
+    async def release(self) -> Reply:
+        """See the protocol."""
+        reply: Reply = await self.call("release")
+        return reply
+
+    async def retire(self, clock_ms: int) -> Reply:
+        """See the protocol."""
+        reply: Reply = await self.call("retire", clock_ms)
+        return reply
+
+    async def inherit(self) -> Reply:
+        """See the protocol. Waits long, as `prepare` does."""
+        reply: Reply = await self.call("inherit", timeout_ms=_BACKFILL_TIMEOUT_MS)
+        return reply
+
+    async def finish(self, ends: Mapping[int, tuple[int, int]], clock_ms: int, counts: Mapping[str, int]) -> Reply:
+        """See the protocol."""
+        reply: Reply = await self.call("finish", ends, clock_ms, counts, timeout_ms=_BACKFILL_TIMEOUT_MS)
+        return reply
+
+
 class RemoteController(RemotePart):
     """The Controller protocol. Reading the state outlasts a restart of the controller; the rest is refused."""
 

@@ -1,0 +1,1 @@
+"""Checkpoints: whatever befalls them, an evaluator comes back as it was."""
