@@ -22,12 +22,20 @@ from cluster.definitions.parsing import parse_document
 from cluster.definitions.versions import Change, difference, publish
 from cluster.errors import DefinitionError, Fault
 from cluster.keys import generate_key, hash_key
-from cluster.limits import CONTROLLER_STATUS_TIMEOUT_MS, DRAIN_DEADLINE_MS, PUBLISH_RETRY_MS, PUBLISH_WAIT_MS
+from cluster.limits import (
+    CONTROLLER_STATUS_TIMEOUT_MS,
+    DRAIN_DEADLINE_MS,
+    PUBLISH_RETRY_MS,
+    PUBLISH_WAIT_MS,
+    RETRY_AFTER_MS,
+)
 from cluster.log.durable_files import replace_durably
 from cluster.runtime.controller_machine import ControllerMachine
 from cluster.runtime.controller_store import ControllerStore, StoredDefinitions
 from cluster.runtime.data_dir import DataDir
-from cluster.runtime.protocols import ClusterState, KeyRecord, Reply, Role
+from cluster.runtime.placement import sources_of
+from cluster.runtime.protocols import ClusterState, EvaluatorInfo, EvaluatorStart, KeyRecord, Reply, Role
+from cluster.runtime.scaling import Scaler
 from cluster.runtime.status_report import Peers, build_report, gather_replies
 from destinations.registry import KINDS
 
@@ -46,8 +54,10 @@ class ControllerActor:
         nodes: Callable[[], list[dict[str, Any]]] = list,
         clock: Clock | None = None,
         node_id: str = "",
+        info_of: Callable[[int], EvaluatorInfo] | None = None,
     ) -> None:
         self._node_id = node_id
+        self._info_of = info_of or {info.index: info for info in machine.evaluators}.__getitem__
         self._machine = machine
         self._data_dir = data_dir
         self._peers = peers
@@ -67,9 +77,16 @@ class ControllerActor:
         published = target if target and target.version == in_force else self._stored(in_force)
         machine = self._machine
         machine.restore(published, target, self._store.keys(), self._store.count_start())
-        if self._store.placement() is None:
-            self._store.set_placement(len(machine.evaluators), len(machine.owner_of_partition))
         self._store.set_log_uri(str(machine.settings.get("log", "")))
+        placement = self._store.placement()
+        if placement is None:
+            self._store.set_placement(machine.placement())
+        else:
+            machine.place(placement, self._info_of)
+        machine.scaling = self._store.scaling()
+        self._know_evaluators()
+        self._scaler = Scaler(machine, self._store, self._peers, self._clock, self._info_of, self._tell)
+        self._scaler.start()
         if not self._machine.keys:
             self._make_first_admin_key()
         self._drive_publication()
@@ -98,6 +115,9 @@ class ControllerActor:
                 published, changes = self._candidate(document, file, mode)
             except DefinitionError as error:
                 return invalid(error.faults)
+            if self._machine.scaling is not None and published is not self._machine.target:
+                message = "users are being handed over to other evaluators; publish when that is done (usher status)"
+                return {"error": "not_ready", "message": message, "retry_after_ms": RETRY_AFTER_MS}
             if self._machine.target is None or published.version > self._machine.target.version:
                 await self._begin(published, changes, who)
         return await self._await_force(published.version, changes)
@@ -128,8 +148,23 @@ class ControllerActor:
         await self._tell()
         return {"revoked": True}
 
+    async def scale(self, evaluators: int) -> Reply:
+        """See the protocol. A publication under way goes first."""
+        partitions = len(self._machine.owner_of_partition)
+        if not 1 <= evaluators <= partitions:
+            message = f"evaluators: found {evaluators}; allowed: 1 to {partitions}, the number of partitions"
+            return {"error": "invalid", "message": message}
+        async with self._applying:
+            if self._machine.behind() or self._machine.published is None:
+                message = "a publication is under way; scale when it is in force (usher status)"
+                return {"error": "not_ready", "message": message, "retry_after_ms": RETRY_AFTER_MS}
+            reply = await self._scaler.ask(evaluators)
+        self._know_evaluators()
+        return reply or await self._scaler.done()
+
     async def status(self) -> Reply:
         """The whole of `usher status --json`; a part that does not answer in time shows as unreachable."""
+        self._know_evaluators()
         replies = await gather_replies(self._peers, CONTROLLER_STATUS_TIMEOUT_MS)
         own = {"name": "controller", "kind": "controller", "pid": os.getpid(), "node": self._node_id}
         return build_report(self._machine.state(), self._machine.target, self._nodes(), own, replies)
@@ -142,6 +177,20 @@ class ControllerActor:
         Newer ones it is asked to prepare, and switches to with the others.
         """
         return self._machine.published or self._machine.target
+
+    async def starting_evaluator(self, index: int) -> EvaluatorStart:
+        """Give what a starting evaluator is: one of those at work, one that has handed its users over, or an heir."""
+        published, machine = await self.starting_definitions(), self._machine
+        placement, scaling = machine.placement(), machine.scaling
+        if scaling is not None and index in scaling.heirs:
+            return EvaluatorStart(
+                published, scaling.partitions_of(index), dict(sources_of(placement, scaling, index))
+            )
+        return EvaluatorStart(published, placement.partitions_of(index))
+
+    async def processes(self) -> Reply:
+        """Give the evaluators that are to run: `{"evaluators": [index]}`."""
+        return {"evaluators": list(self._machine.processes())}
 
     async def take_first_admin_key(self) -> str | None:
         """Give the admin key made on the first start, once; None ever after."""
@@ -156,8 +205,17 @@ class ControllerActor:
         """Stop driving publications and close the file; a publication under way goes on at the next start."""
         if self._publisher is not None:
             self._publisher.cancel()
+        await self._scaler.stop()
         self._store.close()
         return {}
+
+    def _know_evaluators(self) -> None:
+        """Have everybody among the peers who is to run, and nobody else."""
+        known = self._peers.evaluators
+        for index in set(known) - set(self._machine.processes()):
+            del known[index]
+        for index in self._machine.processes():
+            known[index]
 
     # --- inside ----------------------------------------------------------------------------------
 

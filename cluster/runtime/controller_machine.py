@@ -7,24 +7,17 @@ only then do edges, delivery and traits see it, so no edge decodes for definitio
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.definitions.model import Definitions, Published
 from cluster.errors import Fault
-from cluster.runtime.protocols import ClusterState, EvaluatorInfo, KeyRecord
+from cluster.runtime.placement import Placement, Scaling
+from cluster.runtime.protocols import ClusterState, EvaluatorInfo, KeyRecord, Retired
 
 #: Changes that one start can make before its revisions reach the next start's; nobody makes so many.
 REVISIONS_PER_START = 1 << 32
-
-
-def deal_partitions(partitions: int, evaluators: int) -> tuple[int, ...]:
-    """Give each partition's owner: contiguous runs, sizes at most one apart.
-
-    `deal_partitions(64, 2)` gives the first 32 partitions to evaluator 0.
-    """
-    return tuple(partition * evaluators // partitions for partition in range(partitions))
 
 
 @dataclass(slots=True)
@@ -44,6 +37,37 @@ class ControllerMachine:
     #: Evaluator index to the newest version that it acknowledged.
     taken: dict[int, int] = field(default_factory=dict)
     keys: dict[str, KeyRecord] = field(default_factory=dict)
+    #: Evaluators that have handed their users over, and their last transition.
+    retired: dict[int, Retired] = field(default_factory=dict)
+    #: Above every index that was ever given; 0: above the present ones.
+    next_index: int = 0
+    #: The change of placement that is under way.
+    scaling: Scaling | None = None
+
+    def placement(self) -> Placement:
+        """Give who owns what, as it is stored."""
+        retired = {index: one.last_seq for index, one in self.retired.items()}
+        return Placement(self.owner_of_partition, retired, self.next_index or len(self.evaluators))
+
+    def place(self, placement: Placement, info_of: Callable[[int], EvaluatorInfo]) -> None:
+        """Take a placement: of this data dir at a start, or at the end of a change of it.
+
+        Evaluators that take over have the definitions that those before them had.
+        """
+        if placement.evaluators != tuple(info.index for info in self.evaluators):
+            version = self.published.version if self.published is not None else 0
+            self.taken = dict.fromkeys(placement.evaluators, version)
+            self.prepared = {}
+            self.evaluators = tuple(map(info_of, placement.evaluators))
+        self.owner_of_partition = placement.owners
+        self.retired = {index: Retired(info_of(index), seq) for index, seq in placement.retired.items()}
+        self.next_index = placement.next_index
+        self.revision += 1
+
+    def processes(self) -> tuple[int, ...]:
+        """Give every evaluator that is to run: who owns users, has handed them over, or is about to get some."""
+        heirs = self.scaling.heirs if self.scaling is not None else ()
+        return tuple(sorted({*(info.index for info in self.evaluators), *self.retired, *heirs}))
 
     def state(self) -> ClusterState:
         """Give what every other part needs to know, as of now."""
@@ -55,6 +79,7 @@ class ControllerMachine:
             keys=tuple(self.keys.values()),
             preparing=self.preparing(),
             settings=self.settings,
+            retired=tuple(self.retired.values()),
         )
 
     def restore(

@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
+
 from cluster.errors import StorageFull
 from cluster.limits import RETRY_AFTER_MS
 from cluster.log.database import connect_writer, transaction, typed_errors
+from cluster.runtime.placement import Placement, Scaling
 from cluster.runtime.protocols import KeyRecord, Role
 
 _SCHEMA = """
@@ -117,15 +120,24 @@ class ControllerStore:
         rows = self._db.execute(f"SELECT {', '.join(names)} FROM audit ORDER BY seq DESC LIMIT ?", (limit,))
         return [dict(zip(names, row, strict=True)) for row in rows]
 
-    def placement(self) -> tuple[int, int] | None:
-        """Give the numbers of evaluators and partitions that this data dir was first used with."""
-        evaluators, partitions = self.meta("evaluators"), self.meta("partitions")
-        return None if evaluators is None or partitions is None else (int(evaluators), int(partitions))
+    def placement(self) -> Placement | None:
+        """Give who owns what; None before the first start."""
+        text = self.meta("placement")
+        return None if text is None else msgspec.json.decode(text, type=Placement)
 
-    def set_placement(self, evaluators: int, partitions: int) -> None:
-        """Note the placement, once for the life of a data dir: evaluators' logs are divided by it."""
-        self.set_meta("evaluators", str(evaluators))
-        self.set_meta("partitions", str(partitions))
+    def scaling(self) -> Scaling | None:
+        """Give the change of placement that is under way."""
+        text = self.meta("scaling")
+        return msgspec.json.decode(text, type=Scaling) if text else None
+
+    def set_placement(self, placement: Placement, scaling: Scaling | None = None) -> None:
+        """Note who owns what and the change under way, at once: evaluators' logs are divided by it."""
+        values = {
+            "placement": msgspec.json.encode(placement).decode(),
+            "scaling": msgspec.json.encode(scaling).decode() if scaling is not None else "",
+        }
+        with transaction(self._db, self._path):
+            self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?,?)", list(values.items()))
 
     def count_start(self) -> int:
         """Count this start of the controller, from 1."""

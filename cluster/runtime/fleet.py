@@ -83,6 +83,16 @@ class Fleet:
                     late.append(f"{name}: {reply['late']}")
         return late
 
+    @property
+    def names(self) -> list[str]:
+        """Name the processes that were made."""
+        return list(self._handles)
+
+    def end_one(self, name: str) -> None:
+        """Close and end a process that nobody needs any more."""
+        self.call(name, "drain", int(1000 * _ANSWER_S))
+        ray.kill(self._handles.pop(name), no_restart=True)
+
     def end(self) -> None:
         """End every process for good."""
         for handle in self._handles.values():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,10 +43,10 @@ from cluster.log.durable_files import replace_durably
 from cluster.log.kafka.place import parse_place
 from cluster.log.settings import LogSettings
 from cluster.model.durations import format_duration
-from cluster.runtime.controller_machine import deal_partitions
 from cluster.runtime.controller_store import ControllerStore
 from cluster.runtime.data_dir import DataDir
-from cluster.runtime.plan import Plan, Stopped
+from cluster.runtime.placement import Placement, first_placement
+from cluster.runtime.plan import EVALUATOR_PREFIX, Plan, Stopped, evaluator_name
 from cluster.runtime.protocols import ClusterState
 from cluster.runtime.ray_session import RaySession, start_ray, stop_ray
 from destinations.registry import KINDS
@@ -109,7 +110,7 @@ def run(options: UpOptions, on_ready: OnReady, on_progress: OnProgress = lambda 
     port = free_port(options.host, options.port, ORPHANS_END_MS if was_killed else 0)
     with files.open() as owned:
         log = log_settings(owned.names, options.log)
-        evaluators, owner_of_partition = _placement(owned.names, options, definitions)
+        placement = _placement(owned.names, options, definitions)
         compile_once(on_progress)
         on_progress("starting Ray" if options.address is None else f"connecting to Ray at {options.address}")
         session = start_ray(owned.names.path, options.address, os.cpu_count() or 1)
@@ -122,8 +123,7 @@ def run(options: UpOptions, on_ready: OnReady, on_progress: OnProgress = lambda 
                 node_id=session.node_id,
                 socket_dir=str(session.folder),
                 base_dir=str(Path.cwd()),
-                owner_of_partition=owner_of_partition,
-                evaluators=evaluators,
+                placement=placement,
                 ingest_edges=options.edges,
                 checkpoints=checkpoints,
                 log=log,
@@ -184,9 +184,21 @@ class _Run:
             except Stopped:
                 self._fleet.end()
                 return 0
-            while not self._stop.wait(1.0):
-                pass  # a signal handler runs between two waits
+            while not self._stop.wait(1.0):  # a signal handler runs between two waits
+                self._follow_placement()
             return self._drain()
+
+    def _follow_placement(self) -> None:
+        """Start evaluators that are to take users over; end those whose transitions nobody reads any more."""
+        reply = self._fleet.call("controller", "processes")
+        if not isinstance(reply, dict) or "evaluators" not in reply:
+            return  # it restarts
+        wanted = {evaluator_name(index) for index in reply["evaluators"]}
+        running = {name for name in self._fleet.names if name.startswith(EVALUATOR_PREFIX)}
+        self._fleet.start(sorted(wanted - running))
+        for name in sorted(running - wanted):
+            self._fleet.end_one(name)
+            forget_evaluator(self._plan.files, int(name.removeprefix(EVALUATOR_PREFIX)))
 
     def _start(self) -> None:
         plan, fleet = self._plan, self._fleet
@@ -208,7 +220,7 @@ class _Run:
             admin_key=admin_key if isinstance(admin_key, str) else None,
             address=self._session.address,
             pid=os.getpid(),
-            evaluators=plan.evaluators,
+            evaluators=len(plan.placement.evaluators),
             version=version,
             ready_after_ms=int((time.monotonic() - self._began) * 1000),
         )
@@ -243,7 +255,7 @@ class _Run:
         self._on_progress("draining")
         groups: list[tuple[list[str], float]] = [
             (plan.edge_names(), 1 / 3),
-            (plan.evaluator_names(), 2 / 3),
+            ([name for name in self._fleet.names if name.startswith(EVALUATOR_PREFIX)], 2 / 3),
             (["delivery", "traits"], 3 / 4),
             (["controller"], 1.0),
         ]
@@ -323,24 +335,34 @@ def _read_definitions(paths: tuple[Path, ...]) -> Definitions | None:
     return definitions
 
 
-def _placement(files: DataDir, options: UpOptions, definitions: Definitions | None) -> tuple[int, tuple[int, ...]]:
-    """Give the number of evaluators and the owner of each partition, as the data dir was first used.
+def _placement(files: DataDir, options: UpOptions, definitions: Definitions | None) -> Placement:
+    """Give who owns which partition, as the data dir was first used or last scaled.
 
     Raises InputError for another number of evaluators: each one's log holds its own partitions.
     """
     wanted = options.evaluators
     partitions = definitions.settings.partitions if definitions else PARTITIONS_DEFAULT
     evaluators = wanted or max(1, (os.cpu_count() or 1) // 2)
+    placement = first_placement(partitions, evaluators)
     if files.controller_db.exists():
         store = ControllerStore(files.controller_db)
         try:
-            evaluators, partitions = store.placement() or (evaluators, partitions)
+            placement = store.placement() or placement
         finally:
             store.close()
-    if wanted is not None and wanted != evaluators:
-        message = f"--evaluators {wanted}: this data dir was made for {evaluators}, and its logs are divided so."
-        raise InputError(message, next_step="Leave --evaluators out, or use another --data-dir.")
-    return evaluators, deal_partitions(partitions, evaluators)
+    if wanted is not None and wanted != len(placement.evaluators):
+        message = f"--evaluators {wanted}: this data dir has {len(placement.evaluators)}, and its logs are divided so."
+        step = f"Leave --evaluators out, and then: usher scale --evaluators {wanted}."
+        raise InputError(message, next_step=step)
+    return placement
+
+
+def forget_evaluator(files: DataDir, index: int) -> None:
+    """Delete what an evaluator kept that has handed its users over and is not read any more."""
+    for path in files.path.glob(f"{evaluator_name(index)}.*"):
+        path.unlink(missing_ok=True)
+    for folder in (files.membership / evaluator_name(index), files.checkpoints / evaluator_name(index)):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write_usher_json(files: DataDir, info: ReadyInfo, drain_deadline_ms: int) -> None:

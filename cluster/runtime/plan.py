@@ -8,6 +8,8 @@ from pathlib import Path
 from cluster.checkpoints.settings import CheckpointSettings
 from cluster.log.settings import LogSettings
 from cluster.runtime.data_dir import DataDir
+from cluster.runtime.placement import Placement
+from cluster.runtime.protocols import EvaluatorInfo
 
 
 class Stopped(Exception):  # not an error: the user asked for it
@@ -29,8 +31,7 @@ class Plan:
     node_id: str
     socket_dir: str
     base_dir: str
-    owner_of_partition: tuple[int, ...]
-    evaluators: int
+    placement: Placement
     ingest_edges: int
     checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
     log: LogSettings = field(default_factory=LogSettings)
@@ -54,19 +55,23 @@ class Plan:
         """Give the unix socket on which an ingest edge takes connections."""
         return str(Path(self.socket_dir) / f"ingest-{index}.sock")
 
-    def partitions_of(self, index: int) -> tuple[int, ...]:
-        """Give the partitions of an evaluator."""
-        return tuple(p for p, owner in enumerate(self.owner_of_partition) if owner == index)
-
     def evaluator_names(self) -> list[str]:
-        """Name the evaluators' processes, in the order of their indexes."""
-        return [evaluator_name(index) for index in range(self.evaluators)]
+        """Name the evaluators' processes at the start, those included that only give their transitions."""
+        return [evaluator_name(index) for index in sorted({*self.placement.evaluators, *self.placement.retired})]
 
     def membership_dir(self, index: int) -> Path:
         """Give the folder of an evaluator's mapped membership files."""
         return self.files.membership / evaluator_name(index)
 
+    def info_of(self, index: int) -> EvaluatorInfo:
+        """Give where an evaluator is."""
+        return EvaluatorInfo(index, evaluator_name(index), self.node_id, str(self.membership_dir(index)))
+
+
+#: What the names of evaluators' processes begin with; their index follows.
+EVALUATOR_PREFIX = "evaluator-"
+
 
 def evaluator_name(index: int) -> str:
     """Name an evaluator's process."""
-    return f"evaluator-{index}"
+    return f"{EVALUATOR_PREFIX}{index}"

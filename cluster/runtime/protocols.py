@@ -40,6 +40,14 @@ class EvaluatorInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Retired:
+    """An evaluator that has handed its users over: its transitions, up to `last_seq`, come before its heirs'."""
+
+    info: EvaluatorInfo
+    last_seq: int
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterState:
     """What every edge, delivery and trait actor needs to know; `revision` grows with each change.
 
@@ -54,6 +62,20 @@ class ClusterState:
     keys: tuple[KeyRecord, ...]
     preparing: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    #: Kept until nobody reads their transitions any more.
+    retired: tuple[Retired, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluatorStart:
+    """What a starting evaluator is told: the definitions that it takes, its partitions, and whose users it gets.
+
+    `sources`: by evaluator, all of its partitions; empty for one that takes nothing over.
+    """
+
+    published: Published | None
+    partitions: tuple[int, ...]
+    sources: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
 
 class Evaluator(Protocol):
@@ -202,6 +224,15 @@ class Controller(Protocol):
         """`{"revoked": bool}`."""
         ...
 
+    async def scale(self, evaluators: int) -> Reply:
+        """Hand all users over to so many evaluators, while events come.
+
+        `{"evaluators": int, "partitions": int, "pause_ms": int}` once it is done, `pause_ms`: how long events waited;
+        `{"error": "invalid" | "not_ready", "message": str}`. Asked for the number that there are, it gives up a change
+        that has not come to its end.
+        """
+        ...
+
     async def status(self) -> Reply:
         """The whole of `usher status --json` (interfaces.md)."""
         ...
@@ -230,6 +261,10 @@ class Delivery(Protocol):
         `{"sync","kind","user","verb","sent","dropped","requests": [{"purpose","request","response","outcome"}],
         "delivered"}`. `sync` may be empty.
         """
+        ...
+
+    async def has_read(self, evaluator: int, seq: int) -> Reply:
+        """Say whether no sync needs an evaluator's transitions up to this one any more: `{"read": bool}`."""
         ...
 
     async def status(self) -> Reply:

@@ -16,7 +16,7 @@ from ray.exceptions import RayActorError, RaySystemError, RayTaskError
 from cluster.definitions.model import Published
 from cluster.errors import NotReady, UsherError
 from cluster.limits import CALL_TIMEOUT_MS, DRAIN_DEADLINE_MS, LOOKUP_TIMEOUT_MS, RETRY_AFTER_MS
-from cluster.runtime.protocols import ClusterState, Reply, Role
+from cluster.runtime.protocols import ClusterState, EvaluatorStart, Reply, Role
 from cluster.runtime.ray_session import NAMESPACE
 
 #: Pause before a starting or restarting controller is asked again.
@@ -186,6 +186,19 @@ class RemoteController(RemotePart):
                 return published
             await asyncio.sleep(_ASK_AGAIN_S)
 
+    async def starting_evaluator(self, index: int) -> EvaluatorStart:
+        """Give what a starting evaluator is; waits for a controller that starts or restarts."""
+        while True:
+            answer = await self.call("starting_evaluator", index)
+            if isinstance(answer, EvaluatorStart):
+                return answer
+            await asyncio.sleep(_ASK_AGAIN_S)
+
+    async def scale(self, evaluators: int) -> Reply:
+        """See the protocol. Waits long: users are handed over beside the work."""
+        reply: Reply = await self.call("scale", evaluators, timeout_ms=_BACKFILL_TIMEOUT_MS)
+        return reply
+
     async def apply(self, document: Mapping[str, Any], file: str, mode: str, who: str = "usher") -> Reply:
         """See the protocol."""
         reply: Reply = await self.call("apply", document, file, mode, who, timeout_ms=4 * CALL_TIMEOUT_MS)
@@ -226,6 +239,11 @@ class RemoteDelivery(RemotePart):
     async def retry(self, sync: str) -> Reply:
         """See the protocol."""
         reply: Reply = await self.call("retry", sync)
+        return reply
+
+    async def has_read(self, evaluator: int, seq: int) -> Reply:
+        """See the protocol."""
+        reply: Reply = await self.call("has_read", evaluator, seq)
         return reply
 
 

@@ -23,7 +23,7 @@ class Part(Protocol):
 class Peers:
     """Everyone the controller calls, by evaluator index or actor name."""
 
-    evaluators: Mapping[int, Evaluator]
+    evaluators: dict[int, Evaluator]
     delivery: Delivery
     traits: Part
     edges: Mapping[str, Part] = field(default_factory=dict)
@@ -64,7 +64,8 @@ def build_report(
     replies: Replies,
 ) -> Reply:
     """Give the whole of `usher status --json` (interfaces.md), from what every part answered."""
-    evaluators = list(replies.evaluators.values())
+    present = {info.index for info in state.evaluators}
+    evaluators = [reply for index, reply in replies.evaluators.items() if index in present]
     return {
         "url": state.settings.get("url"),
         "version": state.published.version if state.published else 0,

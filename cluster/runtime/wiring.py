@@ -20,7 +20,7 @@ from cluster.clock import SystemClock
 from cluster.errors import InternalError, UsherError
 from cluster.limits import RETRY_AFTER_MS, START_AGAIN_MS
 from cluster.runtime.plan import Plan, evaluator_name
-from cluster.runtime.protocols import EvaluatorInfo, Reply
+from cluster.runtime.protocols import Evaluator, Reply
 from cluster.runtime.ray_session import NAMESPACE
 from cluster.runtime.remote import RemoteController, RemoteDelivery, RemoteEvaluator, RemotePart, RemoteTraits
 from cluster.runtime.status_report import Peers
@@ -90,29 +90,30 @@ class UsherController(Host):
         from cluster.runtime.controller import ControllerActor
         from cluster.runtime.controller_machine import ControllerMachine
 
-        infos = tuple(
-            EvaluatorInfo(i, evaluator_name(i), plan.node_id, str(plan.membership_dir(i)))
-            for i in range(plan.evaluators)
-        )
         machine = ControllerMachine(
-            evaluators=infos,
-            owner_of_partition=plan.owner_of_partition,
+            evaluators=tuple(map(plan.info_of, plan.placement.evaluators)),
+            owner_of_partition=plan.placement.owners,
             settings={"url": plan.url, "data_dir": plan.data_dir, "log": plan.log.uri},
         )
         peers = Peers(
-            evaluators=remote_evaluators(plan),
+            evaluators=Evaluators(),
             delivery=RemoteDelivery(),
             traits=RemoteTraits(),
             edges={name: RemotePart(name) for name in plan.edge_names()},
         )
-        controller = ControllerActor(machine, plan.files, peers, nodes=nodes, node_id=plan.node_id)
+        controller = ControllerActor(
+            machine, plan.files, peers, nodes=nodes, node_id=plan.node_id, info_of=plan.info_of
+        )
         await controller.start()
         return controller
 
 
-def remote_evaluators(plan: Plan) -> dict[int, RemoteEvaluator]:
-    """Give the evaluators as others call them."""
-    return {index: RemoteEvaluator(name) for index, name in enumerate(plan.evaluator_names())}
+class Evaluators(dict[int, Evaluator]):
+    """The evaluators as others call them, by index; any index has one, whether it runs or not."""
+
+    def __missing__(self, index: int) -> Evaluator:
+        self[index] = RemoteEvaluator(evaluator_name(index))
+        return self[index]
 
 
 def nodes() -> list[dict[str, Any]]:
@@ -135,20 +136,26 @@ class UsherEvaluator(Host):
     async def build(self, plan: Plan, index: int) -> Any:
         """Compile, recover from the log, take the definitions in force."""
         from actors.evaluator.actor import EvaluatorActor
+        from actors.evaluator.succession.importing import Legacy
         from cluster.runtime.warming import warm_up
 
         await warm_up()
-        published = await RemoteController().starting_definitions()
+        start = await RemoteController().starting_evaluator(index)
+        evaluators = Evaluators()
+        legacy = None
+        if start.sources and start.published is not None:
+            legacy = Legacy(start.published, {source: evaluators[source] for source in start.sources}, start.sources)
         evaluator = EvaluatorActor(
             index,
             plan.data_dir,
             plan.epoch,
-            plan.partitions_of(index),
+            start.partitions,
             node_id=plan.node_id,
+            legacy=legacy,
             checkpoints=plan.checkpoints,
             log=plan.log,
         )
-        await evaluator.start(published)
+        await evaluator.start(start.published)
         return evaluator
 
 
@@ -181,7 +188,7 @@ class UsherTraits(Host):
         traits = TraitsActor(
             plan.data_dir,
             RemoteController(),
-            remote_evaluators(plan),
+            Evaluators(),
             put=ray.put,
             base_dir=Path(plan.base_dir),
             node_id=plan.node_id,
@@ -211,7 +218,7 @@ async def start_edge(plan: Plan, role: Literal["front", "ingest"], name: str, ha
     from actors.evaluator.membership_files import MembershipReader
     from cluster.edge.server import EdgeServer
 
-    evaluators = remote_evaluators(plan)
+    evaluators = Evaluators()
     server = EdgeServer(
         role,
         plan.host,

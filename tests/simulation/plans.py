@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, Final, Literal, get_args
 
-from cluster.runtime.controller_machine import deal_partitions
+from cluster.runtime.placement import deal_partitions
 from tests.conftest import START_MS
 from tests.simulation.dice import dice
 from tests.simulation.processes import Point

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from cluster.definitions.model import All, Audience, Definitions, ParentModel, Published, Settings
-from cluster.runtime.controller_machine import ControllerMachine, deal_partitions
+from cluster.runtime.controller_machine import ControllerMachine
+from cluster.runtime.placement import deal_partitions
 from cluster.runtime.protocols import EvaluatorInfo
 
 

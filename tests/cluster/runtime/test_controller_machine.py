@@ -5,7 +5,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.runtime.controller_machine import REVISIONS_PER_START, deal_partitions
+from cluster.runtime.controller_machine import REVISIONS_PER_START
+from cluster.runtime.placement import deal_partitions
 from cluster.runtime.protocols import KeyRecord
 from tests.cluster.runtime.building import definitions, machine, published
 
