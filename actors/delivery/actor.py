@@ -84,6 +84,8 @@ class DeliveryActor:
         self._rates = RateScopes()
         self._slots = ConcurrencyScopes()
         self._evaluators: dict[int, Evaluator] = {}
+        #: Those that own users now.
+        self._present: tuple[int, ...] = ()
         self._watcher: asyncio.Task[None] | None = None
         self._failure = ""
         self._draining = False
@@ -201,6 +203,17 @@ class DeliveryActor:
         await runner.suspend(suspended)
         return {"paused": suspended}
 
+    async def has_read(self, evaluator: int, seq: int) -> Reply:
+        """See the protocol. Durably so, and the readers of those who have the users now know where to begin."""
+        for sync in self._runners:
+            cursor = await self._store.cursor(sync, evaluator)
+            if cursor is None:
+                continue
+            others = [await self._store.cursor(sync, index) for index in self._present]
+            if cursor[0] < seq or None in others:
+                return {"read": False}
+        return {"read": self._failure == "" and bool(self._present) and evaluator not in self._present}
+
     # --- following the definitions -----------------------------------------------------------------
 
     async def _watch(self) -> None:
@@ -224,11 +237,13 @@ class DeliveryActor:
         """Start, change and stop syncs until they are what the definitions say."""
         if state.published is None:
             return
-        for info in state.evaluators:
+        retired = {one.info.index: one.last_seq for one in state.retired}
+        for info in (*state.evaluators, *(one.info for one in state.retired)):
             if info.index not in self._evaluators:
                 self._evaluators[info.index] = self._evaluator_of(info)
-        indexes = tuple(info.index for info in state.evaluators)
-        plans = plan_syncs(state.published.definitions, indexes, state.preparing, self._kinds)
+        indexes = (*(info.index for info in state.evaluators), *retired)
+        self._present = tuple(info.index for info in state.evaluators)
+        plans = plan_syncs(state.published.definitions, indexes, state.preparing, self._kinds, retired)
         await self._remove(set(await self._store.sync_names()) - plans.keys())
         for plan in plans.values():
             await self._take(plan)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, Literal
 
 from actors.delivery.changes import Change
@@ -15,6 +16,9 @@ from destinations.contract import Destination, Kinds, Unusable
 from destinations.limits import Limits
 from destinations.records import Record, SyncShape
 from destinations.times import iso_ms
+
+#: No evaluator has handed its users over.
+NOBODY: Mapping[int, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,8 @@ class SyncPlan:
     columns: tuple[str, ...]
     available: bool
     shape: SyncShape
+    #: Evaluators that have handed their users over to others, and their last transition.
+    retired: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def newest_counts(self) -> bool:
@@ -49,11 +55,19 @@ class SyncPlan:
 
 
 def plan_syncs(
-    definitions: Definitions, evaluators: tuple[int, ...], preparing: Sequence[str], kinds: Kinds
+    definitions: Definitions,
+    evaluators: tuple[int, ...],
+    preparing: Sequence[str],
+    kinds: Kinds,
+    retired: Mapping[int, int] = NOBODY,
 ) -> dict[str, SyncPlan]:
-    """Give a plan for every sync. Definitions are checked: what they name exists."""
+    """Give a plan for every sync. Definitions are checked: what they name exists.
+
+    `evaluators` are all that are read, those included that have `retired` (with their last transition).
+    """
     return {
-        sync.id: _plan(sync, definitions, evaluators, preparing, kinds) for sync in definitions.syncs.values()
+        sync.id: replace(_plan(sync, definitions, evaluators, preparing, kinds), retired=retired)
+        for sync in definitions.syncs.values()
     }
 
 

@@ -21,6 +21,7 @@ _ASK_EVERY_S: Final = 0.005
 #: Pauses while an evaluator does not answer: from the first to the last, doubling.
 _PAUSE_FIRST_S: Final = 0.05
 _PAUSE_LAST_S: Final = 2.0
+_PREDECESSORS_EVERY_S: Final = 0.02
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class Reader:
         feed: Callable[[Stimulus], None],
         may_read: asyncio.Event,
         available: asyncio.Event,
+        reached: dict[int, int],
     ) -> None:
         self._sync = plan.sync
         self._index = index
@@ -48,18 +50,28 @@ class Reader:
         self._feed = feed
         self._may_read = may_read
         self._available = available
+        #: How far each evaluator's transitions were fed, by all readers of the sync.
+        self._reached = reached
+        self._retired = plan.retired
         share = SYNC_PENDING_MAX // (2 * max(1, len(plan.config.evaluators)))
         self._limit = max(1, min(SYNC_READ_ROWS_MAX, share))
         self._pause_s = 0.0
+        #: Evaluators that had the users before, as far as the sync has read any of them.
+        self._had: set[int] = set()
         #: Why the evaluator could not be read last time, empty while it can.
         self.failure = ""
         #: First members that are not taken yet.
         self.spooled = 0
 
     async def run(self) -> None:
-        """Read for ever."""
+        """Read for ever; nothing of an evaluator that had handed its users over before the sync began."""
+        await self._succeed()
+        if self._index in self._retired and self._index not in self._had:
+            return
         position, spool_seq = await self._start()
+        await self._predecessors_fed()
         self._feed(Opened(self._index, position))
+        self._reached[self._index] = position
         if position < spool_seq:
             position = await self._read_spool(position, spool_seq)
         # The first question is not kept open: what a pause held back waits to hear that nothing more is there.
@@ -67,7 +79,7 @@ class Reader:
         while True:
             await self._may_read.wait()
             asked_s = asyncio.get_running_loop().time()
-            position = await self._read_log(position, wait_ms)
+            position = self._reached[self._index] = await self._read_log(position, wait_ms)
             wait_ms = _LONG_POLL_MS
             # Only under a steady stream: an answer that took longer to come is followed by the next question at once.
             early_s = asked_s + _ASK_EVERY_S - asyncio.get_running_loop().time()
@@ -82,6 +94,25 @@ class Reader:
                 return cursor
             await self._available.wait()
             await self._begin()
+
+    async def _predecessors_fed(self) -> None:
+        """Wait until what those fed who had the users before: a user's changes are in order across evaluators too."""
+        if self._index in self._retired:
+            return
+        while any(self._reached.get(index, -1) < seq for index, seq in self._retired.items() if index in self._had):
+            await asyncio.sleep(_PREDECESSORS_EVERY_S)
+
+    async def _succeed(self) -> None:
+        """Begin where the evaluator's own transitions do, if the sync has read those who had its users before."""
+        cursors = {index: await self._store.cursor(self._sync.id, index) for index in self._retired}
+        self._had = {index for index, cursor in cursors.items() if cursor is not None}
+        if self._index in self._retired or not self._had:
+            return
+        while await self._store.cursor(self._sync.id, self._index) is None:
+            status = await self._ask(self._evaluator.status)
+            if status is not None:
+                seq = int(status["live_from_seq"])
+                await self._store.start_cursor(self._sync.id, self._index, seq, seq, None)
 
     async def _begin(self) -> None:
         """Make the first members and the cursor behind them durable together.

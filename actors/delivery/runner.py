@@ -63,6 +63,8 @@ class SyncRunner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._readers: dict[int, tuple[Reader, asyncio.Task[None]]] = {}
         self._following: asyncio.Task[None] | None = None
+        #: How far each evaluator was read.
+        self._reached: dict[int, int] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._may_read = asyncio.Event()
         self._available = asyncio.Event()
@@ -224,10 +226,14 @@ class SyncRunner:
             self._available.set()
         else:
             self._available.clear()
+        for index in [index for index in self._readers if index not in self.plan.config.evaluators]:
+            _, task = self._readers.pop(index)
+            task.cancel()
         for index, evaluator in self._evaluators.items():
             if index in self.plan.config.evaluators and index not in self._readers:
                 reader = Reader(
-                    self.plan, index, evaluator, self._store, self.feed, self._may_read, self._available
+                    self.plan, index, evaluator, self._store, self.feed, self._may_read, self._available,
+                    self._reached,
                 )
                 task = asyncio.get_running_loop().create_task(self._guard(reader.run()))
                 self._readers[index] = (reader, task)

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from cluster.cli import bench, definitions, demo, keys, lookup, replay, running, status, syncs, traits, trying
+from cluster.cli import bench, definitions, demo, keys, lookup, replay, running, scale, status, syncs, traits, trying
 from cluster.cli.output import EXIT_FAILED, JsonOption, exit_code, print_json, show_error, show_unexpected
 from cluster.errors import UsherError
 
@@ -43,6 +43,7 @@ app.command("demo", rich_help_panel=RUN)(demo.demo)
 app.command("up", rich_help_panel=RUN)(running.up)
 app.command("down", rich_help_panel=RUN)(running.down)
 app.command("status", rich_help_panel=RUN)(status.status)
+app.command("scale", rich_help_panel=RUN)(scale.scale)
 app.command("validate", rich_help_panel=DEFINE)(definitions.validate)
 app.command("plan", rich_help_panel=DEFINE)(definitions.plan)
 app.command("apply", rich_help_panel=DEFINE)(definitions.apply)

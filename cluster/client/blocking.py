@@ -14,7 +14,7 @@ from cluster.client import calls as calls
 from cluster.client.calls import SECTIONS, URL_DEFAULT, Call, Mode, Role
 from cluster.client.documents import Documents, whole_document
 from cluster.client.errors import unavailable
-from cluster.client.models import ApiKey, Applied, Document, Membership, Retried, Sent, Status, SyncLog
+from cluster.client.models import ApiKey, Applied, Document, Membership, Retried, Scaled, Sent, Status, SyncLog
 from cluster.conditions import Condition
 from cluster.limits import MEMBERS_PAGE_MAX, SYNC_ROWS_DEFAULT
 
@@ -206,6 +206,10 @@ class Client:
     def plan(self, documents: Documents, *, mode: Mode = "merge") -> Applied:
         """Say what `apply` would change; changes nothing."""
         return self._transport.run(calls.apply(whole_document(documents), mode, plan=True))
+
+    def scale(self, evaluators: int) -> Scaled:
+        """Hand all users over to so many evaluators, while events come; asked again, it says how far that is."""
+        return self._transport.run(calls.scale(evaluators))
 
     def sync_log(
         self, sync: str, *, failed: bool = False, after: int = 0, limit: int = SYNC_ROWS_DEFAULT

@@ -19,6 +19,7 @@ from cluster.client.models import (
     MembersPage,
     Pairs,
     Retried,
+    Scaled,
     Sent,
     Status,
     SyncLog,
@@ -204,6 +205,11 @@ def list_keys() -> Call[list[ApiKey]]:
 def revoke_key(key_id: str) -> Call[None]:
     """Shut a key out."""
     return Call("DELETE", f"/api/v1/keys/{segment(key_id)}", lambda body: None)
+
+
+def scale(evaluators: int) -> Call[Scaled]:
+    """Hand all users over to so many evaluators."""
+    return Call("POST", "/api/v1/scale", _model(Scaled), content={"evaluators": evaluators})
 
 
 def sync_log(sync: str, *, failed: bool, after: int, limit: int) -> Call[SyncLog]:

@@ -72,6 +72,20 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     change: str
 
 
+class Scaled(msgspec.Struct, frozen=True, kw_only=True):
+    """How many evaluators there are, or are to be; `pause_ms`: how long events waited while users were handed over.
+
+    `under_way`: it goes on by itself; `percent` of what is to be read is read, `waits_for` says what keeps it.
+    """
+
+    evaluators: int
+    partitions: int
+    pause_ms: int = 0
+    under_way: bool = False
+    percent: int = 100
+    waits_for: str = ""
+
+
 class Applied(msgspec.Struct, frozen=True, kw_only=True):
     """What an apply did, or a plan would do. `preparing`: audiences whose backfill is still under way."""
 

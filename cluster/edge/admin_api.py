@@ -41,8 +41,15 @@ class Trial(msgspec.Struct, forbid_unknown_fields=True):
     send: bool = False
 
 
+class Scale(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of POST /api/v1/scale."""
+
+    evaluators: int
+
+
 _new_key = msgspec.json.Decoder(NewKey)
 _trial = msgspec.json.Decoder(Trial)
+_scale = msgspec.json.Decoder(Scale)
 
 
 class AdminApi:
@@ -58,8 +65,11 @@ class AdminApi:
     def routes(self) -> list[Route]:
         """Give the table of these paths."""
         status = Route("GET", "/api/v1/status", self.status, "Nodes, actors, lag, audiences, syncs", role="read")
+        scale = Route("POST", "/api/v1/scale", self.scale, "Hand all users over to so many evaluators",
+                      role="admin", body='{"evaluators": 2}',
+                      answer='{"evaluators": 2, "partitions": 64, "pause_ms": 120}')
         groups = (self._document_routes(), self._object_routes(), self._sync_routes(), self._key_routes())
-        return [*(route for group in groups for route in group), status]
+        return [*(route for group in groups for route in group), status, scale]
 
     def _document_routes(self) -> list[Route]:
         mode = {"mode": "merge (default): by id; replace: the document is the whole truth"}
@@ -123,6 +133,17 @@ class AdminApi:
         self._check_reach(request, document, mode)
         async with self._changing:
             return await self._applied(document, f"POST {request.path}", mode)
+
+    async def scale(self, request: web.Request) -> web.StreamResponse:
+        """Hand users over; answers when it is done, after some seconds that it is under way: asking again waits on."""
+        try:
+            wanted = _scale.decode(await read_document(request))
+        except msgspec.ValidationError as error:
+            row = {"path": "evaluators", "message": str(error), "allowed": "a whole number, at most one a partition"}
+            raise problems.unprocessable("The body is not as it should be.", [row]) from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise problems.bad_request(f"The body is not JSON: {error}.", "invalid_json") from error
+        return answered(await self._controller.scale(wanted.evaluators))
 
     async def plan(self, request: web.Request) -> web.StreamResponse:
         """As apply, but changes nothing: open to edit keys whatever it names."""

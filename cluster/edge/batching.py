@@ -12,6 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import pyarrow as pa
 
@@ -34,6 +35,10 @@ from cluster.runtime.protocols import Evaluator, Reply
 from cluster.wire.envelope import RawEvents, envelope_of_all
 
 _log = logging.getLogger("usher.edge")
+
+#: How long events wait for users who move to other evaluators, and how often that is looked at.
+MOVED_WAIT_S: Final = 10.0
+_MOVED_EVERY_S: Final = 0.02
 
 
 class EvaluatorLane:
@@ -182,15 +187,17 @@ class EventBatcher:
         return state
 
     async def _send_part(self, part: Part, state: EdgeState, tally: Tally) -> None:
-        """Send one evaluator's part; when definitions changed meanwhile, decode again and send again."""
+        """Send one evaluator's part; when definitions changed meanwhile, decode again and send again.
+
+        Where its users move to other evaluators, wait for that and deal it out anew.
+        """
         for _ in range(STALE_TRIES_MAX + 1):
             reply = await self._call(part, state)
+            if reply.get("error") == "moved":
+                await self._send_moved(part, state, tally)
+                return
             if reply.get("error") != "stale":
-                problem = problems.of_reply(reply)
-                if problem is None:
-                    tally.answered(part, reply["outcomes"])
-                else:
-                    tally.failed(part, problem)
+                self._settle_part(part, reply, tally)
                 return
             if not await self._watcher.refresh(int(reply["current_version"]), STALE_WAIT_MS):
                 break
@@ -200,6 +207,39 @@ class EventBatcher:
             tally.redecoded(part, decoded.rejected)
         message = "New definitions are coming into force. Send the events again."
         tally.failed(part, problems.unavailable(message, "stale"))
+
+    async def _send_moved(self, part: Part, state: EdgeState, tally: Tally) -> None:
+        """Send a part whose users are being handed over: to their new evaluators, or their old one if that was put off.
+
+        The rows wait here, within what an edge may hold; after MOVED_WAIT_S they are refused.
+        """
+        before = state.owner_of_partition
+        until = asyncio.get_running_loop().time() + MOVED_WAIT_S
+        while asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(_MOVED_EVERY_S)
+            now = self._ready_state()
+            if now.owner_of_partition != before:
+                if now.version != state.version:
+                    decoded = now.decoder.decode(part.envelope)
+                    # Whose rows these were is told by who owned their keys then.
+                    part = part.again(decoded, before)
+                    tally.redecoded(part, decoded.rejected)
+                parts = part.dealt_anew(now.owner_of_partition)
+                await asyncio.gather(*(self._send_part(each, now, tally) for each in parts))
+                return
+            reply = await self._call(part, state)
+            if reply.get("error") != "moved":
+                self._settle_part(part, reply, tally)
+                return
+        message = "Users are moving to other evaluators. Send the events again."
+        tally.failed(part, problems.unavailable(message, "moved"))
+
+    def _settle_part(self, part: Part, reply: Reply, tally: Tally) -> None:
+        problem = problems.of_reply(reply)
+        if problem is None:
+            tally.answered(part, reply["outcomes"])
+        else:
+            tally.failed(part, problem)
 
     async def _call(self, part: Part, state: EdgeState) -> Reply:
         try:

@@ -54,6 +54,11 @@ class Part:
             hits = hits.filter(pa.array(owners == self.owner))
         return Part(self.owner, self.envelope, hits, self.rows)
 
+    def dealt_anew(self, owner_of_partition: tuple[int, ...]) -> list[Part]:
+        """Deal the same rows out to those who have this owner's users now."""
+        shares = split(self.hits, self.envelope, len(owner_of_partition), owner_of_partition)
+        return [Part(owner, share.envelope, share.hits, self.rows[share.rows]) for owner, share in shares.items()]
+
 
 def deal(envelope: pa.RecordBatch, decoded: Decoded, owner_of_partition: tuple[int, ...]) -> list[Part]:
     """Deal a decoded batch out to the evaluators that own its keys."""

@@ -32,7 +32,7 @@ CONTENT_TYPE: Final = "application/problem+json"
 _encode = msgspec.json.Encoder().encode
 
 #: Codes of refusals as values (cluster/runtime/protocols.py) that a later try may cure.
-_RETRYABLE: Final = frozenset({"overloaded", "not_ready", "storage_full", "unreachable", "stale"})
+_RETRYABLE: Final = frozenset({"overloaded", "not_ready", "storage_full", "unreachable", "stale", "moved"})
 
 _REFUSALS: Final[dict[type[Refused], str]] = {
     Overloaded: "overloaded", NotReady: "not_ready", StorageFull: "storage_full",
@@ -129,7 +129,8 @@ def of_reply(reply: Mapping[str, Any]) -> Problem | None:
         return None
     message = str(reply.get("message") or f"The request was refused: {code}.")
     if code == "invalid":
-        return of_faults(list(reply.get("faults") or []))
+        faults = list(reply.get("faults") or [])
+        return of_faults(faults) if faults else unprocessable(message)
     if code == "not_found":
         return not_found(message)
     if code in _RETRYABLE:

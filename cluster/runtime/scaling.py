@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
 from cluster.clock import Clock
+from cluster.limits import RETRY_AFTER_MS
 from cluster.runtime.controller_machine import ControllerMachine
 from cluster.runtime.controller_store import ControllerStore
 from cluster.runtime.placement import Scaling, flipped, scaled, sources_of, without
@@ -26,14 +26,8 @@ _log = logging.getLogger("usher.controller")
 #: Pause after a step that an evaluator refused, and between two looks at whether retired ones are still read.
 _AGAIN_S: Final = 0.2
 _READ_EVERY_S: Final = 2.0
-
-
-@dataclass(slots=True)
-class _Outcome:
-    """Of a change: how long events waited; or why it was given up."""
-
-    pause_ms: int = 0
-    given_up: str = ""
+#: How long one question for a change stays open.
+WAIT_S: Final = 15.0
 
 
 class Scaler:
@@ -54,10 +48,11 @@ class Scaler:
         self._clock = clock
         self._info_of = info_of
         self._tell = tell
-        self._driving: asyncio.Task[_Outcome] | None = None
+        self._driving: asyncio.Task[None] | None = None
         self._forgetting: asyncio.Task[None] | None = None
         #: What the change waits for, empty while nothing.
         self.waits_for = ""
+        self._pause_ms = 0
 
     def start(self) -> None:
         """Go on with what a restart left unfinished."""
@@ -77,7 +72,7 @@ class Scaler:
         machine = self._machine
         if machine.scaling is None:
             if evaluators == len(machine.evaluators):
-                return {"evaluators": evaluators, "partitions": len(machine.owner_of_partition), "pause_ms": 0}
+                return self._there()
             await self._note(scaled(machine.placement(), evaluators))
             self._driving = asyncio.create_task(self._drive(), name="scaling")
             return None
@@ -85,30 +80,38 @@ class Scaler:
             return None
         if evaluators == len(machine.evaluators) and machine.scaling.phase == "taking over":
             await self._give_up()
-            return {"evaluators": evaluators, "partitions": len(machine.owner_of_partition), "pause_ms": 0}
+            return self._there()
         message = f"a change to {len(machine.scaling.heirs)} evaluators is under way"
-        return {"error": "not_ready", "message": message, "retry_after_ms": 1_000}
+        return {"error": "not_ready", "message": message, "retry_after_ms": RETRY_AFTER_MS}
 
     async def done(self) -> Reply:
-        """Wait for the change under way."""
-        if self._driving is None:
-            return {"error": "not_ready", "message": "no change is under way", "retry_after_ms": 0}
-        try:
-            outcome = await asyncio.shield(self._driving)
-        except asyncio.CancelledError:
-            if self._driving.cancelled():
-                return {"error": "not_ready", "message": "the change was given up", "retry_after_ms": 0}
-            raise
-        machine = self._machine
-        return {
-            "evaluators": len(machine.evaluators),
-            "partitions": len(machine.owner_of_partition),
-            "pause_ms": outcome.pause_ms,
-        }
+        """Wait for the change under way, but for WAIT_S at most."""
+        driving = self._driving
+        if driving is None:
+            return {"error": "not_ready", "message": "no change is under way", "retry_after_ms": RETRY_AFTER_MS}
+        await asyncio.wait([driving], timeout=WAIT_S)
+        partitions = len(self._machine.owner_of_partition)
+        if not driving.done():
+            return {**await self._under_way(), "partitions": partitions}
+        if driving.cancelled():
+            return {"error": "not_ready", "message": "the change was given up", "retry_after_ms": RETRY_AFTER_MS}
+        driving.result()
+        return self._there()
+
+    def _there(self) -> Reply:
+        """Say what there is, and how long events waited for the last change."""
+        partitions = len(self._machine.owner_of_partition)
+        return {"evaluators": len(self._machine.evaluators), "partitions": partitions, "pause_ms": self._pause_ms}
+
+    async def _under_way(self) -> Reply:
+        heirs = self._machine.scaling.heirs if self._machine.scaling is not None else ()
+        replies = await asyncio.gather(*(self._peers.evaluators[index].status() for index in heirs))
+        percent = min((int(reply.get("taken_over_percent", 0)) for reply in replies), default=100)
+        return {"evaluators": len(heirs), "under_way": True, "percent": percent, "waits_for": self.waits_for}
 
     # --- the steps -----------------------------------------------------------------------------------
 
-    async def _drive(self) -> _Outcome:
+    async def _drive(self) -> None:
         scaling = self._machine.scaling
         assert scaling is not None
         began_ms = self._clock.monotonic_ms()
@@ -124,7 +127,7 @@ class Scaler:
         machine.place(placement, self._info_of)
         await self._tell()
         self.waits_for = ""
-        return _Outcome(pause_ms=round(self._clock.monotonic_ms() - began_ms))
+        self._pause_ms = round(self._clock.monotonic_ms() - began_ms)
 
     async def _end_present(self, scaling: Scaling) -> Scaling:
         """Have all present evaluators end at one clock; what that gave is durable when this returns."""
