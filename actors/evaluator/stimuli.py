@@ -113,7 +113,9 @@ class Inherit:
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """The machine is to be made from what was taken over so far."""
+    """The machine is to be made from what was taken over so far, if that has these definitions."""
+
+    version: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -451,7 +451,7 @@ class EvaluatorWorker:
             case Inherit():
                 return self._inherit(stimulus)
             case Build():
-                return self._build()
+                return self._build(stimulus.version)
             case Finish():
                 return self._finish(stimulus)
 
@@ -488,11 +488,12 @@ class EvaluatorWorker:
                 self._snapshot_versions[taken.parent], self._snapshots[taken.parent] = taken.version, taken.table
         return {}
 
-    def _build(self) -> Reply:
-        """Make an heir's machine from what it has."""
-        if self.tenure.heir and self.machine is None:
+    def _build(self, version: int) -> Reply:
+        """Make an heir's machine from what it has; not before the definitions that it shall have."""
+        defined = self.log.newest("definitions")
+        if self.tenure.heir and self.machine is None and defined and defined[-1].definitions_version >= version:
             self._rebuild()
-        return {} if self.machine is not None else _not_ready("the logs it takes over have no definitions yet")
+        return {"built": self.machine is not None}
 
     def _finish(self, asked: Finish) -> Reply:
         """Begin to work: what is due up to the clock was made by others, all later is made here."""

@@ -115,6 +115,10 @@ class Evaluators(dict[int, Evaluator]):
         self[index] = RemoteEvaluator(evaluator_name(index))
         return self[index]
 
+    def get(self, index: int, default: Any = None) -> Any:
+        """Give the evaluator: there always is one."""
+        return self[index]
+
 
 def nodes() -> list[dict[str, Any]]:
     """Give Ray's nodes as `usher status` shows them."""

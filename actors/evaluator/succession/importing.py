@@ -32,7 +32,7 @@ _TRANSITIONS: Final = 65_536
 _STEP: Final = 512
 _WAITING_MAX: Final = 4_096
 #: Entries to come at which the machine is made, and at which the heir is as good as there.
-_NEAR: Final = 16
+_NEAR: Final = 64
 _FOLLOW_EVERY_S: Final = 0.02
 _AGAIN_S: Final = 0.1
 
@@ -97,6 +97,7 @@ class Importer:
         ask: Ask,
     ) -> None:
         self._sources = sources
+        self._version = published.version
         self._partings = {source: Parting(published, theirs[source], own) for source in sources}
         #: Definitions are alike in all logs: one has them for all.
         self._first = min(sources)
@@ -107,6 +108,8 @@ class Importer:
         self._taken = dict(self._read)
         self._transitions = {source: positions.transitions.get(source, 0) for source in sources}
         self._last = dict.fromkeys(sources, 0)
+        #: What the worker has not taken yet: it is out of the merge already.
+        self._unsent: Inherit | None = None
         self._following: asyncio.Task[None] | None = None
         self._built = False
         #: Why the sources could not be followed lately, empty while they can.
@@ -127,29 +130,33 @@ class Importer:
         if self._following is not None:
             return
         await self._catch_up()
-        await self._checked(self._ask(Build()))
-        self._built = True
+        while not await self._build():
+            await self._step({})
         await self._catch_up()
         self._following = asyncio.create_task(self._follow(), name="succession")
 
     async def finish(self, ends: Mapping[int, End], clock_ms: int, counts: Mapping[str, int]) -> None:
         """Take the sources' last entries; from `clock_ms` on the heir works for its users. Idempotent."""
         await self.stop()
-        if not self._built:
-            await self._checked(self._ask(Build()))
-            self._built = True
         while not self._at(ends):
             await self._step(ends)
+        await self._build()
         await self._checked(self._ask(Finish(clock_ms, dict(counts))))
 
     async def stop(self) -> None:
-        """Follow no longer."""
+        """Follow no longer, after the step at hand: what the worker has taken must be known here."""
         following, self._following = self._following, None
         if following is not None:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
+            await following
 
     # --- inside ----------------------------------------------------------------------------------
+
+    async def _build(self) -> bool:
+        """Have the machine made; false before the definitions that it shall have are taken."""
+        if not self._built:
+            reply = await self._checked(self._ask(Build(self._version)))
+            self._built = bool(reply["built"])
+        return self._built
 
     def _at(self, ends: Mapping[int, End]) -> bool:
         return all(
@@ -158,14 +165,16 @@ class Importer:
         )
 
     async def _catch_up(self) -> None:
+        """Go on until few entries and transitions are left; under load there are always some."""
         while True:
-            moved = await self._step({})
-            left = sum(self._last.values()) - sum(self._read.values())
-            if left <= _NEAR and not moved:
+            before = sum(self._transitions.values())
+            await self._step({})
+            left = sum(self._last.values()) - sum(self._taken.values())
+            if left <= _NEAR * len(self._sources) and sum(self._transitions.values()) - before < _TRANSITIONS:
                 return
 
     async def _follow(self) -> None:
-        while True:
+        while self._following is not None:
             try:
                 moved = await self._step({})
                 self.failure = ""
@@ -179,15 +188,18 @@ class Importer:
 
     async def _step(self, ends: Mapping[int, End]) -> bool:
         """Read some of each source, hand on what is in order; false where there was nothing."""
-        await asyncio.gather(*(self._read_entries(source, ends.get(source)) for source in self._sources))
-        tables, transitions = await self._read_transitions()
-        taken = self._merge.take(_STEP)
-        if not taken and transitions == self._transitions:
-            return False
-        entries = await asyncio.to_thread(self._parted, taken)
-        entries_at = {**self._taken, **{source: entry.seq for source, entry in taken}}
-        await self._checked(self._ask(Inherit(tuple(entries), tuple(tables), Positions(entries_at, transitions))))
-        self._taken, self._transitions = entries_at, transitions
+        if self._unsent is None:
+            await asyncio.gather(*(self._read_entries(source, ends.get(source)) for source in self._sources))
+            tables, transitions = await self._read_transitions()
+            taken = self._merge.take(_STEP)
+            if not taken and transitions == self._transitions:
+                return False
+            entries = await asyncio.to_thread(self._parted, taken)
+            entries_at = {**self._taken, **{source: entry.seq for source, entry in taken}}
+            self._unsent = Inherit(tuple(entries), tuple(tables), Positions(entries_at, transitions))
+        await self._checked(self._ask(self._unsent))
+        positions, self._unsent = self._unsent.positions, None
+        self._taken, self._transitions = positions.entries, positions.transitions
         return True
 
     async def _read_entries(self, source: int, end: End | None) -> None:
@@ -203,7 +215,8 @@ class Importer:
             self._read[source] = entries[-1].seq
         elif self._read[source] < self._last[source]:
             # What there was is not retained any more.
-            self._read[source] = self._taken[source] = self._last[source]
+            self._read[source] = self._last[source]
+            self._taken = {**self._taken, source: self._last[source]}
         self._merge.add(source, entries, int(reply["through_ms"]))
         if end is not None and self._read[source] >= end.seq:
             self._merge.end(source)

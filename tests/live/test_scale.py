@@ -1,0 +1,110 @@
+"""More evaluators and fewer, while events come: nobody is lost, nothing is made twice, and the next run goes on so."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.live.conftest import write_definitions
+from tests.live.usher import (
+    Receiver,
+    Usher,
+    assert_nothing_sent_twice_under_another_id,
+    eventually,
+    kinds,
+)
+
+pytestmark = [pytest.mark.live, pytest.mark.timeout(170)]
+
+
+class Shoppers(threading.Thread):
+    """People who buy, one after the other, each once; a purchase is sent again until it is taken."""
+
+    def __init__(self, usher: Usher) -> None:
+        super().__init__(daemon=True)
+        self._usher = usher
+        self._enough = threading.Event()
+        self.taken: list[str] = []
+        self.wrong: list[str] = []
+
+    def run(self) -> None:
+        number = 0
+        while not self._enough.is_set():
+            user = f"shopper-{number}"
+            self._usher.track_surely(user, "order_completed", f"m-{user}", channel="web")
+            # "Already true for the next look-up", whoever has the user now.
+            if self._usher.is_member("hide_promo", user) is False:
+                self.wrong.append(user)
+            self.taken.append(user)
+            number += 1
+
+    def stop(self) -> None:
+        self._enough.set()
+        self.join(60)
+
+
+def evaluators(usher: Usher) -> dict[str, str]:
+    return {row["name"]: row["state"] for row in usher.status()["actors"] if row["kind"] == "evaluator"}
+
+
+def scaled(usher: Usher, number: int) -> dict[str, Any]:
+    def probe() -> Any:
+        code, body = usher.request("POST", "/api/v1/scale", {"evaluators": number})
+        assert code in (200, 0, 503), body
+        return body if code == 200 and not body.get("under_way") else None
+
+    found: dict[str, Any] = eventually(f"there are {number} evaluators", probe)
+    return found
+
+
+def test_users_move_to_other_evaluators_while_events_come(tmp_path: Path) -> None:
+    receiver = Receiver()
+    receiver.start()
+    usher = Usher(tmp_path / "data", definitions=[str(write_definitions(tmp_path, receiver.url))], evaluators=1)
+    shoppers = Shoppers(usher)
+    try:
+        usher.await_ready()
+        code, refused = usher.request("POST", "/api/v1/scale", {"evaluators": 65})
+        assert (code, "1 to 64" in refused["detail"]) == (422, True), refused
+        usher.track_surely("rich-1", "order_completed", "m-rich-1", channel="app")
+        shoppers.start()
+        eventually("some have bought", lambda: len(shoppers.taken) > 20)
+        assert scaled(usher, 2)["pause_ms"] < 5_000
+        eventually("only those at work are left", lambda: evaluators(usher).keys() == {"evaluator-1", "evaluator-2"})
+        eventually("its files are gone", lambda: not list(usher.data_dir.glob("**/evaluator-0*")))
+        before = len(shoppers.taken)
+        eventually("more have bought", lambda: len(shoppers.taken) > before + 20)
+        # A heir that dies on its way changes nothing but the time it takes.
+        usher.request("POST", "/api/v1/scale", {"evaluators": 3})
+        killed = usher.pid(sorted(evaluators(usher))[-1])
+        os.kill(killed, signal.SIGKILL)
+        scaled(usher, 3)
+        shoppers.stop()
+        assert shoppers.wrong == []
+        for user in shoppers.taken:
+            eventually(f"{user} came and went", lambda user=user: len(kinds(receiver, user, "hide_promo")) == 2)
+            assert kinds(receiver, user, "hide_promo") == ["entered", "exited"]
+        eventually("rich-1 came", lambda: kinds(receiver, "rich-1", "rich_buyers") == ["entered"])
+        assert usher.is_member("rich_buyers", "rich-1") is True
+        assert usher.request("GET", "/api/v1/audiences/rich_buyers/memberships/rich-1?detail=1")[1]["since"]
+        status = usher.status()
+        assert status["events"]["accepted"] == len(shoppers.taken) + 1
+        assert_nothing_sent_twice_under_another_id(receiver)
+        assert usher.stop() == 0, usher.lines
+        again = Usher(usher.data_dir)
+        try:
+            again.await_ready()
+            assert len([state for state in evaluators(again).values() if state == "live"]) == 3
+            assert again.is_member("rich_buyers", "rich-1") is True
+            assert again.stop() == 0, again.lines
+        finally:
+            again.close()
+    finally:
+        shoppers._enough.set()
+        usher.close()
+        receiver.stop()
