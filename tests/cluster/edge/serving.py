@@ -25,7 +25,7 @@ from cluster.edge.server import EdgeServer
 from cluster.errors import DefinitionError
 from cluster.keys import ROLES, generate_key, hash_key
 from cluster.runtime.controller import as_sent
-from cluster.runtime.controller_machine import deal_partitions
+from cluster.runtime.placement import deal_partitions
 from cluster.runtime.protocols import ClusterState, EvaluatorInfo, KeyRecord, Reply, Role
 from cluster.wire.envelope import unpack
 from destinations.registry import KINDS

@@ -16,7 +16,7 @@ from cluster.definitions.parsing import parse_document
 from cluster.edge.dealing import Part, Tally, deal
 from cluster.errors import InternalError
 from cluster.model.partitions import partition_of
-from cluster.runtime.controller_machine import deal_partitions
+from cluster.runtime.placement import deal_partitions
 from cluster.wire.envelope import concat, envelope_of
 from destinations.registry import KINDS
 from tests.cluster.edge.serving import DOCUMENT, PARTITIONS

@@ -16,6 +16,7 @@ from cluster.runtime import launch
 from cluster.runtime.controller_store import ControllerStore
 from cluster.runtime.data_dir import DataDir
 from cluster.runtime.launch import ReadyInfo, UpOptions, free_port, run
+from cluster.runtime.placement import first_placement
 
 
 def never_ready(info: ReadyInfo) -> None:
@@ -58,11 +59,11 @@ def test_faulty_definitions_are_refused_before_ray_starts(tmp_path: Path) -> Non
 def test_a_data_dir_keeps_the_number_of_evaluators_it_was_made_for(tmp_path: Path) -> None:
     files = DataDir(tmp_path)
     store = ControllerStore(files.controller_db)
-    store.set_placement(evaluators=2, partitions=8)
+    store.set_placement(first_placement(8, 2))
     store.close()
-    assert launch._placement(files, UpOptions(), None) == (2, (0, 0, 0, 0, 1, 1, 1, 1))
-    assert launch._placement(files, UpOptions(evaluators=2), None)[0] == 2
-    with pytest.raises(InputError, match="--evaluators 3"):
+    assert launch._placement(files, UpOptions(), None).owners == (0, 0, 0, 0, 1, 1, 1, 1)
+    assert launch._placement(files, UpOptions(evaluators=2), None).evaluators == (0, 1)
+    with pytest.raises(InputError, match="usher scale --evaluators 3"):
         launch._placement(files, UpOptions(evaluators=3), None)
 
 
@@ -73,7 +74,7 @@ def test_a_data_dir_keeps_the_log_it_was_made_with(tmp_path: Path, monkeypatch: 
     assert launch.log_settings(files, None).uri == ""
     assert launch.log_settings(files, uri).uri == uri
     store = ControllerStore(files.controller_db)
-    store.set_placement(evaluators=1, partitions=8)
+    store.set_placement(first_placement(8, 1))
     assert launch.log_settings(files, None).uri == "", "an older release's data dir has them in it"
     with pytest.raises(InputError, match="kept in it"):
         launch.log_settings(files, uri)
@@ -89,8 +90,8 @@ def test_the_first_start_deals_one_evaluator_to_two_cores(tmp_path: Path, monkey
     files = DataDir(tmp_path)
     for cores, evaluators in ((1, 1), (2, 1), (3, 1), (4, 2), (16, 8)):
         monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
-        assert launch._placement(files, UpOptions(), None)[0] == evaluators
-    owners = launch._placement(files, UpOptions(evaluators=4), None)[1]
+        assert len(launch._placement(files, UpOptions(), None).evaluators) == evaluators
+    owners = launch._placement(files, UpOptions(evaluators=4), None).owners
     assert len(owners) == 64
     assert set(owners) == {0, 1, 2, 3}
 
