@@ -12,7 +12,8 @@ import pytest
 
 from cluster.edge import bodies, server
 from cluster.limits import BODY_BYTES_MAX, EDGE_ROWS_WAITING_MAX, KEY_BYTES_MAX
-from tests.cluster.edge.serving import DOCUMENT, WRITE_KEY, Site, at_site, track
+from cluster.model.partitions import partition_of
+from tests.cluster.edge.serving import DOCUMENT, PARTITIONS, WRITE_KEY, Site, at_site, track
 
 
 def test_one_bad_event_of_500_is_reported_and_499_are_accepted() -> None:
@@ -338,5 +339,37 @@ def test_drain_answers_what_is_under_way() -> None:
         status, answer, _ = await sending
         await draining
         assert (status, answer["accepted"]) == (200, 1)
+
+    at_site(check)
+
+
+MOVED = {"error": "moved", "message": "its users move to other evaluators", "retry_after_ms": 20}
+
+
+def test_events_wait_for_users_who_move_and_go_to_who_has_them_then() -> None:
+    async def check(site: Site) -> None:
+        old, new = site.evaluators
+        users = [f"u{number}" for number in range(40)]
+        mine = {user for user in users if partition_of(user, PARTITIONS) < PARTITIONS // 2}
+        old.refusals = [MOVED] * 1_000
+        sending = asyncio.create_task(site.send([track(user) for user in users]))
+        while not old.calls:
+            await asyncio.sleep(0)
+        await site.controller.change(owner_of_partition=(1,) * PARTITIONS)
+        status, answer, _ = await sending
+        assert (status, answer["accepted"], answer["rejected"]) == (200, 40, [])
+        assert old.keys == []
+        assert sorted(new.keys) == sorted(users), "each once, whoever had them before"
+        assert 0 < len(mine) < 40
+
+    at_site(check, evaluators=2)
+
+
+def test_users_who_stay_after_all_are_served_by_who_had_them() -> None:
+    async def check(site: Site) -> None:
+        site.evaluators[0].refusals = [MOVED, MOVED]
+        status, answer, _ = await site.send([track("u1")])
+        assert (status, answer["accepted"]) == (200, 1)
+        assert site.evaluators[0].keys == ["u1"]
 
     at_site(check)

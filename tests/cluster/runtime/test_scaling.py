@@ -1,0 +1,220 @@
+"""A change of evaluators comes to its end through refusals and restarts at any step, and its parts agree on one end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.clock import ManualClock
+from cluster.runtime import scaling as scaling_module
+from cluster.runtime.controller_machine import ControllerMachine
+from cluster.runtime.controller_store import ControllerStore
+from cluster.runtime.placement import first_placement, flipped, scaled, sources_of
+from cluster.runtime.protocols import EvaluatorInfo, Reply
+from cluster.runtime.scaling import Scaler
+from cluster.runtime.status_report import Peers
+
+PARTITIONS = 8
+
+
+class Evaluator:
+    """Says what a real one says, or refuses now and then."""
+
+    def __init__(self, index: int, dice: random.Random, refusing: float) -> None:
+        self.index = index
+        self.dice = dice
+        self.refusing = refusing
+        self.held = False
+        self.retired_ms = 0
+        self.clock_ms = 1_000 + index
+        self.traits = {"users": 1}
+        self.finished: list[tuple[dict[int, Any], int, dict[str, int]]] = []
+
+    def _refused(self) -> Reply | None:
+        if self.dice.random() < self.refusing:
+            return {"error": "unreachable", "message": "restarting"}
+        return None
+
+    async def inherit(self) -> Reply:
+        return self._refused() or {}
+
+    async def hold(self) -> Reply:
+        refused = self._refused()
+        if refused is None:
+            self.held = True
+        return refused or {"clock_ms": max(self.clock_ms, self.retired_ms), "version": 1, "traits": self.traits}
+
+    async def release(self) -> Reply:
+        self.held = False
+        self.clock_ms += 7 if not self.retired_ms else 0
+        return {}
+
+    async def retire(self, clock_ms: int) -> Reply:
+        refused = self._refused()
+        if refused is not None:
+            return refused
+        if not (self.held or self.retired_ms) or clock_ms < max(self.clock_ms, self.retired_ms):
+            return {"error": "not_ready", "message": "later than that"}
+        self.retired_ms = clock_ms
+        return {"seq": clock_ms, "transition_seq": clock_ms + 1, "counts": {"accepted": 10 + self.index}}
+
+    async def finish(self, ends: Mapping[int, tuple[int, int]], clock_ms: int, counts: Mapping[str, int]) -> Reply:
+        refused = self._refused()
+        if refused is None:
+            self.finished.append((dict(ends), clock_ms, dict(counts)))
+        return refused or {}
+
+    async def status(self) -> Reply:
+        return {"taken_over_percent": 50}
+
+
+class Delivery:
+    def __init__(self) -> None:
+        self.read: set[int] = set()
+
+    async def has_read(self, evaluator: int, seq: int) -> Reply:
+        return {"read": evaluator in self.read}
+
+
+class Site:
+    """A store on disk and evaluators that live on; controllers come and go."""
+
+    def __init__(self, path: Path, seed: int = 0, refusing: float = 0.0) -> None:
+        self.path = path
+        dice = random.Random(seed)
+        self.evaluators: dict[int, Any] = {i: Evaluator(i, dice, refusing) for i in range(12)}
+        self.delivery = Delivery()
+        self.told = 0
+        store = ControllerStore(path)
+        store.set_placement(first_placement(PARTITIONS, 2))
+        store.close()
+
+    def controller(self) -> tuple[Scaler, ControllerMachine, ControllerStore]:
+        store = ControllerStore(self.path)
+        placement = store.placement()
+        assert placement is not None
+        machine = ControllerMachine((), ())
+        machine.place(placement, info)
+        machine.scaling = store.scaling()
+        peers = Peers(self.evaluators, self.delivery, traits=None)  # type: ignore[arg-type]
+        scaler = Scaler(machine, store, peers, ManualClock(500), info, self.tell)
+        scaler.start()
+        return scaler, machine, store
+
+    async def tell(self) -> None:
+        self.told += 1
+
+
+def info(index: int) -> EvaluatorInfo:
+    return EvaluatorInfo(index, f"evaluator-{index}", "node", f"membership/{index}")
+
+
+@pytest.fixture(autouse=True)
+def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scaling_module, "_AGAIN_S", 0.0)
+    monkeypatch.setattr(scaling_module, "_READ_EVERY_S", 0.001)
+
+
+def test_heirs_finish_at_the_end_of_those_before_them(tmp_path: Path) -> None:
+    async def check() -> None:
+        site = Site(tmp_path / "controller.db")
+        scaler, machine, store = site.controller()
+        assert await scaler.ask(2) == {"evaluators": 2, "partitions": PARTITIONS, "pause_ms": 0}
+        assert await scaler.ask(3) is None
+        assert (await scaler.done())["evaluators"] == 3
+        assert [info.index for info in machine.evaluators] == [2, 3, 4]
+        assert {index: one.last_seq for index, one in machine.retired.items()} == {0: 1_002, 1: 1_002}
+        assert machine.processes() == (0, 1, 2, 3, 4)
+        counted = [sum(counts.values()) for i in (2, 3, 4) for _, _, counts in site.evaluators[i].finished]
+        assert sum(counted) == 10 + 11, "each hit is counted once"
+        site.delivery.read = {0}
+        while 0 in machine.retired:
+            await asyncio.sleep(0.001)
+        assert machine.processes() == (1, 2, 3, 4)
+        stored = store.placement()
+        assert stored is not None
+        assert (stored.retired, store.scaling()) == ({1: 1_002}, None)
+        await scaler.stop()
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_change_comes_to_its_end_through_refusals_and_restarts(tmp_path: Path, seed: int) -> None:
+    async def check() -> None:
+        dice = random.Random(seed)
+        site = Site(tmp_path / "controller.db", seed, refusing=0.3)
+        scaler, machine, store = site.controller()
+        assert await scaler.ask(3) is None
+        while True:
+            await asyncio.sleep(0)
+            for _ in range(dice.randrange(40)):
+                await asyncio.sleep(0)
+            if machine.scaling is None:
+                break
+            await scaler.stop()
+            store.close()
+            scaler, machine, store = site.controller()
+        ends = {tuple(sorted(ends.items())) for i in (2, 3, 4) for ends, _, _ in site.evaluators[i].finished}
+        clocks = {clock_ms for i in (2, 3, 4) for _, clock_ms, _ in site.evaluators[i].finished}
+        assert clocks == {site.evaluators[0].retired_ms} == {site.evaluators[1].retired_ms}
+        assert all(end == (clock, clock + 1) for one in ends for _, end in one for clock in clocks)
+        assert all(site.evaluators[i].finished for i in (2, 3, 4))
+        await scaler.stop()
+        store.close()
+
+    asyncio.run(check())
+
+
+def test_users_wait_for_a_snapshot_that_not_all_have_taken(tmp_path: Path) -> None:
+    async def check() -> None:
+        site = Site(tmp_path / "controller.db")
+        site.evaluators[1].traits = {"users": 2}
+        scaler, machine, _ = site.controller()
+        await scaler.ask(1)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert "snapshot" in scaler.waits_for
+        assert not site.evaluators[0].retired_ms
+        site.evaluators[0].traits = {"users": 2}
+        assert (await scaler.done())["evaluators"] == 1
+        assert machine.owner_of_partition == (2,) * PARTITIONS
+        await scaler.stop()
+
+    asyncio.run(check())
+
+
+def test_a_change_can_be_given_up_before_anybody_ended(tmp_path: Path) -> None:
+    async def check() -> None:
+        site = Site(tmp_path / "controller.db", refusing=1.0)
+        scaler, machine, store = site.controller()
+        assert await scaler.ask(3) is None
+        await asyncio.sleep(0)
+        reply = await scaler.ask(4)
+        assert reply is not None
+        assert "3 evaluators is under way" in reply["message"]
+        assert await scaler.ask(2) == {"evaluators": 2, "partitions": PARTITIONS, "pause_ms": 0}
+        assert machine.processes() == (0, 1)
+        assert store.scaling() is None
+        for evaluator in site.evaluators.values():
+            evaluator.refusing = 0.0
+        assert await scaler.ask(3) is None
+        assert (await scaler.done())["evaluators"] == 3
+        assert [info.index for info in machine.evaluators] == [5, 6, 7], "indexes are never used again"
+        await scaler.stop()
+
+    asyncio.run(check())
+
+
+def test_an_heir_has_the_sources_of_its_partitions() -> None:
+    placement = first_placement(PARTITIONS, 2)
+    scaling = scaled(placement, 3)
+    assert scaling.owners == (2, 2, 2, 3, 3, 3, 4, 4)
+    assert sources_of(placement, scaling, 2) == {0: (0, 1, 2, 3)}
+    assert sources_of(placement, scaling, 3) == {0: (0, 1, 2, 3), 1: (4, 5, 6, 7)}
+    assert flipped(placement, scaling).evaluators == (2, 3, 4)
