@@ -34,6 +34,7 @@ CASES: dict[str, str] = {
     "latency": "benchmarks.bench_latency",
     "ingest": "benchmarks.bench_ingest",
     "chaos": "benchmarks.case_chaos",
+    "scale": "benchmarks.bench_scale",
 }
 
 

@@ -33,6 +33,10 @@ _STEP: Final = 512
 _WAITING_MAX: Final = 4_096
 #: Entries to come at which the machine is made, and at which the heir is as good as there.
 _NEAR: Final = 64
+#: Entries of a source that are left to the switch, and steps after which it is as near as it gets: under the highest
+#: load there are always more.
+_LEFT: Final = 2
+_ROUNDS_MAX: Final = 400
 _FOLLOW_EVERY_S: Final = 0.02
 _AGAIN_S: Final = 0.1
 
@@ -133,6 +137,10 @@ class Importer:
         while not await self._build():
             await self._step({})
         await self._catch_up()
+        for _ in range(_ROUNDS_MAX):
+            if self._left() <= _LEFT * len(self._sources):
+                break
+            await self._step({})
         self._following = asyncio.create_task(self._follow(), name="succession")
 
     async def finish(self, ends: Mapping[int, End], clock_ms: int, counts: Mapping[str, int]) -> None:
@@ -169,9 +177,12 @@ class Importer:
         while True:
             before = sum(self._transitions.values())
             await self._step({})
-            left = sum(self._last.values()) - sum(self._taken.values())
-            if left <= _NEAR * len(self._sources) and sum(self._transitions.values()) - before < _TRANSITIONS:
+            moved = sum(self._transitions.values()) - before
+            if self._left() <= _NEAR * len(self._sources) and moved < _TRANSITIONS:
                 return
+
+    def _left(self) -> int:
+        return sum(self._last.values()) - sum(self._taken.values())
 
     async def _follow(self) -> None:
         while self._following is not None:
