@@ -4,7 +4,7 @@ First beside 20,000 events/s, an open loop, where a request that waits for a mov
 closed loop at full speed, the worst company there is: every process wants a processor, and the log never ends.
 
 Then the cores of two evaluators, half of the users each, run side by side against one with all of them: what is left
-of twice is what they take from each other (memory, caches); edge and generator, which need processors too, are left out.
+of twice is what they take from each other (memory, caches). Edge and generator need processors too, and are left out.
 """
 
 from __future__ import annotations
