@@ -32,7 +32,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "actors/evaluator/recovery.py", "actors/evaluator/stored.py", "actors/evaluator/backfill.py",
         "actors/evaluator/shadow.py", "actors/evaluator/showing.py", "actors/evaluator/entries.py",
         "actors/evaluator/room.py", "actors/evaluator/succession/following.py",
-        "actors/evaluator/succession/importing.py",
+        "actors/evaluator/succession/importing.py", "actors/evaluator/succession/handing.py",
         "actors/evaluator/checkpointing/checkpointer.py", "actors/evaluator/checkpointing/restoring.py",
         "actors/evaluator/checkpointing/keeping.py",
         "actors/traits/reading.py", "actors/traits/store.py", "actors/traits/sources/*",

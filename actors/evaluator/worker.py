@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +19,6 @@ from actors.evaluator.backfill import Backfill, Pace
 from actors.evaluator.checkpointing.checkpointer import Checkpointer
 from actors.evaluator.difference import difference_by_slots
 from actors.evaluator.entries import own_rows, read_snapshot_file
-from actors.evaluator.layout import NEVER
 from actors.evaluator.machine import EvaluatorMachine
 from actors.evaluator.membership_files import MembershipWriter
 from actors.evaluator.packing import pack_published, pack_traits
@@ -33,17 +31,13 @@ from actors.evaluator.showing import Showing
 from actors.evaluator.sizes import Sizes
 from actors.evaluator.stimuli import (
     Append,
-    Bound,
     Build,
     Finish,
     Handing,
-    Hold,
-    Inherit,
     Lookup,
     MembersPage,
     Prepare,
     Publish,
-    Release,
     Retire,
     Status,
     Stimulus,
@@ -52,8 +46,8 @@ from actors.evaluator.stimuli import (
     Tick,
     Work,
 )
-from actors.evaluator.succession.following import take_silently
-from actors.evaluator.succession.tenure import INHERITED, POSITIONS, RETIRED, Inherited, Tenure, inherited_of
+from actors.evaluator.succession.handing import HandsOver
+from actors.evaluator.succession.tenure import Tenure
 from cluster.definitions.model import Published
 from cluster.definitions.versions import evaluates_alike
 from cluster.errors import DataDirError, Refused
@@ -70,7 +64,7 @@ def _not_ready(message: str, retry_after_ms: int = RETRY_AFTER_MS) -> Reply:
     return {"error": "not_ready", "message": message, "retry_after_ms": retry_after_ms}
 
 
-class EvaluatorWorker:
+class EvaluatorWorker(HandsOver):
     """Owns the machine, the log and the membership files of one evaluator, and the publication on its way."""
 
     def __init__(
@@ -177,18 +171,6 @@ class EvaluatorWorker:
         """The definitions version in force, 0 before the first."""
         return self.published.version if self.published is not None else 0
 
-    def next_due_ms(self) -> int | None:
-        """Give when a tick is wanted next, None if nothing is armed."""
-        now = self._now_ms()
-        if self.machine is None or self.tenure.at_rest(now):
-            return self.tenure.held_until_ms(now) or None
-        due = self.machine.next_due_ms()
-        return None if due >= NEVER else due
-
-    @property
-    def _at_rest(self) -> bool:
-        return self.tenure.at_rest(self._now_ms())
-
     # --- a group -------------------------------------------------------------------------------------
 
     def process(self, group: Sequence[Stimulus]) -> list[Reply]:
@@ -294,11 +276,6 @@ class EvaluatorWorker:
         Whoever a switch made leave may be unknown to the new machine, and with them how many transitions they had then.
         """
         return max(self._now_ms(), self._reached(), self._switched_at_ms + 1)
-
-    def _reached(self) -> int:
-        """Give the clock that no later input may be below."""
-        logged = self._entries[-1].clock_ms if self._entries else self.log.last_clock_ms() or 0
-        return max(logged, self.machine.clock_ms if self.machine is not None else 0)
 
     def _log(self, kind: EntryKind, clock_ms: int, payload: bytes, rows: int = 0, subject: str = "") -> None:
         seq = self.log.last_seq() + len(self._entries) + 1
@@ -434,87 +411,6 @@ class EvaluatorWorker:
             # Those before are of a machine that nobody goes on with.
             self.checkpoints.plan.ask()
 
-    # --- handing users over ------------------------------------------------------------------------------
-
-    def _hand(self, stimulus: Handing) -> Reply:
-        match stimulus:
-            case Bound():
-                return {"clock_ms": self._reached() if self._at_rest else self._clock()}
-            case Hold():
-                self.tenure.hold(self._now_ms())
-                return {"clock_ms": self._clock(), "version": self.version, "traits": dict(self._snapshot_versions)}
-            case Release():
-                self.tenure.release()
-                return {}
-            case Retire():
-                return self._retire(stimulus.clock_ms)
-            case Inherit():
-                return self._inherit(stimulus)
-            case Build():
-                return self._build(stimulus.version)
-            case Finish():
-                return self._finish(stimulus)
-
-    def _retire(self, clock_ms: int) -> Reply:
-        """Make the last changes, at a clock that all evaluators end at. A later one asks to go on to there."""
-        tenure, machine = self.tenure, self.machine
-        if tenure.heir or machine is None:
-            return _not_ready("it has no users to hand over yet")
-        if not tenure.at_rest(self._now_ms()) or clock_ms < self._reached():
-            return _not_ready("it is not held, or was held later than that clock")
-        if clock_ms > tenure.retired_ms:
-            self._log("tick", clock_ms, b"")
-            self._emit(machine, machine.tick(clock_ms))
-            self._meta[RETIRED] = str(clock_ms).encode()
-            tenure.retired_ms = clock_ms
-        made = sum(table.num_rows for table in self._tables)
-        return {
-            "seq": self.log.last_seq() + len(self._entries),
-            "transition_seq": self.log.last_transition_seq() + made,
-            "counts": dict(self.counts),
-        }
-
-    def _inherit(self, chunk: Inherit) -> Reply:
-        """Log what others logged, and move a machine that is there by it; its transitions were made by others."""
-        if not self.tenure.heir:
-            return _not_ready("it is no heir, or not any more")
-        first = self.log.last_seq() + len(self._entries) + 1
-        entries = [replace(entry, seq=first + place) for place, entry in enumerate(chunk.entries)]
-        self._entries += entries
-        self._tables += chunk.transitions
-        self._meta[POSITIONS] = msgspec.json.encode(chunk.positions)
-        if self.machine is not None and self.published is not None:
-            for taken in take_silently(self.machine, self.published, self._partitions, entries):
-                self._snapshot_versions[taken.parent], self._snapshots[taken.parent] = taken.version, taken.table
-        return {}
-
-    def _build(self, version: int) -> Reply:
-        """Make an heir's machine from what it has; not before the definitions that it shall have."""
-        defined = self.log.newest("definitions")
-        if self.tenure.heir and self.machine is None and defined and defined[-1].definitions_version >= version:
-            self._rebuild()
-        return {"built": self.machine is not None}
-
-    def _finish(self, asked: Finish) -> Reply:
-        """Begin to work: what is due up to the clock was made by others, all later is made here."""
-        machine, clock_ms = self.machine, asked.clock_ms
-        inherited = inherited_of(self.log)
-        if inherited is not None:
-            return {"clock_ms": inherited.clock_ms, "seq": inherited.through_seq}
-        if machine is None or not self.tenure.heir:
-            return _not_ready("it is no heir, or its machine is not made")
-        machine.tick(clock_ms)
-        self.sizes.count(machine)
-        self.counts = {**self.counts, **asked.counts}
-        through_seq = self.log.last_transition_seq() + sum(table.num_rows for table in self._tables)
-        self._meta[INHERITED] = msgspec.json.encode(Inherited(clock_ms, through_seq))
-        # One ms on: from here the numbering at an instant is this evaluator's alone.
-        self._log("tick", clock_ms + 1, b"")
-        self._emit(machine, machine.tick(clock_ms + 1))
-        self.tenure.heir = False
-        self.room.limit(self.published)
-        return {"clock_ms": clock_ms, "seq": through_seq}
-
     # --- checkpoints -----------------------------------------------------------------------------------
 
     def _take_checkpoint(self) -> Reply:
@@ -554,18 +450,6 @@ class EvaluatorWorker:
         if machine is None or question.audience not in machine.program.audience_index:
             return {"members": [], "cursor": None, "as_of": self._clock()}
         return members_page(machine, question)
-
-    def _state(self) -> str:
-        if self.tenure.heir:
-            return "taking over"
-        if self.tenure.retired_ms:
-            return "retired"
-        return "live" if self.machine is not None else "empty"
-
-    def _live_from_seq(self) -> int:
-        """Give the last transition that other evaluators made, 0 where there is none."""
-        inherited = inherited_of(self.log)
-        return inherited.through_seq if inherited is not None else 0
 
     def _status(self) -> Reply:
         machine = self.machine
