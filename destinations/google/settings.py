@@ -84,7 +84,7 @@ class GoogleSettings(ApiSettings):
     consent: Consent = Field(default_factory=Consent)
     """What all members have agreed to; whom it is not true of, the sync's audience must leave out."""
     membership_duration: Annotated[int, BeforeValidator(_membership_ms)] = MEMBERSHIP_MAX_MS
-    """How long members stay unless they are added again, whole days to 540d; Usher adds them again at half of it."""
+    """How long members stay unless they are added again, whole days to 540d."""
     user_list_ids: dict[str, str] = Field(default_factory=dict, max_length=1000)
     """User lists that exist already, by Usher's audience id; for every other audience one is found or made."""
     mobile_platform: Literal["ios", "android"] | None = None
