@@ -18,6 +18,7 @@ what is allowed and what to do next. Fields are for handlers: nobody has to pars
      │    ├── Damaged             the operator: a file or topic does not hold what was written to it; says where
      │    └── Fenced              nobody: a newer owner has the log; this process ends, its successor works
      ├── LogUnavailable           nobody at once: the broker does not answer; the process starts again until it does
+     ├── LeaseUnavailable         the operator: the folder or bucket of leases does not answer
      ├── CheckpointError          nobody at once: the one before it, at last the whole log, takes its place
      ├── PortInUse                the operator: choose another --port
      └── InternalError            us: a broken invariant; please report
@@ -161,7 +162,14 @@ class Damaged(DataDirError):
 
 
 class Fenced(DataDirError):
-    """A newer owner has taken the log over: whoever gets this may not write any more, and has written nothing."""
+    """A newer owner has taken the log over: whoever gets this may not write any more, and has written nothing.
+
+    `epoch` is the newer owner's, 0 where it is not known.
+    """
+
+    def __init__(self, message: str, *, next_step: str = "", epoch: int = 0) -> None:
+        super().__init__(message, next_step=next_step)
+        self.epoch = epoch
 
 
 class LogUnavailable(UsherError):
@@ -169,6 +177,10 @@ class LogUnavailable(UsherError):
 
     Nothing was acknowledged. Whoever opens the log anew finds out; this process must end.
     """
+
+
+class LeaseUnavailable(UsherError):
+    """Who owns what cannot be looked up or written: the folder or bucket of leases does not answer."""
 
 
 class CheckpointError(UsherError):

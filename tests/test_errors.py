@@ -31,6 +31,7 @@ EXAMPLES: list[UsherError] = [
     errors.Damaged("Entry 5 is changed.", file="e.db", position="entry 5", next_step="Restore it."),
     errors.Fenced("A newer run has it.", next_step="End this process."),
     errors.LogUnavailable("The broker does not answer."),
+    errors.LeaseUnavailable("The folder does not answer.", next_step="See to it."),
     errors.CheckpointError("A frame does not match its checksum.", reason="damaged"),
     errors.PortInUse("8080 is taken.", next_step="Choose another --port."),
     errors.InternalError("A slot is used twice."),

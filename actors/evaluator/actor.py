@@ -256,6 +256,10 @@ class EvaluatorActor:
         self._waiting.clear()
         self.on_failure(error)
 
+    async def lose(self, error: Exception) -> None:
+        """Stop for good: another process owns what this one did."""
+        await self._fail(error, [])
+
     def on_failure(self, error: Exception) -> None:
         """Say what broke, then let the process be restarted."""
         import traceback

@@ -392,6 +392,9 @@ class EvaluatorWorker(HandsOver):
             if prepared is None:
                 return _not_ready(f"the backfill of version {published.version} failed: {backfill.ended}")
             self._switch(prepared, clock)
+        elif self.machine is not None:
+            # The entry says that all up to its clock is made: a recovery goes by that.
+            self._emit(self.machine, self.machine.tick(clock))
         self.published = published
         self.room.limit(published)
         self._log("definitions", clock, pack_published(published))

@@ -52,17 +52,18 @@ def take_over(writer: sqlite3.Connection, path: Path, owner_epoch: int) -> int:
     """Make this connection the owner; give its number, by which every later write checks that it still is."""
     seen = scalar(writer, "SELECT MAX(value) FROM meta WHERE key = 'owner_epoch'")
     if seen is not None and seen > owner_epoch:
-        raise taken_over(path)
+        raise taken_over(path, int(seen))
     number = (scalar(writer, "SELECT MAX(value) FROM meta WHERE key = 'writer'") or 0) + 1
     writer.executemany(INSERT_META, (("owner_epoch", owner_epoch), ("writer", number)))
     return int(number)
 
 
-def taken_over(path: Path) -> Fenced:
+def taken_over(path: Path, epoch: int = 0) -> Fenced:
     """Make the error for who is not the owner any more."""
     return Fenced(
         f"{path} belongs to a newer run of Usher; this one may not write to it any more.",
         next_step="End this process: it outlived its run.",
+        epoch=epoch,
     )
 
 

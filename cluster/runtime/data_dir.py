@@ -60,6 +60,11 @@ class DataDir:
         return self.path / "checkpoints"
 
     @property
+    def leases(self) -> Path:
+        """The folder of records that say who owns which evaluator, unless logs and these are kept elsewhere."""
+        return self.path / "leases"
+
+    @property
     def admin_key(self) -> Path:
         """The admin key made on first start (mode 600)."""
         return self.path / "admin.key"

@@ -31,6 +31,7 @@ from cluster.definitions.model import Definitions
 from cluster.definitions.parsing import load_paths, located
 from cluster.edge.acceptor import listen
 from cluster.errors import DefinitionError, Fault, InputError, InternalError, NotReady, PortInUse
+from cluster.leases.keeper import REMOTE_TERM_MS, LeaseSettings
 from cluster.limits import (
     CHECKPOINT_EVERY_MS,
     DRAIN_DEADLINE_MS,
@@ -127,6 +128,7 @@ def run(options: UpOptions, on_ready: OnReady, on_progress: OnProgress = lambda 
                 ingest_edges=options.edges,
                 checkpoints=checkpoints,
                 log=log,
+                leases=lease_settings(owned.names, log, checkpoints),
             )
             return _Run(plan, session, definitions, began, on_ready, on_progress, options.drain_deadline_ms).run()
         finally:
@@ -325,6 +327,14 @@ def log_settings(files: DataDir, uri: str | None) -> LogSettings:
     return LogSettings(kept)
 
 
+def lease_settings(files: DataDir, log: LogSettings, checkpoints: CheckpointSettings) -> LeaseSettings:
+    """Say where it is noted who owns which evaluator: beside the logs, so where nodes share them, at the state URI."""
+    shared = checkpoints.uri if log.uri else ""
+    if shared and local_path(shared) is None:
+        return LeaseSettings(shared, REMOTE_TERM_MS)
+    return LeaseSettings(shared or str(files.path))
+
+
 def _read_definitions(paths: tuple[Path, ...]) -> Definitions | None:
     """Check the documents before anything starts; faults show within a second, not after Ray's five."""
     if not paths:
@@ -361,8 +371,8 @@ def forget_evaluator(files: DataDir, index: int) -> None:
     """Delete what an evaluator kept that has handed its users over and is not read any more."""
     for path in files.path.glob(f"{evaluator_name(index)}.*"):
         path.unlink(missing_ok=True)
-    for folder in (files.membership / evaluator_name(index), files.checkpoints / evaluator_name(index)):
-        shutil.rmtree(folder, ignore_errors=True)
+    for folder in (files.membership, files.checkpoints, files.leases):
+        shutil.rmtree(folder / evaluator_name(index), ignore_errors=True)
 
 
 def _write_usher_json(files: DataDir, info: ReadyInfo, drain_deadline_ms: int) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cluster.checkpoints.settings import CheckpointSettings
+from cluster.leases.keeper import LeaseSettings
 from cluster.log.settings import LogSettings
 from cluster.runtime.data_dir import DataDir
 from cluster.runtime.placement import Placement
@@ -35,11 +36,17 @@ class Plan:
     ingest_edges: int
     checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    leases: LeaseSettings | None = None
 
     @property
     def files(self) -> DataDir:
         """Give the names of the files in the data dir."""
         return DataDir(Path(self.data_dir))
+
+    @property
+    def lease_settings(self) -> LeaseSettings:
+        """Give where it is noted who owns which evaluator: the data dir unless said otherwise."""
+        return self.leases or LeaseSettings(self.data_dir)
 
     @property
     def url(self) -> str:

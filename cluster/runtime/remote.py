@@ -18,6 +18,7 @@ from cluster.errors import NotReady, UsherError
 from cluster.limits import CALL_TIMEOUT_MS, DRAIN_DEADLINE_MS, LOOKUP_TIMEOUT_MS, RETRY_AFTER_MS
 from cluster.runtime.protocols import ClusterState, EvaluatorStart, Reply, Role
 from cluster.runtime.ray_session import NAMESPACE
+from cluster.runtime.tenure import Epochs
 
 #: Pause before a starting or restarting controller is asked again.
 _ASK_AGAIN_S = 0.1
@@ -82,7 +83,15 @@ class RemotePart:
 
 
 class RemoteEvaluator(RemotePart):
-    """The Evaluator protocol."""
+    """The Evaluator protocol. What an earlier owner says, a process that was stopped and goes on, is a refusal."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._epochs = Epochs(name)
+
+    async def call(self, method: str, *args: Any, timeout_ms: int = CALL_TIMEOUT_MS) -> Any:
+        """See `RemotePart.call`."""
+        return self._epochs.judged(await super().call(method, *args, timeout_ms=timeout_ms))
 
     async def append(self, request: Reply) -> Reply:
         """See the protocol."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import traceback
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,16 +19,22 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.clock import SystemClock
-from cluster.errors import InternalError, UsherError
+from cluster.errors import Fenced, InternalError, UsherError
+from cluster.leases.keeper import LeaseKeeper
 from cluster.limits import RETRY_AFTER_MS, START_AGAIN_MS
 from cluster.runtime.plan import Plan, evaluator_name
-from cluster.runtime.protocols import Evaluator, Reply
+from cluster.runtime.protocols import Evaluator, EvaluatorStart, Reply
 from cluster.runtime.ray_session import NAMESPACE
 from cluster.runtime.remote import RemoteController, RemoteDelivery, RemoteEvaluator, RemotePart, RemoteTraits
 from cluster.runtime.status_report import Peers
+from cluster.runtime.tenure import Tenure, replaced
+
+_log = logging.getLogger("usher.evaluator")
 
 #: Calls that wait in one process at a time: long polls of every edge, delivery and each open event stream.
 CONCURRENT_CALLS_MAX = 4_000
+#: How many terms a starting evaluator waits for the one before to fall silent, before it says so and tries again.
+LEASE_WAITS = 4
 
 
 class Host:
@@ -139,12 +147,33 @@ class UsherEvaluator(Host):
 
     async def build(self, plan: Plan, index: int) -> Any:
         """Compile, recover from the log, take the definitions in force."""
-        from actors.evaluator.actor import EvaluatorActor
-        from actors.evaluator.succession.importing import Legacy
+        lease = LeaseKeeper(plan.lease_settings, evaluator_name(index), floor=plan.epoch)
+        await asyncio.to_thread(lease.acquire, LEASE_WAITS * lease.term_ms)
+        try:
+            return Tenure(await self._owned(plan, index, lease), lease)
+        except BaseException:
+            await asyncio.to_thread(lease.release)
+            raise
+
+    async def _owned(self, plan: Plan, index: int, lease: LeaseKeeper) -> Any:
         from cluster.runtime.warming import warm_up
 
         await warm_up()
         start = await RemoteController().starting_evaluator(index)
+        try:
+            return await self._started(plan, index, lease, start)
+        except Fenced as fenced:
+            if not lease.is_first or fenced.epoch < lease.epoch:
+                raise
+            # A log that is older than these leases: of another data dir, whose owners nobody here knows.
+            _log.warning("%s was owned under epoch %d, of which no lease tells.", lease.name, fenced.epoch)
+            await asyncio.to_thread(lease.rise_to, fenced.epoch + 1)
+        return await self._started(plan, index, lease, start)
+
+    async def _started(self, plan: Plan, index: int, lease: LeaseKeeper, start: EvaluatorStart) -> Any:
+        from actors.evaluator.actor import EvaluatorActor
+        from actors.evaluator.succession.importing import Legacy
+
         evaluators = Evaluators()
         legacy = None
         if start.sources and start.published is not None:
@@ -152,15 +181,22 @@ class UsherEvaluator(Host):
         evaluator = EvaluatorActor(
             index,
             plan.data_dir,
-            plan.epoch,
+            lease.epoch,
             start.partitions,
             node_id=plan.node_id,
             legacy=legacy,
             checkpoints=plan.checkpoints,
             log=plan.log,
         )
+        loop = asyncio.get_running_loop()
+        lease.when_lost(lambda: _in_loop(loop, evaluator.lose(replaced(lease.name))))
         await evaluator.start(start.published)
         return evaluator
+
+
+def _in_loop(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> None:
+    """Have a loop do something, from another thread."""
+    asyncio.run_coroutine_threadsafe(work, loop)
 
 
 class UsherDelivery(Host):

@@ -255,7 +255,7 @@ def _claim(topic: Topic, fold: Fold, taker: Taker, epoch: int) -> Owner:
     for _ in range(CLAIM_TRIES):
         before = fold.owner
         if before is not None and before.epoch > epoch:
-            raise _taken_over(topic.name)
+            raise _taken_over(topic.name, before.epoch)
         claim = before.claim + 1 if before is not None and before.epoch == epoch else 1
         owner = Owner(epoch, claim, secrets.randbits(63))
         offset = topic.send([Frame(Kind.CLAIM, owner, 0, 0, 1, taker.base_offset, b"").pack()])
@@ -277,8 +277,9 @@ def _say_what_did_not_count(fold: Fold) -> None:
         _log.warning("%s holds %d records of fenced owners; they do not count.", fold.topic, fold.fenced)
 
 
-def _taken_over(topic: str) -> Fenced:
+def _taken_over(topic: str, epoch: int = 0) -> Fenced:
     return Fenced(
         f"{topic} belongs to a newer owner; this process may not write to it any more.",
         next_step="End this process: it outlived its run.",
+        epoch=epoch,
     )

@@ -423,3 +423,14 @@ def test_a_look_up_in_the_middle_of_a_wave_is_right_and_durable(
     assert reply["members"] == [[False]] * 20
     exits = [row for row in evaluator.history() if row[0] == "hide_promo" and row[2] == "exited"]
     assert [(row[3], row[5]) for row in exits] == [(5_000, "time")] * 20
+
+
+def test_what_was_due_is_made_before_definitions_that_evaluate_alike_come_into_force(tmp_path: Path) -> None:
+    evaluator = Evaluator(tmp_path, published())
+    evaluator.do(evaluator.batch(event("order", "u1", "m1", channel="web")))
+    evaluator.clock.advance(6_000)
+    # No tick came in between: the entry's clock is beyond the exit, and a recovery goes by the entry.
+    evaluator.publish(sources=[{"id": "web", "kind": "http", "write_key": "another"}])
+    evaluator.reopen()
+    exits = [row for row in evaluator.history() if row[:3] == ("hide_promo", "u1", "exited")]
+    assert exits == [("hide_promo", "u1", "exited", 5_000, 0, "time")]

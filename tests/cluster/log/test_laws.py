@@ -135,8 +135,9 @@ def test_the_last_opener_owns_the_log(kept: Kept) -> None:
 
 def test_a_run_of_an_older_epoch_cannot_open_the_log(kept: Kept) -> None:
     kept.open(5).close()
-    with pytest.raises(Fenced, match="newer"):
+    with pytest.raises(Fenced, match="newer") as found:
         kept.open(4)
+    assert found.value.epoch == 5
     kept.lose_cache()
     with pytest.raises(Fenced, match="newer"):
         kept.open(4)

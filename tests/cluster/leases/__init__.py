@@ -1,0 +1,1 @@
+"""Who owns what: one process at a time, whatever others do."""
