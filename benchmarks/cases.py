@@ -27,6 +27,7 @@ CASES: dict[str, str] = {
     "audiences": "benchmarks.bench_audiences",
     "users": "benchmarks.bench_users",
     "waves": "benchmarks.bench_waves",
+    "traits": "benchmarks.bench_traits",
     "publish": "benchmarks.case_publish",
     "recovery": "benchmarks.bench_recovery",
     "log": "benchmarks.bench_log",
