@@ -298,8 +298,8 @@ async def _wrong(evaluator: EvaluatorActor, published: Published, path: Path) ->
 
 
 def _result(
-    users: int, many: int, taken: list[Taken], larger: Loaded, live: Live, calm_ms: np.ndarray, status: dict[str, Any], wrong: int,
-    evaluator_bytes: int,
+    users: int, many: int, taken: list[Taken], larger: Loaded, live: Live, calm_ms: np.ndarray,
+    status: dict[str, Any], wrong: int, evaluator_bytes: int,
 ) -> CaseResult:  # fmt: skip
     first, next_day, _ = taken
     longest = max(float(one.waited_ms.max()) for one in taken)

@@ -8,7 +8,21 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from cluster.cli import bench, definitions, demo, keys, lookup, replay, running, scale, status, syncs, traits, trying
+from cluster.cli import (
+    bench,
+    definitions,
+    demo,
+    ingest,
+    keys,
+    lookup,
+    replay,
+    running,
+    scale,
+    status,
+    syncs,
+    traits,
+    trying,
+)
 from cluster.cli.output import EXIT_FAILED, JsonOption, exit_code, print_json, show_error, show_unexpected
 from cluster.errors import UsherError
 
@@ -47,6 +61,7 @@ app.command("scale", rich_help_panel=RUN)(scale.scale)
 app.command("validate", rich_help_panel=DEFINE)(definitions.validate)
 app.command("plan", rich_help_panel=DEFINE)(definitions.plan)
 app.command("apply", rich_help_panel=DEFINE)(definitions.apply)
+app.command("ingest", rich_help_panel=RUN)(ingest.ingest)
 app.command("replay", rich_help_panel=DEFINE)(replay.replay)
 app.command("lookup", rich_help_panel=READ)(lookup.lookup)
 app.command("members", rich_help_panel=READ)(lookup.members)

@@ -51,6 +51,8 @@ class Call(Generic[T]):
     query: Mapping[str, str | int] = field(default_factory=dict)
     #: JSON to send; None: no body.
     content: Any = None
+    #: The same, written already.
+    written: bytes | None = None
 
     @property
     def target(self) -> str:
@@ -60,7 +62,7 @@ class Call(Generic[T]):
     @property
     def body(self) -> bytes | None:
         """The body as sent."""
-        return None if self.content is None else _encode(self.content)
+        return self.written if self.content is None else _encode(self.content)
 
     @property
     def title(self) -> str:
@@ -175,6 +177,11 @@ def apply(document: Mapping[str, Any], mode: Mode, *, plan: bool) -> Call[Applie
 def send_events(events: Iterable[Mapping[str, Any]]) -> Call[Sent]:
     """Native events (semantics.md §1)."""
     return Call("POST", "/api/v1/events", _model(Sent), content=[dict(event) for event in events])
+
+
+def send_written(events: bytes) -> Call[Sent]:
+    """Native events that are a JSON array already."""
+    return Call("POST", "/api/v1/events", _model(Sent), written=events)
 
 
 def track_event(user: str, event: str, properties: Mapping[str, Any] | None, extra: Mapping[str, Any]) -> Document:
