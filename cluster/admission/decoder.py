@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cluster.admission.contracts import Contracts
 from cluster.admission.hits import Decoded, EventColumns, ReplayRows, assemble, merge
 from cluster.admission.json_columns import JsonColumns
 from cluster.admission.plan import EventPlan
@@ -29,6 +30,7 @@ class Decoder:
     def __init__(self, plan: EventPlan, *, replay: bool = False) -> None:
         self.plan = plan
         self._fit = plan.fit_table(sourceless_fits_all=replay)
+        self._contracts = Contracts(plan)
         self._trees: dict[Format, StructTree] = {}
 
     def decode(self, envelope: pa.RecordBatch) -> Decoded:
@@ -51,7 +53,7 @@ class Decoder:
 
     def assemble(self, columns: EventColumns, broken: Bools | None, replay: ReplayRows | None) -> Decoded:
         """Put together the hits of parsed events (replay asks for their times in between)."""
-        return assemble(self.plan, self._fit, columns, broken=broken, replay=replay)
+        return assemble(self.plan, self._fit, columns, broken=broken, replay=replay, contracts=self._contracts)
 
     def _decode(self, fmt: Format, envelope: pa.RecordBatch, replay: ReplayRows | None) -> Decoded:
         columns, broken = self.parse(fmt, envelope)

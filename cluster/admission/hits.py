@@ -7,15 +7,16 @@ loops over events; the columns come from JSON (`json_columns`) or from files (`c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol, Self
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.admission.plan import MESSAGE_ID_PATH, EventPlan, FitTable
+from cluster.admission.contracts import Contracts, Violation, note, violations_of
+from cluster.admission.plan import MESSAGE_ID_PATH, PROPERTIES_PATH, EventPlan, FitTable
 from cluster.admission.sources import Sources
 from cluster.admission.timestamps import Bools, EventTimes, Int64s, Times
 from cluster.admission.typing_columns import Typed, text_sizes
@@ -23,8 +24,8 @@ from cluster.definitions.model import Path, ValueType
 from cluster.limits import KEY_BYTES_MAX, MESSAGE_ID_BYTES_MAX
 
 #: Reasons of rows that gave no hit, the graver the higher: a row counts under its gravest.
-_REASONS = ("no_model", "no_key", "invalid", "no_timestamp")
-_NO_MODEL, _NO_KEY, _INVALID, _NO_TIMESTAMP = (np.int8(code) for code in range(4))
+_REASONS = ("no_model", "no_key", "contract", "invalid", "no_timestamp")
+_NO_MODEL, _NO_KEY, _CONTRACT, _INVALID, _NO_TIMESTAMP = (np.int8(code) for code in range(5))
 #: A row that is not refused (yet).
 _OPEN = np.int8(-1)
 #: Below this share of rows that some model fits, columns are read for these alone.
@@ -38,15 +39,16 @@ Codes = npt.NDArray[np.int8]
 class Decoded:
     """A batch's hits (`plan.hits_schema`), and what became of the rows that gave none.
 
-    `rejected` is ascending by row, one reason a row: `no_model`, `no_key`, `invalid`, in replay also
+    `rejected` is ascending by row, one reason a row: `no_model`, `no_key`, `contract`, `invalid`, in replay also
     `no_timestamp`. `invalid_values` counts, per event model, values of its hits that are neither null nor of the
-    declared type; models without any are left out.
+    declared type; models without any are left out. `violations`: what breaks its models' contracts.
     """
 
     hits: pa.RecordBatch
     row_count: int
     rejected: list[tuple[int, str]]
     invalid_values: dict[str, int]
+    violations: list[Violation] = field(default_factory=list)
 
 
 class EventColumns(Protocol):
@@ -75,6 +77,10 @@ class EventColumns(Protocol):
 
     def times_at(self, path: Path) -> Times:
         """Give the time at another path, as it is."""
+        ...
+
+    def objects(self, path: Path) -> list[Any]:
+        """Give what is at a path as JSON values; None for nothing."""
         ...
 
     def sources(self, plan: EventPlan) -> Sources:
@@ -122,7 +128,7 @@ class _Candidates(NamedTuple):
 
 def assemble(
     plan: EventPlan, fit: FitTable, columns: EventColumns, *, broken: Bools | None = None,
-    replay: ReplayRows | None = None,
+    replay: ReplayRows | None = None, contracts: Contracts | None = None,
 ) -> Decoded:
     """Put the hits of a batch together. `broken` rows are no event at all; they are `invalid`."""
     sources = columns.sources(plan)
@@ -138,7 +144,6 @@ def assemble(
     if not usable.all():
         np.maximum.at(reasons, candidates.rows, np.where(sizes > KEY_BYTES_MAX, _INVALID, _NO_KEY))
         candidates, keys = candidates.keep(usable), keys.filter(pa.array(usable))
-    rejected = _rejected(candidates.rows, reasons)
     at_row = _Take(candidates.rows, len(reasons))
     clock = pa.nulls(len(candidates.rows), pa.int64()) if replay is None else at_row(pa.array(replay.clock_ms))
     own, invalid_values = _own_columns(plan, candidates)
@@ -146,7 +151,24 @@ def assemble(
         pa.array(candidates.rows.astype(np.int32)), pa.array(candidates.models), keys, clock,
         *_times(plan, candidates), at_row(message_ids), at_row(pa.array(sources.indices)), *own,
     ], schema=plan.hits_schema)
-    return Decoded(hits, len(reasons), rejected, invalid_values)
+    violations: list[Violation] = []
+    taken = candidates.rows
+    if contracts:
+        violations, blocked = _held_to(contracts, candidates, own)
+        if blocked is not None:
+            np.maximum.at(reasons, taken[blocked], _CONTRACT)
+            hits, taken = hits.filter(pa.array(~blocked)), taken[~blocked]
+    return Decoded(hits, len(reasons), _rejected(taken, reasons), invalid_values, violations)
+
+
+def _held_to(
+    contracts: Contracts, candidates: _Candidates, own: list[pa.Array]
+) -> tuple[list[Violation], Bools | None]:
+    properties: list[Any] = []
+    if contracts.read_properties:
+        objects = candidates.columns.objects(PROPERTIES_PATH)
+        properties = [objects[position] for position in candidates.positions.tolist()]
+    return contracts.check(candidates.models, candidates.rows, own, properties)
 
 
 def _refusals(
@@ -247,7 +269,11 @@ def merge(plan: EventPlan, row_count: int, parts: list[tuple[Int64s, Decoded]]) 
     for _, part in parts:
         for model, count in part.invalid_values.items():
             counts[model] = counts.get(model, 0) + count
-    return Decoded(one_batch(hits), row_count, rejected, counts)
+    broken: dict[tuple[str, str], tuple[int, int]] = {}
+    for rows, part in parts:
+        for found in part.violations:
+            note(broken, found.model, found.rule, int(rows[found.row]), found.events)
+    return Decoded(one_batch(hits), row_count, rejected, counts, violations_of(broken))
 
 
 def one_batch(table: pa.Table) -> pa.RecordBatch:

@@ -68,6 +68,10 @@ class JsonColumns:
             found = self._ids[path] = id_column(self._values(path))
         return found
 
+    def objects(self, path: Path) -> list[Any]:
+        """See `EventColumns`."""
+        return self._values(path)
+
     def typed(self, path: Path, kind: ValueType) -> Typed:
         """See `EventColumns`."""
         return typed_column(self._values(path), kind)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from cluster.admission.contracts import Contracts, note, violations_of
 from cluster.admission.hits import Decoded
 from cluster.admission.plan import EventPlan, FitTable
 from cluster.admission.sources import source_code, source_index
@@ -32,16 +33,18 @@ def decode_plain(plan: EventPlan, envelope: pa.RecordBatch, *, replay: bool = Fa
     hits: list[dict[str, Any]] = []
     rejected: list[tuple[int, str]] = []
     invalid_values: dict[str, int] = {}
+    contracts = Contracts(plan)
+    broken: dict[tuple[str, str], tuple[int, int]] = {}
     for row, envelope_row in enumerate(envelope.to_pylist()):
         event = _Event.read(envelope_row)
-        reason = "invalid" if event is None else _take(plan, fit, event, row, hits, invalid_values)
+        reason = "invalid" if event is None else _take(plan, fit, event, row, hits, invalid_values, contracts, broken)
         if reason is not None:
             rejected.append((row, reason))
     batch = pa.RecordBatch.from_arrays(
         [pa.array([hit[field.name] for hit in hits], field.type) for field in plan.hits_schema],
         schema=plan.hits_schema,
     )
-    return Decoded(batch, envelope.num_rows, rejected, invalid_values)
+    return Decoded(batch, envelope.num_rows, rejected, invalid_values, violations_of(broken))
 
 
 class _Event:
@@ -94,7 +97,8 @@ class _Event:
 
 
 def _take(
-    plan: EventPlan, fit: FitTable, event: _Event, row: int, hits: list[dict[str, Any]], invalid: dict[str, int]
+    plan: EventPlan, fit: FitTable, event: _Event, row: int, hits: list[dict[str, Any]], invalid: dict[str, int],
+    contracts: Contracts, broken: dict[tuple[str, str], tuple[int, int]],
 ) -> str | None:
     """Add the event's hits; the reason if there are none."""
     source = event.source()
@@ -116,11 +120,18 @@ def _take(
             reason = "invalid"
         elif key is not None:
             ts_ms, relative = event.time(model.timestamp)
+            _count_invalid(model, event, invalid)
+            missing = [c.name for c in model.columns.values() if coerce(event.at(c.path), c.type) is None]
+            rules = contracts.broken(index, missing, event.at(("properties",)))
+            for rule in rules:
+                note(broken, model.id, rule, row)
+            if rules and model.contract is not None and model.contract.blocks:
+                reason = "contract" if reason == "no_key" else reason
+                continue
             hits.append({
                 "row": row, "model": index, "key": key, "clock_ms": None, "ts_ms": ts_ms, "ts_relative": relative,
                 "message_id": message_id, "source": source_index(plan, source), **_values(plan, event),
             })
-            _count_invalid(model, event, invalid)
     return reason if len(hits) == hit_count else None
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from cluster.admission.typing_columns import ARROW_TYPES
-from cluster.definitions.model import Definitions, EventModel, Path, ValueType
+from cluster.definitions.model import Contract, Definitions, EventModel, Path, ValueType
 
 #: The fields of a canonical event (semantics.md §1); paths start with one of them, any other reads as missing.
 CANONICAL_FIELDS = (
@@ -21,6 +21,8 @@ CANONICAL_FIELDS = (
 #: The path of the canonical `timestamp`, the only one that is corrected for the sender's clock.
 TIMESTAMP_PATH: Path = ("timestamp",)
 MESSAGE_ID_PATH: Path = ("message_id",)
+#: What a contract's schema is about.
+PROPERTIES_PATH: Path = ("properties",)
 
 #: Source codes of `FitTable.combinations`: no source, a source no definition names, then `plan.sources` from 2 on.
 NO_SOURCE, UNKNOWN_SOURCE, FIRST_SOURCE = 0, 1, 2
@@ -97,6 +99,12 @@ class EventPlan:
             for model in self.models
         )
         self.hits_schema: pa.Schema = _hits_schema(self.columns)
+        #: Models with a contract that asks something, by index.
+        self.contracts: dict[int, Contract] = {
+            index: model.contract
+            for index, model in enumerate(self.models)
+            if model.contract is not None and (model.contract.required or model.contract.schema is not None)
+        }
         #: Distinct foreign keys, and which one each model uses.
         self.keys: tuple[tuple[Path, ...], ...] = tuple(dict.fromkeys(model.foreign_key for model in self.models))
         self.key_of_model = np.array([self.keys.index(model.foreign_key) for model in self.models], np.int64)
@@ -112,6 +120,8 @@ class EventPlan:
     def paths(self) -> tuple[Path, ...]:
         """Every canonical path that columns, keys and times read, each once."""
         read = [path for path, _ in self.columns] + [path for key in self.keys for path in key] + list(self.times)
+        if any(contract.schema is not None for contract in self.contracts.values()):
+            read.append(PROPERTIES_PATH)
         return tuple(dict.fromkeys(read))
 
     def fit_table(self, *, sourceless_fits_all: bool) -> FitTable:

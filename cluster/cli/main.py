@@ -12,6 +12,7 @@ from cluster.cli import (
     bench,
     definitions,
     demo,
+    events,
     ingest,
     keys,
     lookup,
@@ -65,6 +66,7 @@ app.command("ingest", rich_help_panel=RUN)(ingest.ingest)
 app.command("replay", rich_help_panel=DEFINE)(replay.replay)
 app.command("lookup", rich_help_panel=READ)(lookup.lookup)
 app.command("members", rich_help_panel=READ)(lookup.members)
+app.command("events", rich_help_panel=READ)(events.events)
 app.add_typer(traits.app, name="traits", rich_help_panel=READ)
 app.command("syncs", rich_help_panel=DELIVER)(syncs.syncs)
 app.command("log", rich_help_panel=DELIVER)(syncs.log)

@@ -231,6 +231,10 @@ class AsyncClient:
         """
         return await self._transport.run(calls.test_destination(destination, user, sync=sync, exit_=exit_, send=send))
 
+    async def seen_events(self) -> Document:
+        """Give the events that arrived, by name, with samples (role admin)."""
+        return await self._transport.run(calls.seen_events())
+
     async def refresh_traits(self, parent: str) -> None:
         """Have a parent model's trait source read now, changed or not; `status` tells how that ended."""
         await self._transport.run(calls.refresh(parent))

@@ -238,6 +238,10 @@ class Client:
         """
         return self._transport.run(calls.test_destination(destination, user, sync=sync, exit_=exit_, send=send))
 
+    def seen_events(self) -> Document:
+        """Give the events that arrived, by name, with samples (role admin)."""
+        return self._transport.run(calls.seen_events())
+
     def refresh_traits(self, parent: str) -> None:
         """Have a parent model's trait source read now, changed or not; `status` tells how that ended."""
         self._transport.run(calls.refresh(parent))

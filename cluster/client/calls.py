@@ -246,6 +246,11 @@ def test_destination(destination: str, user: str, *, sync: str, exit_: bool, sen
     return Call("POST", f"/api/v1/destinations/{segment(destination)}/test", read, content=content)
 
 
+def seen_events() -> Call[Document]:
+    """What arrived, by name."""
+    return Call("GET", "/api/v1/events/seen", lambda body: msgspec.json.decode(body, type=Document))
+
+
 def refresh(parent: str) -> Call[None]:
     """Have a parent model's trait source read now."""
     return Call("POST", f"/api/v1/parent_models/{segment(parent)}/refresh", lambda body: None)

@@ -19,6 +19,7 @@ from cluster.definitions.kinds import PRODUCT_KINDS, DestinationKind
 from cluster.definitions.model import (
     Audience,
     Column,
+    Contract,
     Definitions,
     Destination,
     EventModel,
@@ -28,6 +29,7 @@ from cluster.definitions.model import (
     Sync,
 )
 from cluster.definitions.plain_words import add_faults
+from cluster.definitions.schemas import SCHEMA_FORM, schema_fault
 from cluster.definitions.trait_tables import column_types, read_traits, trait_types
 from cluster.limits import (
     DEDUP_HORIZON_DEFAULT_MS,
@@ -193,9 +195,20 @@ class _Builder:
             timestamp=read.timestamp,  # type: ignore[arg-type]
             columns=columns,
             retention_ms=read.retention or self._settings.retention_ms,
+            contract=self._contract(read, (*place, "contract")),
             name=read.name,
             description=read.description,
         )
+
+    def _contract(self, read: doc.EventModelDocument, place: Place) -> Contract | None:
+        contract = read.contract
+        if contract is None:
+            return None
+        for index, name in enumerate(contract.required):
+            self._refer(name, read.columns, "column of this event model", (*place, "required", index))
+        if contract.schema_ is not None and (why := schema_fault(contract.schema_)):
+            self._faults.add((*place, "schema"), f"not a usable JSON Schema: {why}", allowed=SCHEMA_FORM)
+        return Contract(contract.mode, tuple(contract.required), contract.schema_)
 
     def _audiences_built(self) -> dict[str, Audience]:
         """Parse every audience's condition, also of those whose other keys have faults."""

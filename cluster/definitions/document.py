@@ -176,6 +176,14 @@ class EventColumnDocument(Strict):
     description: Text = ""
 
 
+class ContractDocument(Strict):
+    """`event_models[].contract`: `required` names columns of the model, `schema` is a JSON Schema of `properties`."""
+
+    mode: Literal["allow", "warn", "block"] = "warn"
+    required: list[Name] = Field(default_factory=list)
+    schema_: Any = Field(default=None, alias="schema")
+
+
 class EventModelDocument(Labelled):
     """`event_models[]`."""
 
@@ -187,6 +195,7 @@ class EventModelDocument(Labelled):
     timestamp: EventPath = ("timestamp",)  # type: ignore[assignment]
     columns: dict[Name, EventColumnDocument] = Field(default_factory=dict)
     retention: Retention | None = None
+    contract: ContractDocument | None = None
 
 
 class AudienceDocument(Labelled):

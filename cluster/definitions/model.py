@@ -276,6 +276,23 @@ class ParentModel:
 
 
 @dataclass(frozen=True, slots=True)
+class Contract:
+    """What an event must be for its model: `required` columns are not missing, `properties` match `schema`.
+
+    `allow`: events that break it are taken and counted; `warn`: and shown; `block`: the model does not take them.
+    """
+
+    mode: Literal["allow", "warn", "block"]
+    required: tuple[str, ...] = ()
+    schema: Any = None
+
+    @property
+    def blocks(self) -> bool:
+        """Whether it decides what counts."""
+        return self.mode == "block"
+
+
+@dataclass(frozen=True, slots=True)
 class EventModel:
     """A kind of event. `event` None: any name; `source` None: any source. `foreign_key`: first non-empty wins."""
 
@@ -290,6 +307,7 @@ class EventModel:
     retention_ms: int
     name: str = ""
     description: str = ""
+    contract: Contract | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,11 @@ from cluster.definitions.model import (
     AnyOf,
     Audience,
     Condition,
+    Contract,
     Definitions,
     EventAggregate,
     EventCount,
+    EventModel,
     Filter,
     FilterAll,
     FilterAny,
@@ -85,9 +87,16 @@ def _evaluated(published: Published) -> tuple[object, ...]:
         if each.evaluated
     ]
     parents = [(each.id, each.primary_key, list(each.columns.items())) for each in definitions.parent_models.values()]
-    models = [replace(each, name="", description="") for each in definitions.event_models.values()]
+    models = [
+        replace(each, name="", description="", contract=_blocking(each)) for each in definitions.event_models.values()
+    ]
     columns = [list(each.columns) for each in models]
     return definitions.settings, list(definitions.sources), parents, models, columns, audiences
+
+
+def _blocking(model: EventModel) -> Contract | None:
+    """Give a model's contract if it decides which events count."""
+    return model.contract if model.contract is not None and model.contract.blocks else None
 
 
 def _changed_meanings(before: Definitions, after: Definitions) -> set[str]:
@@ -129,9 +138,11 @@ class _Meanings:
 
     def _model(self, event: str, columns: set[str]) -> tuple[object, ...]:
         model = self._definitions.event_models[event]
+        contract = _blocking(model)
+        columns = columns | set(contract.required if contract else ())
         used = tuple((name, model.columns[name].type, model.columns[name].path) for name in sorted(columns))
         fit = (model.source, model.type, model.event, model.foreign_key, model.timestamp, model.retention_ms)
-        return event, fit, used
+        return event, fit, used, contract
 
 
 class _Used:

@@ -20,6 +20,7 @@ from cluster.admission.outcomes import RowOutcomes
 from cluster.edge import problems
 from cluster.edge.dealing import Part, Tally, deal
 from cluster.edge.problems import Problem
+from cluster.edge.sightings import Sightings
 from cluster.edge.state import EdgeState, StateWatcher
 from cluster.errors import NotReady, Overloaded
 from cluster.limits import (
@@ -74,8 +75,11 @@ class _Waiting:
 class EventBatcher:
     """Gathers requests, and tells each what became of its rows."""
 
-    def __init__(self, watcher: StateWatcher, evaluators: Callable[[int], Evaluator]) -> None:
+    def __init__(
+        self, watcher: StateWatcher, evaluators: Callable[[int], Evaluator], sightings: Sightings
+    ) -> None:
         self._watcher = watcher
+        self._sightings = sightings
         self._evaluators = evaluators
         self._lanes: dict[int, EvaluatorLane] = {}
         self._waiting: deque[_Waiting] = deque()
@@ -175,6 +179,7 @@ class EventBatcher:
         """Decode, deal and send one batch."""
         state = self._ready_state()
         decoded = state.decoder.decode(envelope)
+        self._sightings.take(state.decoder.plan, envelope, decoded)
         parts = deal(envelope, decoded, state.owner_of_partition)
         tally = Tally(dict(decoded.rejected))
         await asyncio.gather(*(self._send_part(part, state, tally) for part in parts))

@@ -20,6 +20,7 @@ from cluster.edge.batching import EventBatcher
 from cluster.edge.bodies import BodyBudget, BodyShare, read_body
 from cluster.edge.metrics import EdgeMetrics
 from cluster.edge.routes import Handler, Route, json_response
+from cluster.edge.sightings import Sightings
 from cluster.edge.state import EdgeState
 from cluster.keys import allows
 from cluster.limits import BODY_BYTES_MAX
@@ -40,8 +41,11 @@ PATHS: Final = {**_WITHOUT_VERSION, **KIND_OF_PATH}
 class IngestApi:
     """The handlers."""
 
-    def __init__(self, state: Callable[[], EdgeState], batcher: EventBatcher, metrics: EdgeMetrics) -> None:
+    def __init__(
+        self, state: Callable[[], EdgeState], batcher: EventBatcher, metrics: EdgeMetrics, sightings: Sightings
+    ) -> None:
         self._state = state
+        self._sightings = sightings
         self._batcher = batcher
         self._metrics = metrics
         self._budget = BodyBudget()
@@ -108,6 +112,7 @@ class IngestApi:
         count("duplicate", outcomes.duplicates)
         for _, reason in [*outcomes.rejected, *read.rejected]:
             count(reason, 1)
+        self._sightings.unreadable(len(read.rejected))
         return outcomes
 
     async def telemetry(self, request: web.Request) -> web.StreamResponse:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import os
 import socket
@@ -23,11 +22,14 @@ from cluster.edge.batching import EventBatcher
 from cluster.edge.evaluator_metrics import evaluator_exposition
 from cluster.edge.fastpath import FastConnection, FastMembership
 from cluster.edge.ingest import IngestApi
+from cluster.edge.local import is_local
 from cluster.edge.membership_api import MembershipApi
 from cluster.edge.metrics import CONTENT_TYPE, EdgeMetrics, merge_expositions
 from cluster.edge.peers import fetch_from
 from cluster.edge.reading import MembershipReader, Memberships
 from cluster.edge.routes import Route, json_response
+from cluster.edge.seen_api import SeenApi
+from cluster.edge.sightings import Sightings
 from cluster.edge.state import EdgeState, StateWatcher
 from cluster.limits import BODY_BYTES_MAX, EDGE_DRAIN_MS, HTTP_LINE_BYTES_MAX, KEEPALIVE_MS, READY_WAIT_MS
 from cluster.runtime.protocols import Controller, Delivery, Evaluator, Reply, Traits
@@ -75,14 +77,16 @@ class EdgeServer:
         self.watcher = StateWatcher(controller, Decoder)
         self.memberships = Memberships(evaluators, membership_reader_factory, clock, node_id)
         self._fast = FastMembership(self.memberships, clock)
-        self.batcher = EventBatcher(self.watcher, evaluators)
+        self.sightings = Sightings(clock.now_ms)
+        self.batcher = EventBatcher(self.watcher, evaluators, self.sightings)
         self.metrics = EdgeMetrics(self.name, lambda: self._fast.answered, lambda: self.batcher.rows_held)
         self._boundary = Boundary(self.metrics, lambda: self.watcher.current.keys)
-        self._ingest = IngestApi(lambda: self.watcher.current, self.batcher, self.metrics)
+        self._ingest = IngestApi(lambda: self.watcher.current, self.batcher, self.metrics, self.sightings)
         self._routes = [
             *self._ingest.routes(),
             *MembershipApi(lambda: self.watcher.current, self.memberships).routes(),
             *AdminApi(self.watcher, controller, delivery, traits).routes(),
+            *SeenApi(self.sightings, lambda: self.watcher.current.keys, lambda: self._links).routes(),
             *self._own_routes(),
         ]
         self._connections: set[FastConnection] = set()
@@ -272,18 +276,3 @@ async def _status_of(call: Awaitable[Reply]) -> str:
     except TimeoutError:
         return "no answer"
     return str(reply.get("message") or reply["error"]) if "error" in reply else ""
-
-
-def is_local(request: web.Request) -> bool:
-    """Say whether a request came over loopback, or from a process of ours over a unix socket."""
-    transport = request.transport
-    if transport is None:
-        return False
-    sock = transport.get_extra_info("socket")
-    if sock is not None and sock.family == socket.AF_UNIX:
-        return True
-    try:
-        return ipaddress.ip_address(request.remote or "").is_loopback
-    except ValueError:
-        return False
-

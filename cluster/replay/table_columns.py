@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from typing import Any, NoReturn, Self
 
 import numpy as np
@@ -131,6 +132,11 @@ class TableColumns:
         values = self._at(path)
         return typed_column(values, kind) if isinstance(values, list) else typed_values(values, kind)
 
+    def objects(self, path: Path) -> list[Any]:
+        """See `EventColumns`: of a struct, the fields that are not null."""
+        values = self._at(path)
+        return values if isinstance(values, list) else [_json_value(value) for value in values.to_pylist()]
+
     def times(self) -> EventTimes:
         """See `EventColumns`; a file's times are taken as they are."""
         ms, known = self.times_at(TIMESTAMP_PATH)
@@ -167,6 +173,19 @@ class TableColumns:
                 self._where.no_json(field, column, int(np.flatnonzero(broken)[0]))
             reader = self._parsed[field] = tree.reader(events)
         return reader
+
+
+def _json_value(value: Any) -> Any:
+    """Give an Arrow value as JSON would have held it."""
+    if isinstance(value, dict):
+        return {key: _json_value(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        if value and all(isinstance(pair, tuple) for pair in value):
+            return {str(key): _json_value(item) for key, item in value}
+        return [_json_value(item) for item in value]
+    if isinstance(value, str | int | float | bool | type(None)):
+        return value
+    return float(value) if isinstance(value, Decimal) else str(value)
 
 
 def _as_events(field: str, column: pa.Array) -> pa.BinaryArray:

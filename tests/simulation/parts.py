@@ -25,6 +25,7 @@ from cluster.edge import problems
 from cluster.edge.batching import EventBatcher
 from cluster.edge.ingest import ingest_grant, report
 from cluster.edge.reading import Memberships
+from cluster.edge.sightings import Sightings
 from cluster.edge.state import StateWatcher
 from cluster.errors import Damaged, Fenced, StorageFull, UsherError
 from cluster.limits import RETRY_AFTER_MS, START_AGAIN_MS
@@ -282,7 +283,7 @@ class SimEdge:
         self._world = world
         self.watcher = StateWatcher(controller, Decoder)
         self.memberships = Memberships(evaluators.__getitem__, MembershipReader, process.machine.clock, "node")
-        self.batcher = EventBatcher(self.watcher, evaluators.__getitem__)
+        self.batcher = EventBatcher(self.watcher, evaluators.__getitem__, Sightings(process.machine.clock.now_ms))
 
     async def start(self) -> None:
         """See `EdgeServer.start`."""

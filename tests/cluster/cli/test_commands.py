@@ -286,7 +286,7 @@ def test_the_admin_key_of_a_data_dir_goes_to_its_own_usher_alone(shared: Site, t
 
 @pytest.mark.parametrize(
     "command", ["up", "down", "status", "demo", "validate", "plan", "apply", "replay", "lookup", "members", "syncs",
-                "log", "retry", "bench", "version", "traits", "traits refresh", "ingest", "keys",
+                "log", "retry", "bench", "version", "traits", "traits refresh", "ingest", "events", "keys",
                 "keys create", "keys list", "keys revoke"],
 )  # fmt: skip
 def test_every_command_has_help(command: str) -> None:
