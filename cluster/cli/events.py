@@ -100,8 +100,14 @@ def _overview(rows: list[dict[str, Any]], seen: dict[str, Any]) -> Group:
     if seen["unreadable"]:
         parts.append(Text(f"{seen['unreadable']:,} events were no JSON objects.", style="red"))
     if seen["violations"]:
-        broken = [(model, rule, count) for model, rules in seen["violations"].items() for rule, count in rules.items()]
-        parts.append(table(("contract of", "broken", "events"), broken))
+        broken = [
+            (model, found["mode"], rule, count)
+            for model, found in seen["violations"].items()
+            for rule, count in found["rules"].items()
+            if found["mode"] != "allow"
+        ]
+        if broken:
+            parts.append(table(("contract of", "mode", "broken", "events"), broken))
     if any(not row["models"] for row in rows):
         parts.append(Text("Models for those that none takes: usher events --suggest", style="dim"))
     return Group(*parts)

@@ -33,6 +33,10 @@ class EdgeMetrics:
             "usher_events", "Events answered for, by what became of them.", ("edge", "outcome"),
             registry=self._registry,
         )  # fmt: skip
+        self._violations = Counter(
+            "usher_contract_violations", "Rules of contracts that events broke, by event model.", ("edge", "model"),
+            registry=self._registry,
+        )  # fmt: skip
         self._registry.register(_Gauges(edge, fast_answers, rows_waiting))
         self._request_children: dict[tuple[str, str, int], Counter] = {}
         self._second_children: dict[str, Histogram] = {}
@@ -61,6 +65,10 @@ class EdgeMetrics:
         if child is None:
             child = self._event_children[outcome] = self._events.labels(self._edge, outcome)
         child.inc(count)
+
+    def count_violations(self, model: str, events: int) -> None:
+        """Count events that broke a rule of a model's contract."""
+        self._violations.labels(self._edge, model).inc(events)
 
     def exposition(self) -> bytes:
         """Give this process's metrics in the Prometheus text format."""

@@ -77,7 +77,7 @@ class EdgeServer:
         self.watcher = StateWatcher(controller, Decoder)
         self.memberships = Memberships(evaluators, membership_reader_factory, clock, node_id)
         self._fast = FastMembership(self.memberships, clock)
-        self.sightings = Sightings(clock.now_ms)
+        self.sightings = Sightings(clock.now_ms, lambda model, events: self.metrics.count_violations(model, events))
         self.batcher = EventBatcher(self.watcher, evaluators, self.sightings)
         self.metrics = EdgeMetrics(self.name, lambda: self._fast.answered, lambda: self.batcher.rows_held)
         self._boundary = Boundary(self.metrics, lambda: self.watcher.current.keys)

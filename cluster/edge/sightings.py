@@ -109,13 +109,19 @@ class _Names:
 class Sightings:
     """One edge process's. Needs a running event loop for `take`."""
 
-    def __init__(self, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, now_ms: Callable[[], int], broken: Callable[[str, int], None] = lambda model, events: None
+    ) -> None:
+        """`broken` is told how many events broke a model's contract, a rule at a time."""
         self._now_ms = now_ms
+        self._tell_broken = broken
         self._since_ms = now_ms()
         self._seen: dict[tuple[str, str], _Sighting] = {}
         self._others = 0
         self._unreadable = 0
         self._broken: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        #: The mode of each contract that was broken.
+        self._modes: dict[str, str] = {}
         self._waiting: list[tuple[EventPlan, pa.RecordBatch, Decoded]] = []
         self._waiting_rows = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -152,7 +158,10 @@ class Sightings:
             "events": [self._row(type_, name, one, now_ms) for (type_, name), one in self._seen.items()],
             "others": self._others,
             "unreadable": self._unreadable,
-            "violations": {model: dict(rules.most_common(_RULES_MAX)) for model, rules in self._broken.items()},
+            "violations": {
+                model: {"mode": self._modes[model], "rules": dict(rules.most_common(_RULES_MAX))}
+                for model, rules in self._broken.items()
+            },
         }
 
     def _row(self, type_: str, name: str, one: _Sighting, now_ms: int) -> dict[str, Any]:
@@ -168,6 +177,9 @@ class Sightings:
             self._names = _Names(plan)
         for violation in decoded.violations:
             self._broken[violation.model][violation.rule] += violation.events
+            self._tell_broken(violation.model, violation.events)
+            contract = plan.models[plan.model_index[violation.model]].contract
+            self._modes[violation.model] = contract.mode if contract is not None else "warn"
         singly = {row: reason for row, reason in decoded.rejected}
         unnamed = self._count_named(self._names, envelope, decoded, now_ms)
         for row in unnamed:
@@ -267,16 +279,21 @@ def merge_reports(reports: Iterable[dict[str, Any]]) -> dict[str, Any]:
     for report in known:
         for row in report["events"]:
             rows[row["type"], row["name"]].append(row)
-    violations: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    rules: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    modes: dict[str, str] = {}
     for report in known:
-        for model, rules in report["violations"].items():
-            violations[model].update(rules)
+        for model, found in report["violations"].items():
+            rules[model].update(found["rules"])
+            modes[model] = found["mode"]
     return {
         "since_ms": min((report["since_ms"] for report in known), default=0),
         "events": sorted(map(_merged_row, rows.values()), key=lambda row: -row["count"]),
         "others": sum(report["others"] for report in known),
         "unreadable": sum(report["unreadable"] for report in known),
-        "violations": {model: dict(rules.most_common(_RULES_MAX)) for model, rules in violations.items()},
+        "violations": {
+            model: {"mode": modes[model], "rules": dict(found.most_common(_RULES_MAX))}
+            for model, found in rules.items()
+        },
     }
 
 

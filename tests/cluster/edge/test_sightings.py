@@ -184,4 +184,7 @@ def test_broken_contracts_are_counted_by_model_and_rule() -> None:
     seen = counted(
         plan_of(own), envelope(track("order"), track("order")), envelope(track("order", properties={"n": 1}))
     )
-    assert seen.report()["violations"] == {"order": {"n is missing": 2}}
+    report = seen.report()
+    assert report["violations"] == {"order": {"mode": "warn", "rules": {"n is missing": 2}}}
+    whole = merge_reports([report, report])["violations"]
+    assert whole == {"order": {"mode": "warn", "rules": {"n is missing": 4}}}
