@@ -292,6 +292,7 @@ class EvaluatorWorker(HandsOver):
         clock = self._clock()
         self._log("batch", clock, batch.envelope, batch.rows)
         if self.machine is None or not batch.hits:
+            self._pass(clock, self._wave_left)
             return {"clock_ms": clock, "outcomes": b""}
         with pa.ipc.open_stream(batch.hits) as reader:
             hits = reader.read_next_batch()
@@ -392,9 +393,8 @@ class EvaluatorWorker(HandsOver):
             if prepared is None:
                 return _not_ready(f"the backfill of version {published.version} failed: {backfill.ended}")
             self._switch(prepared, clock)
-        elif self.machine is not None:
-            # The entry says that all up to its clock is made: a recovery goes by that.
-            self._emit(self.machine, self.machine.tick(clock))
+        else:
+            self._pass(clock, None)
         self.published = published
         self.room.limit(published)
         self._log("definitions", clock, pack_published(published))

@@ -70,6 +70,9 @@ class HandsOver:
     def _log(self, kind: EntryKind, clock_ms: int, payload: bytes, rows: int = 0, subject: str = "") -> None: ...
 
     @abstractmethod
+    def _wave_worked(self, machine: EvaluatorMachine) -> None: ...
+
+    @abstractmethod
     def _emit(self, machine: EvaluatorMachine, transitions: Transitions) -> None: ...
 
     def _state(self) -> str:
@@ -100,6 +103,12 @@ class HandsOver:
         """Give the clock that no later input may be below."""
         logged = self._entries[-1].clock_ms if self._entries else self.log.last_clock_ms() or 0
         return max(logged, self.machine.clock_ms if self.machine is not None else 0)
+
+    def _pass(self, clock_ms: int, users_max: int | None) -> None:
+        """Make what is due with an entry that moves nobody: a recovery takes all up to an entry's clock for made."""
+        if self.machine is not None:
+            self._emit(self.machine, self.machine.tick(clock_ms, users_max))
+            self._wave_worked(self.machine)
 
     def _hand(self, stimulus: Handing) -> Reply:
         match stimulus:

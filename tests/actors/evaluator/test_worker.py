@@ -22,7 +22,7 @@ from actors.evaluator.stored import initial_members, with_since
 from cluster.errors import StorageFull
 from cluster.log import database
 from tests.actors.evaluator.driving import START_MS, Evaluator
-from tests.actors.evaluator.examples import HIDE_PROMO, event, published
+from tests.actors.evaluator.examples import HIDE_PROMO, document, event, published
 
 
 @pytest.fixture
@@ -107,6 +107,24 @@ def test_an_evaluator_killed_anywhere_comes_back_the_same(evaluator: Evaluator, 
     assert len(set(evaluator.ids())) == len(evaluator.ids())
     for user in ("ann", "ben", "nobody"):
         assert evaluator.members(user) == twin.members(user)
+
+
+@pytest.mark.parametrize("what", ["a batch that no model takes", "a pause"])
+def test_whatever_is_logged_makes_what_is_due_by_then(evaluator: Evaluator, what: str) -> None:
+    evaluator.do(evaluator.batch(event("order", "ann", channel="web")))
+    evaluator.clock.advance(6_000)
+    if what == "a pause":
+        paused = {"id": "hide_promo", "parent": "users", "where": HIDE_PROMO, "status": "paused"}
+        others = [each for each in document()["audiences"] if each["id"] != "hide_promo"]
+        assert "error" not in evaluator.publish(audiences=[paused, *others])
+    else:
+        evaluator.do(replace(evaluator.batch(event("no such event", "ann")), hits=b""))
+    exited = ("hide_promo", "ann", "exited", 5_000, 0, "time")
+    assert evaluator.history().count(exited) == 1, "no tick has to come first"
+    evaluator.reopen()
+    evaluator.do(Tick())
+    assert evaluator.history().count(exited) == 1
+    assert evaluator.members("ann")["hide_promo"] is False
 
 
 def test_numbering_at_one_instant_goes_on_after_a_restart(evaluator: Evaluator) -> None:
