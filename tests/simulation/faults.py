@@ -34,6 +34,7 @@ class Faults:
         world = self._world
         world.network.weather = Weather()
         world.machine.slowness, world.machine.full = 1.0, False
+        world.brokers.trouble = None
         for receiver in world.destinations.receivers.values():
             receiver.failing = None
         for process in list(world.machine.processes):
@@ -149,6 +150,12 @@ class Faults:
         weather = self._world.network.weather
         setattr(weather, what, value)
         return lambda: setattr(weather, what, usual)
+
+    def _brokers(self, fault: Fault) -> End:
+        if self._world.plan.medium != "kafka":
+            return None
+        self._world.brokers.trouble = fault.value
+        return lambda: setattr(self._world.brokers, "trouble", None)
 
     def _destination(self, fault: Fault) -> End:
         receiver = self._world.destinations.receivers[fault.target]

@@ -27,7 +27,7 @@ from cluster.edge.ingest import ingest_grant, report
 from cluster.edge.reading import Memberships
 from cluster.edge.sightings import Sightings
 from cluster.edge.state import StateWatcher
-from cluster.errors import Damaged, Fenced, StorageFull, UsherError
+from cluster.errors import Damaged, Fenced, LogUnavailable, StorageFull, UsherError
 from cluster.limits import RETRY_AFTER_MS, START_AGAIN_MS
 from cluster.log.contract import Log
 from cluster.log.database import transaction
@@ -137,8 +137,9 @@ class SimEvaluator(EvaluatorActor):
 
     def _open(self) -> EvaluatorWorker:
         world, history = self._world, self._world.histories[self._index]
-        inner = world.medium.open(self._index, self._epoch, self._process)
+        # Also where it comes to nothing, it may have ended its predecessor.
         world.owners[self._index] = self._process
+        inner = world.medium.open(self._index, self._epoch, self._process)
         lost = history.reopen(inner, world.loop.time())
         if lost:
             world.say("lost", self.name, f"{lost} entries that were not synced")
@@ -183,10 +184,10 @@ class SimEvaluator(EvaluatorActor):
             moved = await asyncio.get_running_loop().run_in_executor(self._backfilling, backfill.follow_step)
 
     def on_failure(self, error: Exception) -> None:
-        """End the process; being fenced is no fault."""
+        """End the process; being fenced is no fault, nor that brokers do not answer."""
         self._world.say("fails", self.name, f"{type(error).__name__}: {error}")
         fenced = isinstance(error, Fenced) and self._world.owners[self._index] is not self._process
-        if not fenced:
+        if not fenced and not isinstance(error, LogUnavailable):
             self._world.broke(self.name, error)
         asyncio.get_running_loop().call_later(0.2, self._process.kill)
 

@@ -12,13 +12,14 @@ from typing import Any, Final, Literal, get_args
 
 from cluster.runtime.placement import deal_partitions
 from tests.conftest import START_MS
+from tests.simulation.brokers import Trouble
 from tests.simulation.dice import dice
 from tests.simulation.processes import Point
 from tests.simulation.workload import PARTITIONS, USERS, Node, changed, document, event
 
 FaultKind = Literal[
     "kill", "kill_in_commit", "kill_all", "power", "power_in_commit", "freeze", "zombie", "slow_disk", "full_disk",
-    "rot", "clock", "lossy", "repeating", "late", "destination",
+    "rot", "clock", "lossy", "repeating", "late", "destination", "brokers",
 ]  # fmt: skip
 FAULT_KINDS: Final[tuple[FaultKind, ...]] = get_args(FaultKind)
 #: What a destination does while it fails.
@@ -28,7 +29,7 @@ Failing = Literal["timeout", "500", "429", "lost_answer", "reset"]
 _LASTING_S: Final[Mapping[str, float]] = {
     "kill": 6.0, "kill_in_commit": 6.0, "kill_all": 6.0, "power": 8.0, "power_in_commit": 8.0, "freeze": 12.0,
     "zombie": 20.0, "slow_disk": 15.0, "full_disk": 8.0, "lossy": 10.0, "repeating": 15.0, "late": 15.0,
-    "destination": 20.0,
+    "destination": 20.0, "brokers": 8.0,
 }  # fmt: skip
 
 
@@ -75,6 +76,9 @@ class Tightness:
     rows_a_block: int
     blocks_in_memory: int
     events_a_checkpoint: int
+    trim_every_ms: int
+    bytes_a_record: int
+    bytes_a_mark: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,7 @@ class Plan:
     seed: int
     evaluators: int
     edges: int
-    medium: Literal["journal", "sqlite"]
+    medium: Literal["journal", "sqlite", "kafka"]
     documents: Sequence[tuple[float, Node]]
     #: From when to when (s) the audience of a sync is paused: which, by its name.
     pauses: Sequence[tuple[float, float, str]]
@@ -134,7 +138,7 @@ def make_plan(seed: int, kinds: Sequence[FaultKind] = FAULT_KINDS, size: float =
         seed=seed,
         evaluators=evaluators,
         edges=edges,
-        medium=stream.choice(["journal", "journal", "sqlite"]),
+        medium=stream.choice(["journal", "journal", "sqlite", "kafka", "kafka"]),
         documents=documents,
         pauses=pauses,
         requests=_requests(dice(seed, "requests"), users, length_s, size, near),
@@ -244,6 +248,8 @@ def _fault(stream: Random, kind: FaultKind, at_s: float, names: Sequence[str]) -
             name, value = "", stream.choice([0.05, 0.5, 3.0])
         case "destination":
             name, value = stream.choice(["changes-hook", "state-hook"]), stream.choice(get_args(Failing))
+        case "brokers":
+            name, value = "", stream.choice(get_args(Trouble))
         case "kill_all" | "power" | "full_disk":
             name = ""
     return Fault(at_s, kind, name, for_s, value)
@@ -258,4 +264,7 @@ def _tightness(stream: Random) -> Tightness:
         rows_a_block=stream.choice([1, 4, 8_192]),
         blocks_in_memory=stream.choice([1, 256]),
         events_a_checkpoint=stream.choice([0, 0, 3, 8]),
+        trim_every_ms=stream.choice([3_000, 60_000]),
+        bytes_a_record=stream.choice([500, 900_000]),
+        bytes_a_mark=stream.choice([1_000, 1_000_000]),
     )

@@ -40,6 +40,14 @@ class Medium(Protocol):
         """Forget what was not synced. Every process that used it is about to die."""
         ...
 
+    def patches(self) -> dict[str, Any]:
+        """Name what else it puts in whose place."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything, at the end of the world."""
+        ...
+
 
 class JournalMedium:
     """Journals on a simulated disk."""
@@ -57,14 +65,22 @@ class JournalMedium:
         for file in self._files.values():
             file.lose_power(stream)
 
+    def patches(self) -> dict[str, Any]:
+        """See `Medium`."""
+        return {}
+
+    def close(self) -> None:
+        """See `Medium`."""
+
 
 class DataFolder:
     """A data dir of real files on a real disk, which never fails: a loss of power is played by what is copied of them.
 
     A commit of SQLite with `synchronous=FULL` is on the disk when it returns. One that power is lost in is torn: of the
     sectors that it wrote into the write-ahead file, some are there, in no order. Without FULL, nothing since the file
-    was opened is. Checkpoints are synced before they have their names, and are all there. How far a log was
-    acknowledged is noted beside it and never synced: that note is there or not, and not yet for a torn commit.
+    was opened is. Of a cache, which is not synced, there is some beginning, or nothing at all. Checkpoints are synced
+    before they have their names, and are all there. How far a log was acknowledged is noted beside it and never synced:
+    that note is there or not, and not yet for a torn commit.
     """
 
     def __init__(self, path: Path) -> None:
@@ -107,7 +123,8 @@ class DataFolder:
     def lose_power(self, stream: Random) -> None:
         """Go on in a copy. Before the processes die: SQLite tidies up when a file is closed."""
         old = self.names.path
-        contents = {path: (_bytes_of(path), self._synced(path, stream)) for path in sorted(old.glob("*.db"))}
+        paths = [path for path in sorted(old.glob("*.db")) if not _is_cache(path) or stream.random() < 0.5]
+        contents = {path: (_bytes_of(path), self._synced(path, stream)) for path in paths}
         notes = {path: self._noted(path) for path in contents if stream.random() < 0.5}
         self._boot += 1
         self._open.clear()
@@ -126,6 +143,8 @@ class DataFolder:
     def _synced(self, path: Path, stream: Random) -> bytes:
         connection, at_open = self._open.get(path, (None, b""))
         present = _bytes_of(_wal(path))
+        if _is_cache(path):
+            return present[: stream.randint(0, len(present))]
         if connection is not None:
             (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
             if synchronous < _SYNCHRONOUS_FULL:
@@ -154,6 +173,13 @@ class SqliteMedium:
 
     def lose_power(self, stream: Random) -> None:
         """The folder does it."""
+
+    def patches(self) -> dict[str, Any]:
+        """See `Medium`."""
+        return {}
+
+    def close(self) -> None:
+        """See `Medium`."""
 
 
 class Passed:
@@ -226,6 +252,10 @@ class WatchedLog(Passed):
 
 def _wal(path: Path) -> Path:
     return path.with_name(path.name + "-wal")
+
+
+def _is_cache(path: Path) -> bool:
+    return path.name.endswith(".cache.db")
 
 
 def _note(path: Path) -> Path:

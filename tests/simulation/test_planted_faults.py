@@ -27,6 +27,8 @@ from cluster.admission.splitting import split as split_rightly
 from cluster.edge.dealing import Tally
 from cluster.edge.problems import Problem
 from cluster.log import database
+from cluster.log.kafka.frames import Frame
+from cluster.log.kafka.log import KafkaLog
 from destinations.webhook.definition import WebhookDestination
 from tests.simulation.journal import JournalLog, SimFile
 from tests.simulation.plans import Fault, FaultKind, Plan, make_plan
@@ -90,6 +92,26 @@ def around_a_publication(plan: Plan) -> Plan:
     return plan.without(documents=[(0.0, first), (at_s, second)], requests=requests, faults=[late])
 
 
+def zombies_at_requests(plan: Plan) -> Plan:
+    """Stop an evaluator before each request, start its successor, and let it go on while the sender still waits."""
+    times = sorted({request.at_s for request in plan.requests})
+    return plan.without(faults=[Fault(at_s - 0.01, "zombie", "evaluator-0", 3.0) for at_s in times])
+
+
+def delivery_killed(plan: Plan) -> Plan:
+    """Kill delivery between two commits, again and again."""
+    times = [2.0 + 1.5 * number for number in range(18)]
+    faults = [Fault(at_s, "kill_in_commit", "delivery", 0.2, ("after_commit", int(at_s) % 2)) for at_s in times]
+    return plan.without(faults=faults)
+
+
+def killed_after_checkpoints(plan: Plan) -> Plan:
+    """Kill evaluators every few seconds; checkpoints are of every eighth event."""
+    owners = [f"evaluator-{i}" for i in range(plan.evaluators)]
+    kills = [Fault(6.0 + 4.0 * number, "kill", name, 0.2) for number in range(6) for name in owners]
+    return plan.without(faults=kills, tightness=replace(plan.tightness, events_a_checkpoint=8))
+
+
 # --- the log ---------------------------------------------------------------------------------------------
 
 
@@ -98,6 +120,16 @@ def without_sync(path: Any, *, durable: bool = True) -> Any:
     connection = database.connect_writer(path)
     connection.execute("PRAGMA synchronous=OFF")
     return connection
+
+
+def counts_unread(self: KafkaLog, kind: Any, bodies: Sequence[bytes]) -> Any:
+    """Send a group and take it for counted, whoever has claimed the topic meanwhile."""
+    number = self._fold.number + 1
+    frames = [Frame(kind, self._owner, number, part, len(bodies), -1, body) for part, body in enumerate(bodies)]
+    records = [frame.pack() for frame in frames]
+    first = self._topic.send(records) - len(records) + 1
+    self._topic.go_to(first + len(records))
+    return [self._fold.feed(first + place, record) for place, record in enumerate(records)][-1]
 
 
 # --- the evaluator ---------------------------------------------------------------------------------------
@@ -211,6 +243,9 @@ PLANTS = (
           change=a_clock_that_stands),
     Plant("the owner's number is ignored", "log_in_order",
           [patch.object(JournalLog, "_check_owner", lambda self: None)], ["zombie"], on("journal")),
+    Plant("a group in Kafka counts unread", "acknowledged_is_logged",
+          [patch.object(KafkaLog, "_append", counts_unread)],
+          change=lambda plan: zombies_at_requests(on("kafka")(plan))),
     Plant("ids of messages are lost at recovery", "membership_is_the_references",
           [patch.object(entries.EntryReader, "slices", forgets_ids_at_recovery)], ["kill_in_commit", "lossy"]),
     Plant("a repeated message is evaluated twice", "membership_is_the_references",
@@ -227,8 +262,8 @@ PLANTS = (
           [patch("actors.evaluator.actor.history_ms", lambda definitions: 1_000),
            patch("actors.evaluator.actor.TRIM_EVERY_MS", 2_000)], ["kill"], bounds(events_a_checkpoint=0)),
     Plant("an entry after a checkpoint is skipped", "membership_is_the_references",
-          [patch("actors.evaluator.recovery.entries_since", skips_what_follows)], ["kill"],
-          bounds(events_a_checkpoint=8)),
+          [patch("actors.evaluator.recovery.entries_since", skips_what_follows)],
+          change=killed_after_checkpoints),
     Plant("membership is not shown", "reads_are_right",
           [patch.object(MembershipWriter, "publish", lambda self, *args: True)]),
     Plant("an event of a split request is dropped", "acknowledged_is_logged",
@@ -240,9 +275,10 @@ PLANTS = (
     Plant("a retry overtakes", "order_per_user",
           [patch.object(OutboxBatch, "may_go", property(lambda batch: batch.phase == "waiting"))], ["destination"]),
     Plant("a cursor passes what is pending", "every_change_is_delivered",
-          [patch.object(Pending, "cursors", passes_what_is_pending)], ["kill", "kill_in_commit"]),
+          [patch.object(Pending, "cursors", passes_what_is_pending)],
+          change=delivery_killed),
     Plant("a cursor moves before its batch is stored", "every_change_is_delivered",
-          [patch.object(DeliveryStore, "seal", moves_the_cursor_first)], ["kill_in_commit"]),
+          [patch.object(DeliveryStore, "seal", moves_the_cursor_first)], change=delivery_killed),
     Plant("two changes come to the first", "destination_has_the_membership",
           [patch.object(Pending, "_fold", keeps_the_first)], ["kill", "freeze", "destination"]),
     Plant("a retry has an id of its own", "same_id_same_body",

@@ -29,7 +29,7 @@ class Place:
         try:
             return self.loop.run_until_complete(work)
         finally:
-            self.loop._steps_left = 1_000
+            self.loop.allow(1_000)
             self.loop.run_until_complete(self._end())
             self.loop.close()
 

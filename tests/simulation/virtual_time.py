@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import heapq
+import itertools
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -36,6 +37,33 @@ class Standstill(Exception):
     """Nothing is left that could ever happen, or far too much happened: the run hangs or spins."""
 
 
+#: Numbers by which tasks and futures lie in sets: by their addresses, as usual, they would lie otherwise in every run.
+_numbers: Final = itertools.count()
+
+
+class SimFuture(asyncio.Future[Any]):
+    """A future whose place in a set is the same in every run."""
+
+    def __init__(self, *, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self._number = next(_numbers)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
+class SimTask(asyncio.Task[Any]):
+    """A task whose place in a set is the same in every run."""
+
+    def __init__(self, coro: Any, **named: Any) -> None:
+        # First: a set may be asked while it is being made.
+        self._number = next(_numbers)
+        super().__init__(coro, **named)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
 class VirtualLoop(asyncio.BaseEventLoop):
     """Deterministic: callbacks run in the order scheduled, timers in the order of their times."""
 
@@ -55,9 +83,13 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def create_task(self, coro: Any, *, name: str | None = None, context: Any = None) -> asyncio.Task[Any]:  # type: ignore[override]
         """See asyncio."""
-        task: asyncio.Task[Any] = super().create_task(coro, name=name, context=context)
+        task = SimTask(coro, loop=self, name=name, context=context)
         self._tasks.append(task)
         return task
+
+    def create_future(self) -> SimFuture:
+        """See asyncio."""
+        return SimFuture(loop=self)
 
     def outside(self, delay_s: float, function: Callable[..., Any], *args: Any) -> None:
         """Call something later, whatever becomes of the process that this is said in."""
@@ -70,6 +102,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
         future = self.create_future()
         process.work(executor, future, function, args)
         return future
+
+    def allow(self, steps: int) -> None:
+        """Let at least so many callbacks run, whatever ran before."""
+        self._steps_left = max(self._steps_left, steps)
 
     def abandon(self) -> None:
         """Give up everything unfinished, as the end of the world does; to be called in a task of the loop."""

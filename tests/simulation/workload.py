@@ -25,21 +25,28 @@ _MODELS: Final[list[Node]] = [
 ]
 _MODEL: Final[Node] = {"parent": "users", "type": "track", "timestamp": "timestamp", "columns": _COLUMNS}
 
-#: Conditions that counts, windows, dedup, order and time each show in. All end within a minute.
+#: Conditions that counts, windows, dedup, order and time each show in. All end within 20 s.
 CONDITIONS: Final[Mapping[str, Node]] = {
-    "buyers": {"event": "orders", "within": "20s"},
-    "twice": {"event": "orders", "at_least": 2, "within": "40s"},
-    "looked_twice": {"event": "views", "exactly": 2, "within": "15s"},
-    "abandoned": {"event": "views", "within": "30s", "not_followed_by": {"event": "orders"}, "after": "5s"},
-    "spenders": {"event": "orders", "sum": "amount", "gt": 50, "within": "30s"},
-    "looked_then_bought": {"sequence": [{"event": "views"}, {"event": "orders"}], "within": "20s"},
-    "undecided": {"all": [{"event": "views", "within": "30s"}, {"not": {"event": "orders", "within": "10s"}}]},
-    "rich": {"all": [{"trait": "ltv", "gt": 100}, {"event": "views", "within": "25s"}]},
-    "a_while_ago": {"event": "orders", "between_ago": ["3s", "12s"]},
-    "given": {"event": "gifts", "within": "18s", "where": {"property": "channel", "eq": "web"}},
-    "choosy": {"event": "views", "distinct": "channel", "gte": 2, "within": "30s"},
-    "quiet": {"event": "views", "at_most": 1, "within": "20s"},
+    "buyers": {"event": "orders", "within": "8s"},
+    "twice": {"event": "orders", "at_least": 2, "within": "16s"},
+    "looked_twice": {"event": "views", "exactly": 2, "within": "6s"},
+    "abandoned": {"event": "views", "within": "12s", "not_followed_by": {"event": "orders"}, "after": "2s"},
+    "spenders": {"event": "orders", "sum": "amount", "gt": 50, "within": "12s"},
+    "looked_then_bought": {"sequence": [{"event": "views"}, {"event": "orders"}], "within": "8s"},
+    "undecided": {"all": [{"event": "views", "within": "12s"}, {"not": {"event": "orders", "within": "4s"}}]},
+    "rich": {"all": [{"trait": "ltv", "gt": 100}, {"event": "views", "within": "4s"}]},
+    "a_while_ago": {"event": "orders", "between_ago": ["2s", "5s"]},
+    "given": {"event": "gifts", "within": "7s", "where": {"property": "channel", "eq": "web"}},
+    "choosy": {"event": "views", "distinct": "channel", "gte": 2, "within": "12s"},
+    "quiet": {"event": "views", "at_most": 1, "within": "8s"},
 }
+
+
+#: How long events and message ids are kept: for long, or hardly longer than the longest window.
+_MEMORIES: Final[list[Node]] = [
+    {"retention": "2m", "dedup": {"horizon": "90s"}},
+    {"retention": "16s", "dedup": {"horizon": "5s"}},
+]
 
 
 def document(stream: Random) -> Node:
@@ -52,7 +59,7 @@ def document(stream: Random) -> Node:
     traits = {"source": {"kind": "parquet", "path": "users.parquet"}, "columns": {"ltv": {"type": "number"}}}
     return {
         "version": 1,
-        "settings": {"retention": "2m", "dedup": {"horizon": "90s"}, "partitions": PARTITIONS},
+        "settings": {**stream.choice(_MEMORIES), "partitions": PARTITIONS},
         "sources": [{"id": "web", "kind": "http", "write_key": KEY}],
         "parent_models": [{"id": "users", "primary_key": "user_id", "traits": traits}],
         "event_models": [{**_MODEL, **model} for model in _MODELS],

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 from unittest.mock import patch
 
@@ -15,6 +16,7 @@ import pyarrow as pa
 
 from cluster.model.partitions import partition_of
 from tests.conftest import START_MS
+from tests.simulation.brokers import Brokers, KafkaMedium
 from tests.simulation.clients import Clients, Seen, Sent
 from tests.simulation.destinations import Destinations, Receiver
 from tests.simulation.dice import dice
@@ -83,7 +85,8 @@ class World:
         self.machine = Machine("node", self.loop, START_MS)
         self.network = Network(self.loop, dice(plan.seed, "network"))
         self.folder = DataFolder(folder / "data")
-        self.medium: Medium = JournalMedium() if plan.medium == "journal" else SqliteMedium(self.folder)
+        self.brokers = Brokers(self.loop, dice(plan.seed, "brokers"))
+        self.medium = self._medium()
         self.snapshots = dict(_written(folder, number, rows) for number, (_, rows) in enumerate(plan.snapshots))
         self.histories = [History() for _ in range(plan.evaluators)]
         self.destinations = Destinations(dice(plan.seed, "destinations"), self.say)
@@ -92,7 +95,7 @@ class World:
         self.counts: Counter[str] = Counter()
         self.story: list[Happening] = []
         self.powered = True
-        #: Who opened each evaluator's log last.
+        #: Who opened each evaluator's log last, or tried to.
         self.owners: dict[int, Process] = {}
         #: How long a process stays down that is about to die.
         self.down_s: dict[Process, float] = {}
@@ -107,6 +110,16 @@ class World:
     def partitions_of(self, index: int) -> tuple[int, ...]:
         """Give the partitions of an evaluator."""
         return tuple(p for p, owner in enumerate(self.plan.owner_of_partition) if owner == index)
+
+    def _medium(self) -> Medium:
+        match self.plan.medium:
+            case "journal":
+                return JournalMedium()
+            case "sqlite":
+                return SqliteMedium(self.folder)
+            case "kafka":
+                stream = dice(self.plan.seed, "kafka")
+                return KafkaMedium(self.brokers, self.folder, stream, self.plan.tightness.bytes_a_mark)
 
     def say(self, what: str, where: str, about: str = "", users: Iterable[str | None] = ()) -> None:
         """Write a line of the story."""
@@ -185,6 +198,7 @@ class World:
             restless = str(standstill)
         finally:
             self.breakages += [f"nobody took {context['exception']!r}" for context in self.loop.errors]
+            self.loop.allow(10_000)
             self.loop.run_until_complete(self._end())
             self.loop.close()
             for each in patches:
@@ -263,6 +277,7 @@ class World:
         for process in list(self.machine.processes):
             process.kill()
         self.loop.abandon()
+        self.medium.close()
 
     def _all_counts(self) -> Counter[str]:
         counts = Counter(self.counts)
@@ -284,6 +299,11 @@ class World:
             "actors.evaluator.checkpointing.checkpointer._now_ms": self.machine.clock.monotonic_ms,
             "actors.delivery.reader.SYNC_READ_ROWS_MAX": tight.rows_a_read,
             "cluster.edge.batching.BATCH_ROWS_MAX": tight.rows_a_batch,
+            "actors.evaluator.actor.TRIM_EVERY_MS": tight.trim_every_ms,
+            # Whether there is room is for the world to say, not for the disk that it happens to lie on.
+            "cluster.log.database.os.statvfs": lambda path: SimpleNamespace(f_bavail=1 << 30, f_frsize=4096),
+            "cluster.log.kafka.log.RECORD_BYTES_MAX": tight.bytes_a_record,
+            **self.medium.patches(),
         }
 
 
