@@ -23,11 +23,10 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("destinations", ("destinations/*",)),
     ("cores", ()),  # what is in actors/ and no shell
     ("shells", (
-        "actors/*/actor.py", "actors/delivery/transport.py", "actors/delivery/store.py",
-        "actors/delivery/tokens.py", "actors/delivery/trying.py",
-        "actors/delivery/runner.py", "actors/delivery/reader.py", "actors/delivery/commits.py",
-        "actors/delivery/letters.py", "actors/delivery/sync_log.py", "actors/delivery/writer.py",
-        "actors/delivery/attempts.py", "actors/delivery/followups.py",
+        "actors/*/actor.py", *(f"actors/delivery/{name}.py" for name in (
+            "attempts", "commits", "followups", "ledger", "letters", "reader", "roster", "runner", "store", "sync_log",
+            "tokens", "transport", "trying", "upkeep", "writer",
+        )),
         "actors/evaluator/membership_files.py", "actors/evaluator/worker.py",
         "actors/evaluator/recovery.py", "actors/evaluator/stored.py", "actors/evaluator/backfill.py",
         "actors/evaluator/shadow.py", "actors/evaluator/showing.py", "actors/evaluator/entries.py",

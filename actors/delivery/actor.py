@@ -14,24 +14,18 @@ from pathlib import Path
 from typing import Final
 
 from actors.delivery.commits import Commits
-from actors.delivery.concurrency import ConcurrencyScopes
 from actors.delivery.dead_letters import shown
-from actors.delivery.desk import Desk
-from actors.delivery.machine import Recovered, SyncMachine
-from actors.delivery.plans import SyncPlan, plan_syncs
-from actors.delivery.rate_limit import RateScopes
-from actors.delivery.rows import SyncRow
-from actors.delivery.runner import SyncRunner
-from actors.delivery.stimuli import Shares
+from actors.delivery.roster import Roster, Tools
 from actors.delivery.store import DeliveryStore
 from actors.delivery.sync_log import SyncLog
 from actors.delivery.tokens import Tokens
 from actors.delivery.transport import HttpTransport
 from actors.delivery.trying import Trial
+from actors.delivery.upkeep import TraitChanges, no_trait_changes
 from actors.delivery.writer import TraitLookup
 from cluster.clock import Clock
 from cluster.limits import DRAIN_DEADLINE_MS, RETRY_AFTER_MS
-from cluster.runtime.protocols import ClusterState, Controller, Evaluator, EvaluatorInfo, Reply
+from cluster.runtime.protocols import Controller, Evaluator, EvaluatorInfo, Reply
 from destinations.contract import Kinds
 from destinations.records import Verb
 from destinations.registry import KINDS
@@ -51,7 +45,8 @@ class DeliveryActor:
     """Implements `cluster.runtime.protocols.Delivery`.
 
     `evaluator_of` gives the evaluator to call for its description; `traits` looks up trait columns and is only asked
-    where a sync uses any. `seed` fixes the jitter of retries, None draws one.
+    where a sync uses any, `trait_changes` says who differs from an older version of them. `seed` fixes the jitter of
+    retries, None draws one.
     """
 
     def __init__(
@@ -62,6 +57,7 @@ class DeliveryActor:
         clock: Clock,
         *,
         traits: TraitLookup,
+        trait_changes: TraitChanges = no_trait_changes,
         node_id: str = "",
         name: str = "delivery",
         kinds: Kinds = KINDS,
@@ -72,20 +68,15 @@ class DeliveryActor:
         self._evaluator_of = evaluator_of
         self._clock = clock
         self._traits = traits
+        self._trait_changes = trait_changes
         self._node_id = node_id
         self._name = name
         self._kinds = kinds
         self._random = random.Random(seed)
-        self._tokens: Tokens
         self._store: DeliveryStore
         self._log: SyncLog
         self._transport: HttpTransport
-        self._runners: dict[str, SyncRunner] = {}
-        self._rates = RateScopes()
-        self._slots = ConcurrencyScopes()
-        self._evaluators: dict[int, Evaluator] = {}
-        #: Those that own users now.
-        self._present: tuple[int, ...] = ()
+        self._roster: Roster
         self._watcher: asyncio.Task[None] | None = None
         self._failure = ""
         self._draining = False
@@ -95,7 +86,13 @@ class DeliveryActor:
     async def start(self) -> None:
         """Open the files and begin to follow the controller. Raises StorageFull or DataDirError."""
         await self._open()
-        self._tokens = Tokens(self._transport, self._clock)
+        self._roster = Roster(
+            Tools(
+                self._store, self._log, self._transport, self._traits, self._trait_changes, self._clock, self._random,
+                self._kinds, self._evaluator_of,
+            )
+        )  # fmt: skip
+        self._roster.start()
         self._watcher = asyncio.get_running_loop().create_task(self._watch(), name="delivery-watch")
 
     async def _open(self) -> None:
@@ -111,7 +108,7 @@ class DeliveryActor:
         """Let what is in flight end, make its outcome durable, close. What is unsent stays durable."""
         self._draining = True
         await self._stop_watching()
-        runners = list(self._runners.values())
+        runners = list(self._roster.runners.values())
         within_s = within_ms / 1000 * (1 - _CLOSING_SHARE)
         await asyncio.gather(*(runner.drain(within_s) for runner in runners))
         await self._transport.close()
@@ -122,7 +119,7 @@ class DeliveryActor:
     async def abandon(self) -> None:
         """Stop at once, as a kill would: nothing is finished, only sockets and files are closed."""
         await self._stop_watching()
-        await asyncio.gather(*(runner.stop() for runner in self._runners.values()))
+        await asyncio.gather(*(runner.stop() for runner in self._roster.runners.values()))
         await self._transport.close()
         await self._store.abandon()
         await self._log.abandon()
@@ -137,12 +134,12 @@ class DeliveryActor:
             "node": self._node_id,
             "state": "draining" if self._draining else "running",
             "failure": self._failure or self._store.failure or self._log.failure,
-            "syncs": [runner.status() for runner in self._runners.values()],
+            "syncs": [runner.status() for runner in self._roster.runners.values()],
         }
 
     async def sync_log(self, sync: str, failed: bool, after: int, limit: int) -> Reply:
         """See the protocol. `after` <= 0 gives the newest rows; `next` is what to ask with to follow."""
-        if sync not in self._runners:
+        if sync not in self._roster.runners:
             return _unknown(sync)
         rows = await self._log.rows(sync, failed=failed, after=after, limit=_at_most(limit))
         return {
@@ -165,14 +162,14 @@ class DeliveryActor:
 
     async def dead_letters(self, sync: str, limit: int) -> Reply:
         """See the protocol. `total` counts all kept dead letters (batches)."""
-        if sync not in self._runners:
+        if sync not in self._roster.runners:
             return _unknown(sync)
         letters = await self._store.letters.newest(sync, _at_most(limit))
         return {"rows": [shown(letter) for letter in letters], "total": await self._store.letters.count(sync)}
 
     async def retry(self, sync: str) -> Reply:
         """See the protocol. Also starts a sync again that its destination's answers had stopped."""
-        runner = self._runners.get(sync)
+        runner = self._roster.runners.get(sync)
         if runner is None:
             return _unknown(sync)
         if self._draining:
@@ -181,7 +178,7 @@ class DeliveryActor:
 
     async def test_destination(self, destination: str, sync: str, user: str, verb: Verb, send: bool) -> Reply:
         """See the protocol. Without `sync` the first of the destination's syncs by name lends its identifiers."""
-        plans = {id_: runner.plan for id_, runner in sorted(self._runners.items())
+        plans = {id_: runner.plan for id_, runner in sorted(self._roster.runners.items())
                  if runner.plan.sync.destination == destination and sync in ("", id_)}  # fmt: skip
         if not plans:
             what = f"the sync {sync!r} does not send to" if sync else "no sync sends to"
@@ -197,7 +194,7 @@ class DeliveryActor:
 
     async def suspend(self, sync: str, suspended: bool) -> Reply:
         """See the protocol. What is in flight may end; what changes meanwhile is kept."""
-        runner = self._runners.get(sync)
+        runner = self._roster.runners.get(sync)
         if runner is None:
             return _unknown(sync)
         await runner.suspend(suspended)
@@ -205,14 +202,22 @@ class DeliveryActor:
 
     async def has_read(self, evaluator: int, seq: int) -> Reply:
         """See the protocol. Durably so, and the readers of those who have the users now know where to begin."""
-        for sync in self._runners:
+        present = self._roster.present
+        for sync in self._roster.runners:
             cursor = await self._store.cursor(sync, evaluator)
             if cursor is None:
                 continue
-            others = [await self._store.cursor(sync, index) for index in self._present]
-            if cursor[0] < seq or None in others:
+            others = [await self._store.cursor(sync, index) for index in present]
+            if cursor < seq or None in others:
                 return {"read": False}
-        return {"read": self._failure == "" and bool(self._present) and evaluator not in self._present}
+        return {"read": self._failure == "" and bool(present) and evaluator not in present}
+
+    async def resync(self, sync: str) -> Reply:
+        """See the protocol. `began_at` is when it began: `status` says `resyncing` until it is over."""
+        runner = self._roster.runners.get(sync)
+        if runner is None or runner.ending:
+            return _unknown(sync)
+        return {"resyncing": sync, "began_at": iso_ms(await runner.upkeep.want_resync())}
 
     # --- following the definitions -----------------------------------------------------------------
 
@@ -222,7 +227,7 @@ class DeliveryActor:
             try:
                 state = await self._controller.state_after(revision, _STATE_WAIT_MS)
                 if state.revision > revision:
-                    await self._follow(state)
+                    await self._roster.follow(state)
                     revision = state.revision
                 self._failure = ""
             except Exception as error:
@@ -233,92 +238,11 @@ class DeliveryActor:
                 self._failure = message
                 await asyncio.sleep(_STATE_PAUSE_S)
 
-    async def _follow(self, state: ClusterState) -> None:
-        """Start, change and stop syncs until they are what the definitions say."""
-        if state.published is None:
-            return
-        retired = {one.info.index: one.last_seq for one in state.retired}
-        for info in (*state.evaluators, *(one.info for one in state.retired)):
-            if info.index not in self._evaluators:
-                self._evaluators[info.index] = self._evaluator_of(info)
-        indexes = (*(info.index for info in state.evaluators), *retired)
-        self._present = tuple(info.index for info in state.evaluators)
-        plans = plan_syncs(state.published.definitions, indexes, state.preparing, self._kinds, retired)
-        await self._remove(set(await self._store.sync_names()) - plans.keys())
-        for plan in plans.values():
-            await self._take(plan)
-
-    async def _remove(self, syncs: set[str]) -> None:
-        """Forget syncs that definitions no longer have; their members stay at the destination."""
-        for sync in sorted(syncs):
-            runner = self._runners.pop(sync, None)
-            if runner is not None:
-                await runner.stop()
-            await self._store.forget(sync)
-            await self._log.forget(sync)
-
-    async def _take(self, plan: SyncPlan) -> None:
-        sync = plan.sync.id
-        fingerprint = plan.fingerprint(self._store.salt)
-        row = await self._store.sync(sync)
-        if row is not None and row.identity != plan.identity:
-            row = None
-        if row is None:
-            runner = self._runners.pop(sync, None)
-            if runner is not None:
-                await runner.stop()
-            await self._store.create(sync, self._clock.now_ms(), plan.identity, fingerprint)
-            row = await self._store.sync(sync)
-            assert row is not None, "it was just made"
-        mended = row.fingerprint != fingerprint
-        if mended:
-            await self._store.set_fingerprint(sync, fingerprint)
-        shares = self._shares(plan)
-        if sync in self._runners:
-            self._runners[sync].configure(plan, shares, mended=mended)
-        else:
-            self._runners[sync] = await self._run(plan, row, shares, mended=mended)
-
-    async def _run(self, plan: SyncPlan, row: SyncRow, shares: Shares, *, mended: bool) -> SyncRunner:
-        rows = await self._store.batches(plan.sync.id)
-        recovered = Recovered(
-            row.incarnation, row.next_order, row.held, row.suspended, row.halted, row.halt_reason,
-            await self._store.letters.wanted(plan.sync.id), [stored.as_batch() for stored in rows],
-        )  # fmt: skip
-        runner = SyncRunner(
-            Desk(plan, row.delivered, row.failed, dict(row.learned), {stored.id: stored for stored in rows}),
-            SyncMachine(plan.config, shares, recovered, jitter=self._random.random),
-            store=self._store,
-            log=self._log,
-            transport=self._transport,
-            tokens=self._tokens,
-            traits=self._traits,
-            clock=self._clock,
-            evaluators=self._evaluators,
-            jitter=self._random.random,
-        )
-        runner.start(shares)
-        if mended:
-            runner.configure(plan, shares, mended=True)
-        return runner
-
-    def _shares(self, plan: SyncPlan) -> Shares:
-        """Give what a sync shares with every other one of the same scopes: all syncs run in this process."""
-        sync = plan.sync.id
-        rates = plan.kind.rate_limits(plan.settings, plan.shape)
-        concurrency = plan.kind.concurrency_limits(plan.settings, plan.shape)
-        slots = self._slots.shared(sync, concurrency, lambda: self._wake(sync))
-        return Shares(self._rates.limiter(sync, rates), slots, self._rates.limiter(f"{sync} aside", rates))
-
-    def _wake(self, sync: str) -> None:
-        runner = self._runners.get(sync)
-        if runner is not None:
-            runner.wake()
-
     async def _stop_watching(self) -> None:
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
+        await self._roster.stop()
 
 
 def _unknown(sync: str) -> Reply:

@@ -1,7 +1,8 @@
 """Changes that are in no batch yet, and the cursors that taking them allows.
 
 Two ways of keeping them. In order: every change, taken from the front. Net: one per user, where a second change of
-a user undoes the first (kinds alternate, so an even number comes to nothing), taken all at once. A cursor may only
+a user undoes the first (kinds alternate, so an even number comes to nothing; what only repeats membership undoes
+nothing), taken all at once. A cursor may only
 pass what was taken or needs no sending: in order that is a prefix, and net taking everything keeps it one.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 
-from actors.delivery.changes import Change, Cursors
+from actors.delivery.changes import REPEATS, Change, Cursors
 
 
 class Pending:
@@ -97,8 +98,15 @@ class Pending:
     def _fold(self, changes: Iterable[Change]) -> None:
         by_user = self._by_user
         for change in changes:
-            if by_user.pop(change.user_id, None) is None:
+            waiting = by_user.get(change.user_id)
+            if waiting is None:
                 by_user[change.user_id] = change
+            elif change.cause in REPEATS:
+                continue  # what waits tells at least as much, with what identifies the user then
+            else:
+                del by_user[change.user_id]
+                if waiting.cause in REPEATS:
+                    by_user[change.user_id] = change
 
 
 def cut(changes: Sequence[Change], size: int) -> list[Sequence[Change]]:

@@ -17,3 +17,7 @@ PENDING_BATCHES_MAX: Final = 500
 CURSOR_EVERY_MS: Final = 1_000
 #: Dead letters (batches) brought back at once; the next ones when these are under way.
 REVIVED_AT_ONCE: Final = 8
+#: Changes that go to disk in one commit while a sync uses its waiting room, and that come back at once: 5 ms of work
+#: for the file's thread, which other syncs wait for.
+PARKED_AT_ONCE: Final = 1_000
+FETCHED_AT_ONCE: Final = 2_000

@@ -1,7 +1,8 @@
 """What a sync's machine wants done. The shell performs them in the order given.
 
-`Seal`, `Split`, `Revive`, `MoveCursors` and `Hold` write what recovery stands on: the shell makes them durable one
-after another, and answers each batch with `Persisted` and `Revive` with `Revived`. The others may become durable later.
+`Seal`, `Park`, `Split`, `Revive`, `MoveCursors` and `Hold` write what recovery stands on: the shell makes them durable
+one after another, `Fetch` among them, and answers each batch with `Persisted`, `Park` with `Parked`, `Fetch` with
+`Fetched` and `Revive` with `Revived`. The others may become durable later.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from actors.delivery.changes import Change, Cursors
+from actors.delivery.flaps import Flaps
 from actors.delivery.outbox import ORDER_SPAN
 
 HaltState = Literal["", "credentials", "disabled"]
@@ -28,10 +30,27 @@ class NewBatch:
 
 @dataclass(frozen=True, slots=True)
 class Seal:
-    """Store these batches and the cursors that they allow, in one commit."""
+    """Store these batches and the cursors that they allow, in one commit. `left`: what leaves the waiting room so."""
 
     batches: tuple[NewBatch, ...]
     cursors: Cursors
+    left: Sequence[Change] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """Let changes wait on disk, and store the cursors that this allows, in one commit."""
+
+    changes: Sequence[Change] = field(repr=False)
+    cursors: Cursors
+    flaps: Flaps | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Give up to `limit` changes that wait on disk and are due."""
+
+    limit: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,4 +154,4 @@ class Halt:
     reason: str
 
 
-Instruction: TypeAlias = Seal | MoveCursors | Hold | Send | Settle | Defer | Split | Revive | Halt
+Instruction: TypeAlias = Seal | Park | Fetch | MoveCursors | Hold | Send | Settle | Defer | Split | Revive | Halt

@@ -36,7 +36,9 @@ from actors.delivery.stimuli import (
     Changes,
     Configured,
     Draining,
+    Fetched,
     Opened,
+    Parked,
     Persisted,
     RetryAsked,
     Revived,
@@ -65,6 +67,9 @@ class Recovered:
     halt_reason: str = ""
     reviving: bool = False
     batches: Sequence[StoredBatch] = ()
+    #: Changes that wait on disk, and when the first of them is due.
+    room_count: int = 0
+    room_due_ms: int = NEVER
 
 
 class SyncMachine:
@@ -86,7 +91,9 @@ class SyncMachine:
         self._gate.halted = recovered.halted
         self._gate.suspended = recovered.suspended
         self._gate.paused = config.paused
-        self._intake = Intake(config, held=recovered.held)
+        self._intake = Intake(
+            config, held=recovered.held, room_count=recovered.room_count, room_due_ms=recovered.room_due_ms
+        )
         self._outbox = Outbox()
         for stored in sorted(recovered.batches, key=lambda batch: batch.order):
             self._restore(stored)
@@ -119,6 +126,21 @@ class SyncMachine:
         return len(self._intake) + self._outbox.record_count
 
     @property
+    def pending(self) -> int:
+        """Changes in memory and in no batch."""
+        return self._intake.pending
+
+    @property
+    def next_order(self) -> int:
+        """Whatever is sealed from now on has this order or a later one."""
+        return self._next_order
+
+    @property
+    def oldest_order(self) -> int:
+        """The order of the oldest unfinished batch, NEVER where there is none."""
+        return min((batch.order for batch in self._outbox), default=NEVER)
+
+    @property
     def in_flight(self) -> int:
         """Requests without an answer."""
         return self._outbox.in_flight
@@ -135,9 +157,11 @@ class SyncMachine:
 
     def next_wake_ms(self, now_ms: int) -> int:
         """Give the earliest time at which a `Tick` may do something, or NEVER. It may be in the past."""
-        if self._draining or self._gate.shut:
+        if self._draining:
             return NEVER
-        wake_ms = self._intake.due_ms(now_ms) if self._may_seal() else NEVER
+        if self._gate.shut:
+            return self._intake.due_ms(now_ms, may_seal=False)
+        wake_ms = self._intake.due_ms(now_ms, may_seal=self._may_seal())
         if self._outbox.in_flight >= self._gate.concurrency:
             return wake_ms
         going = [(self._gate.ready_ms(batch), batch.order, batch) for batch in self._outbox if batch.may_go]
@@ -157,6 +181,10 @@ class SyncMachine:
                 self._intake.read(stimulus, now_ms)
             case Persisted():
                 self._persisted(stimulus)
+            case Parked():
+                self._intake.parked(stimulus)
+            case Fetched():
+                self._fetched(stimulus, out)
             case Answered():
                 self._answered(stimulus, now_ms, out)
             case Configured():
@@ -172,7 +200,9 @@ class SyncMachine:
                 self._draining = True
         if not self._draining:
             self._intake.begin_hold(out)
+            self._intake.park(now_ms, out, may_seal=self._may_seal())
             self._seal(now_ms, out)
+            self._intake.fetch(now_ms, out, may_seal=self._may_seal())
             self._intake.end_hold(out)
             self._intake.move_cursors(now_ms, out)
             self._revive(out)
@@ -201,7 +231,7 @@ class SyncMachine:
 
     def _configured(self, stimulus: Configured, out: list[Instruction]) -> None:
         self._config = stimulus.config
-        self._intake.configure(stimulus.config)
+        self._intake.configure(stimulus.config, stimulus.room_due_ms)
         self._gate.paused = stimulus.config.paused
         self._gate.configure(stimulus.shares, stimulus.config.in_flight_max)
         if stimulus.mended:
@@ -235,11 +265,18 @@ class SyncMachine:
         return sum(batch.fresh for batch in self._outbox) < self._config.in_flight_max + SEALED_AHEAD
 
     def _seal(self, now_ms: int, out: list[Instruction]) -> None:
-        while self._intake.due_ms(now_ms) <= now_ms and self._may_seal():
+        while self._intake.seals(now_ms) and self._may_seal():
             changes, cursors = self._intake.take(now_ms)
             if changes:
                 batches = tuple(self._new_batch(part) for part in cut(changes, self._config.batch_records))
                 out.append(Seal(batches, cursors))
+
+    def _fetched(self, stimulus: Fetched, out: list[Instruction]) -> None:
+        """Seal what came back from disk; what is not to be sent leaves it all the same."""
+        changes = self._intake.fetched(stimulus)
+        if stimulus.changes:
+            batches = tuple(self._new_batch(part) for part in cut(changes, self._config.batch_records))
+            out.append(Seal(batches, {}, stimulus.changes))
 
     def _new_batch(self, changes: Sequence[Change]) -> NewBatch:
         order = self._next_order

@@ -6,16 +6,15 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
-from actors.delivery.changes import Change
+from actors.delivery.flaps import Flaps
 from actors.delivery.stimuli import SyncConfig
 from cluster.definitions.model import Definitions, ParentModel, Sync
-from cluster.model.transitions import transition_id
-from destinations.contract import Destination, Kinds, Unusable
+from cluster.definitions.model import Destination as DestinationDefinition
+from destinations.contract import Destination, Kinds
 from destinations.limits import Limits
-from destinations.records import Record, SyncShape
-from destinations.times import iso_ms
+from destinations.records import SyncShape
 
 #: No evaluator has handed its users over.
 NOBODY: Mapping[int, int] = MappingProxyType({})
@@ -38,13 +37,46 @@ class SyncPlan:
     columns: tuple[str, ...]
     available: bool
     shape: SyncShape
+    #: Its audience is archived: everybody leaves it, for good.
+    archived: bool = False
     #: Evaluators that have handed their users over to others, and their last transition.
     retired: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether delivery must remember what it told of each user.
+
+        Identifiers from columns may change while a user is a member, flap control reads when a user came and went,
+        and who is to be removed with the sync must be known when its audience is gone.
+        """
+        sync = self.sync
+        return (
+            bool(self.identifier_columns)
+            or sync.on_delete == "remove"
+            or any((sync.min_stay_ms, sync.cooldown_ms, sync.debounce_ms))
+        )
 
     @property
     def newest_counts(self) -> bool:
         """Whether a user's newest change makes older ones needless: for lists, and where the state is delivered."""
         return self.config.deliver == "state" or self.kind.deliver_default(self.settings) == "state"
+
+    @property
+    def present(self) -> tuple[int, ...]:
+        """The evaluators that own users now."""
+        return tuple(index for index in self.config.evaluators if index not in self.retired)
+
+    @property
+    def identifier_columns(self) -> tuple[str, ...]:
+        """The trait columns that its identifiers come from."""
+        return tuple(
+            dict.fromkeys(column for column in self.sync.identifiers.values() if column != self.parent.primary_key)
+        )
+
+    def sweep_key(self, fingerprint: bytes) -> str:
+        """Stand for how identifiers are made: from which columns, under which settings."""
+        made = "\0".join(f"{name}={column}" for name, column in sorted(self.sync.identifiers.items()))
+        return hashlib.blake2b(made.encode(), key=fingerprint, digest_size=16).hexdigest()
 
     def fingerprint(self, salt: bytes) -> bytes:
         """Stand for the destination's settings, secrets included, without telling them."""
@@ -65,98 +97,59 @@ def plan_syncs(
 
     `evaluators` are all that are read, those included that have `retired` (with their last transition).
     """
-    return {
-        sync.id: replace(_plan(sync, definitions, evaluators, preparing, kinds), retired=retired)
-        for sync in definitions.syncs.values()
-    }
-
-
-def to_records(
-    plan: SyncPlan, changes: Sequence[Change], columns: Mapping[str, Sequence[Any]]
-) -> tuple[tuple[Record, ...], Mapping[int, str]]:
-    """Give the records, and by index why a change has no identifier of use and so cannot become one.
-
-    `columns[c][i]` is the value of trait column `c` for the user of `changes[i]`, None where it is missing.
-    """
-    records: list[Record] = []
-    dropped: dict[int, str] = {}
-    for index, change in enumerate(changes):
-        raw = {
-            field_: _value(plan, column, change, columns, index)
-            for field_, column in plan.sync.identifiers.items()
-        }
-        identifiers = plan.kind.identify(plan.settings, raw)
-        if isinstance(identifiers, Unusable):
-            dropped[index] = identifiers.reason
-            continue
-        traits = {column: _value(plan, column, change, columns, index) for column in plan.sync.traits}
-        id_ = transition_id(
-            change.audience_id, change.audience_version, change.user_id, change.at_ms, change.n
+    plans = {}
+    for sync in definitions.syncs.values():
+        audience = definitions.audiences[sync.audience]
+        destination = definitions.destinations[sync.destination]
+        parent = definitions.parent_models[audience.parent]
+        plan = plan_of(sync, destination, audience.name or audience.id, parent, kinds[destination.kind])
+        plans[sync.id] = replace(
+            plan,
+            config=replace(plan.config, evaluators=evaluators, paused=audience.status == "paused"),
+            available=audience.evaluated and audience.id not in preparing,
+            archived=audience.status == "archived",
+            retired=retired,
         )
-        records.append(
-            Record(
-                id_, change.audience_id, change.audience_version, change.user_id, dict(identifiers), change.kind,
-                change.at_ms, change.n, change.cause, traits, "add" if change.kind == "entered" else "remove",
-            )
-        )  # fmt: skip
-    return tuple(records), dropped
+    return plans
 
 
-def _plan(
-    sync: Sync, definitions: Definitions, evaluators: tuple[int, ...], preparing: Sequence[str], kinds: Kinds
+def plan_of(
+    sync: Sync, destination: DestinationDefinition, audience_name: str, parent: ParentModel, kind: Destination
 ) -> SyncPlan:
-    destination = definitions.destinations[sync.destination]
-    audience = definitions.audiences[sync.audience]
-    parent = definitions.parent_models[audience.parent]
-    kind = kinds[destination.kind]
+    """Give the plan of a sync, apart from what its audience's state and the cluster decide."""
     limits = kind.limits(destination.settings)
     deliver = sync.deliver or kind.deliver_default(destination.settings)
-    shape = SyncShape(
-        sync.id, audience.id, audience.name or audience.id, frozenset(sync.identifiers), sync.on_exit, deliver
-    )
     config = SyncConfig(
         sync=sync.id,
         deliver=deliver,
-        on_exit=_on_exit(sync),
+        on_exit="remove" if sync.on_exit == "remove" else "nothing",
         batch_records=_batch_records(sync, limits),
         batch_age_ms=limits.batch_age_ms if sync.batch_age_ms is None else sync.batch_age_ms,
-        evaluators=evaluators,
-        paused=audience.status == "paused",
+        evaluators=(),
         in_flight_max=limits.in_flight_max,
+        flaps=_flaps(sync),
     )
     wanted = dict.fromkeys([*sync.identifiers.values(), *sync.traits])
-    return SyncPlan(
+    plan = SyncPlan(
         config=config,
         sync=sync,
         parent=parent,
         kind=kind,
         settings=destination.settings,
-        identity=f"{audience.id}\0{destination.id}",
+        identity=f"{sync.audience}\0{destination.id}",
         columns=tuple(column for column in wanted if column != parent.primary_key),
-        available=audience.evaluated and audience.id not in preparing,
-        shape=shape,
+        available=False,
+        shape=SyncShape(sync.id, sync.audience, audience_name, frozenset(sync.identifiers), sync.on_exit, deliver),
     )
+    # Of whom is remembered it must be known that they left, whether that is sent or not: see `recording`.
+    return replace(plan, config=replace(config, on_exit="remove")) if plan.remembers else plan
+
+
+def _flaps(sync: Sync) -> Flaps | None:
+    flaps = Flaps(sync.min_stay_ms or 0, sync.cooldown_ms or 0, sync.debounce_ms or 0)
+    return None if flaps == Flaps() else flaps
 
 
 def _batch_records(sync: Sync, limits: Limits) -> int:
     wanted = sync.batch_size or limits.records_default or limits.records_max
     return min(wanted, limits.records_max)
-
-
-def _on_exit(sync: Sync) -> Literal["remove", "nothing"]:
-    """What a single exit does; the list is archived when its audience or sync ends."""
-    return "remove" if sync.on_exit == "remove" else "nothing"
-
-
-def _value(
-    plan: SyncPlan, column: str, change: Change, columns: Mapping[str, Sequence[Any]], index: int
-) -> Any:
-    if column == plan.parent.primary_key:
-        return change.user_id
-    value = columns[column][index]
-    if isinstance(value, float):
-        return int(value) if value.is_integer() else value
-    declared = plan.parent.columns.get(column)
-    if declared is not None and declared.type == "timestamp" and isinstance(value, int):
-        return iso_ms(value)
-    return value

@@ -29,6 +29,35 @@ class SyncRow:
     delivered: int
     failed: int
     learned: Mapping[str, Any]
+    later: Later
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """What a sync does beside delivering changes.
+
+    `swept` is the version of the traits by which identifiers were last looked through, under `swept_key`; `remembers`:
+    its ledger is whole. A resync began at `resync_ms` (0: none is under way), the last one ended at `resynced_ms`.
+    `ending` is what is needed to end the sync once definitions have it no more, empty while they do.
+    """
+
+    swept: int = 0
+    swept_key: str = ""
+    remembers: bool = False
+    resync_ms: int = 0
+    resynced_ms: int = 0
+    ending: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Spool:
+    """Members as of transition `seq` of an evaluator, an Arrow IPC stream; `taken` of them are in batches."""
+
+    seq: int
+    count: int
+    taken: int
+    cause: str
+    payload: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

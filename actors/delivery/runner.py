@@ -11,15 +11,30 @@ from actors.delivery.attempts import Attempts
 from actors.delivery.breaker import NEVER
 from actors.delivery.desk import Desk
 from actors.delivery.followups import FollowUps
-from actors.delivery.instructions import Defer, Halt, Hold, Instruction, MoveCursors, Revive, Seal, Send, Settle, Split
+from actors.delivery.instructions import (
+    Defer,
+    Fetch,
+    Halt,
+    Hold,
+    Instruction,
+    MoveCursors,
+    Park,
+    Revive,
+    Seal,
+    Send,
+    Settle,
+    Split,
+)
 from actors.delivery.machine import SyncMachine
 from actors.delivery.plans import SyncPlan
 from actors.delivery.reader import Reader
+from actors.delivery.rows import Later
 from actors.delivery.stimuli import Configured, Draining, RetryAsked, Shares, Stimulus, Suspended, Tick
 from actors.delivery.store import DeliveryStore
 from actors.delivery.sync_log import SyncLog
 from actors.delivery.tokens import Tokens
 from actors.delivery.transport import HttpTransport
+from actors.delivery.upkeep import TraitChanges, Upkeep
 from actors.delivery.writer import TraitLookup, Writer
 from cluster.clock import Clock
 from cluster.runtime.protocols import Evaluator
@@ -44,8 +59,11 @@ class SyncRunner:
         tokens: Tokens,
         traits: TraitLookup,
         clock: Clock,
+        trait_changes: TraitChanges,
         evaluators: Mapping[int, Evaluator],
         jitter: Callable[[], float],
+        later: Later,
+        began_ms: int,
     ) -> None:
         self.desk = desk
         self.machine = machine
@@ -62,13 +80,29 @@ class SyncRunner:
         self._follow_ups = FollowUps(desk, self._attempts, store=store, log=log, clock=clock, jitter=jitter)
         self._tasks: set[asyncio.Task[None]] = set()
         self._readers: dict[int, tuple[Reader, asyncio.Task[None]]] = {}
-        self._following: asyncio.Task[None] | None = None
         #: How far each evaluator was read.
         self._reached: dict[int, int] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._may_read = asyncio.Event()
         self._available = asyncio.Event()
         self._stopped = False
+        self._ending = False
+        #: What runs as long as the sync does, beside its readers.
+        self._standing: list[asyncio.Task[None]] = []
+        self.upkeep = Upkeep(
+            desk, machine, self._attempts, later, store=store, clock=clock, traits=traits, changes=trait_changes,
+            may_read=self._may_read, feed=self.feed, read_members=self._read_members, jitter=jitter, began_ms=began_ms,
+        )  # fmt: skip
+
+    @property
+    def ending(self) -> bool:
+        """Whether definitions have the sync no more."""
+        return self._ending
+
+    @property
+    def sweeps(self) -> bool:
+        """Whether its members' identifiers come from columns, which change."""
+        return bool(self.plan.identifier_columns) and not self._ending
 
     @property
     def plan(self) -> SyncPlan:
@@ -77,24 +111,47 @@ class SyncRunner:
 
     # --- from outside ------------------------------------------------------------------------------
 
-    def start(self, shares: Shares) -> None:
-        """Begin reading and sending."""
+    def start(self, shares: Shares, *, ending: bool = False) -> None:
+        """Begin reading and sending; what is `ending` reads no more, see `end`."""
+        self._ending = ending
         self._attempts.aside = shares.aside
         self._follow_plan()
-        self._following = asyncio.get_running_loop().create_task(self._guard(self._follow_ups.run()))
+        for work in (self._follow_ups.run(), self.upkeep.run()):
+            self._standing.append(asyncio.get_running_loop().create_task(self._guard(work)))
         self.feed(Tick())
 
-    def configure(self, plan: SyncPlan, shares: Shares, *, mended: bool) -> None:
+    async def configure(self, plan: SyncPlan, shares: Shares, *, mended: bool) -> None:
         """Take changed definitions; the sync's identity is the same."""
+        room_due_ms = None
+        if self.plan.config.flaps is not None and plan.config.flaps is None:
+            # Nothing holds back any more what flap control held.
+            room_due_ms = await self._store.room.release(plan.sync.id, self._clock.now_ms())
         self.desk.plan = plan
         self._attempts.aside = shares.aside
-        self.feed(Configured(plan.config, shares, mended))
+        self.feed(Configured(plan.config, shares, mended, room_due_ms))
         self._follow_plan()
 
     async def suspend(self, suspended: bool) -> None:
         """Pause the sync, or let it go on, also over restarts."""
         await self._store.set_suspended(self.plan.sync.id, suspended)
         self.feed(Suspended(suspended))
+
+    def _read_members(self, resync_ms: int) -> None:
+        for reader, _ in self._readers.values():
+            reader.resync(resync_ms)
+
+    def end(self, done: Callable[[], None]) -> None:
+        """Read no more, do what the end takes, then say so. It goes on after a restart where it was."""
+        for _, task in self._readers.values():
+            task.cancel()
+        self._ending = True
+        self.feed(Suspended(False))
+
+        async def work() -> None:
+            await self.upkeep.end()
+            done()
+
+        self._standing.append(asyncio.get_running_loop().create_task(self._guard(work())))
 
     async def retry(self) -> int:
         """Send every dead letter again, as there is room; gives how many records."""
@@ -133,7 +190,7 @@ class SyncRunner:
         if self._timer is not None:
             self._timer.cancel()
         tasks = [*self._tasks, *(task for _, task in self._readers.values())]
-        tasks += [task for task in (self._writer.task, self._following) if task is not None]
+        tasks += self._standing if self._writer.task is None else [*self._standing, self._writer.task]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -152,13 +209,15 @@ class SyncRunner:
             "reason": self.broken or self.machine.reason or unread,
             "in_flight": self.machine.in_flight,
             "concurrency": self.machine.concurrency,
+            "resyncing": bool(self.upkeep.later.resync_ms),
+            "ending": self._ending,
         }
 
     # --- performing --------------------------------------------------------------------------------
 
     def _perform(self, instruction: Instruction) -> None:
         match instruction:
-            case Seal() | MoveCursors() | Hold() | Split() | Revive():
+            case Seal() | Park() | Fetch() | MoveCursors() | Hold() | Split() | Revive():
                 self._writer.put(instruction)
             case Send():
                 self._spawn(self._attempt(instruction))
@@ -229,20 +288,20 @@ class SyncRunner:
         for index in [index for index in self._readers if index not in self.plan.config.evaluators]:
             _, task = self._readers.pop(index)
             task.cancel()
-        for index, evaluator in self._evaluators.items():
+        for index, evaluator in self._evaluators.items() if not self._ending else ():
             if index in self.plan.config.evaluators and index not in self._readers:
                 reader = Reader(
                     self.plan, index, evaluator, self._store, self.feed, self._may_read, self._available,
                     self._reached,
                 )
+                if self.upkeep.later.resync_ms:
+                    reader.resync(self.upkeep.later.resync_ms)
                 task = asyncio.get_running_loop().create_task(self._guard(reader.run()))
                 self._readers[index] = (reader, task)
 
     def _stop_reading(self) -> None:
-        for _, task in self._readers.values():
+        for task in (*(task for _, task in self._readers.values()), *self._standing):
             task.cancel()
-        if self._following is not None:
-            self._following.cancel()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(self._guard(work))

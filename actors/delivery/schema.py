@@ -6,21 +6,30 @@ import os
 import sqlite3
 from typing import Any, Final
 
-SCHEMA: Final = """
+#: As the index has it: SQLite then knows that the index serves.
+REPEATED: Final = "cause IN ('identifiers', 'resync')"
+SCHEMA: Final = f"""
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS syncs (
     sync TEXT PRIMARY KEY, incarnation INTEGER NOT NULL, identity TEXT NOT NULL, fingerprint BLOB NOT NULL,
     next_order INTEGER NOT NULL DEFAULT 0, held INTEGER NOT NULL DEFAULT 0, suspended INTEGER NOT NULL DEFAULT 0,
     halted TEXT NOT NULL DEFAULT '', halt_reason TEXT NOT NULL DEFAULT '', delivered INTEGER NOT NULL DEFAULT 0,
-    failed INTEGER NOT NULL DEFAULT 0, learned TEXT NOT NULL DEFAULT '{}'
+    failed INTEGER NOT NULL DEFAULT 0, learned TEXT NOT NULL DEFAULT '{{}}',
+    swept INTEGER NOT NULL DEFAULT 0, swept_key TEXT NOT NULL DEFAULT '', remembers INTEGER NOT NULL DEFAULT 0,
+    resync_ms INTEGER NOT NULL DEFAULT 0, resynced_ms INTEGER NOT NULL DEFAULT 0, ending TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS cursors (
-    sync TEXT NOT NULL, evaluator INTEGER NOT NULL, seq INTEGER NOT NULL, spool_seq INTEGER NOT NULL,
+    sync TEXT NOT NULL, evaluator INTEGER NOT NULL, seq INTEGER NOT NULL, resync_ms INTEGER NOT NULL,
     PRIMARY KEY (sync, evaluator)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS spools (
-    sync TEXT NOT NULL, evaluator INTEGER NOT NULL, payload BLOB NOT NULL, PRIMARY KEY (sync, evaluator)
+    sync TEXT NOT NULL, evaluator INTEGER NOT NULL, seq INTEGER NOT NULL, count INTEGER NOT NULL,
+    taken INTEGER NOT NULL, cause TEXT NOT NULL, payload BLOB NOT NULL, PRIMARY KEY (sync, evaluator)
 );
+CREATE TABLE IF NOT EXISTS ledger (
+    sync TEXT NOT NULL, user TEXT NOT NULL, inside INTEGER NOT NULL, version INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+    n INTEGER NOT NULL, identifiers BLOB NOT NULL, seen_ms INTEGER NOT NULL, PRIMARY KEY (sync, user)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS batches (
     sync TEXT NOT NULL, ord INTEGER NOT NULL, span INTEGER NOT NULL, id TEXT NOT NULL, key TEXT NOT NULL,
     records BLOB NOT NULL, body BLOB NOT NULL, attempts INTEGER NOT NULL DEFAULT 0,
@@ -36,13 +45,20 @@ CREATE INDEX IF NOT EXISTS dead_letters_of_sync ON dead_letters (sync, number);
 CREATE TABLE IF NOT EXISTS dead_users (
     sync TEXT NOT NULL, user TEXT NOT NULL, letter INTEGER NOT NULL, PRIMARY KEY (sync, user, letter)
 ) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS ledger_left ON ledger (sync, at_ms) WHERE inside=0;
+CREATE TABLE IF NOT EXISTS room (
+    sync TEXT NOT NULL, user TEXT NOT NULL, due_ms INTEGER NOT NULL, number INTEGER NOT NULL, inside INTEGER NOT NULL,
+    version INTEGER NOT NULL, at_ms INTEGER NOT NULL, n INTEGER NOT NULL, cause TEXT NOT NULL, PRIMARY KEY (sync, user)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS room_repeats ON room (sync) WHERE {REPEATED};
+CREATE INDEX IF NOT EXISTS room_due ON room (sync, due_ms, number);
 CREATE TABLE IF NOT EXISTS asked (
     sync TEXT NOT NULL, id TEXT NOT NULL, batch_id TEXT NOT NULL, count INTEGER NOT NULL, since_ms INTEGER NOT NULL,
     due_ms INTEGER NOT NULL, tries INTEGER NOT NULL, PRIMARY KEY (sync, id)
 ) WITHOUT ROWID;
 """
 #: Every table that holds rows of a sync.
-TABLES: Final = ("syncs", "cursors", "spools", "batches", "dead_letters", "dead_users", "asked")
+TABLES: Final = ("syncs", "cursors", "spools", "batches", "dead_letters", "dead_users", "asked", "ledger", "room")
 
 
 def prepare(connection: sqlite3.Connection) -> bytes:

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 from actors.delivery.changes import Change
 from actors.delivery.concurrency import SharedSlots
+from actors.delivery.flaps import Flaps
 from actors.delivery.outbox import ORDER_SPAN
 from actors.delivery.rate_limit import Limiter
 from cluster.limits import SYNC_CONCURRENCY_MAX
@@ -26,6 +27,7 @@ class SyncConfig:
     evaluators: tuple[int, ...]
     paused: bool = False
     in_flight_max: int = SYNC_CONCURRENCY_MAX
+    flaps: Flaps | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,22 @@ class Persisted:
 
 
 @dataclass(frozen=True, slots=True)
+class Parked:
+    """Changes wait on disk: `grown` more than before. The first of them is due at `due_ms`."""
+
+    grown: int
+    due_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Changes from disk that are due; the first of the others is due at `due_ms`."""
+
+    changes: Sequence[Change] = field(repr=False)
+    due_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """An attempt ended after `latency_ms`: one outcome per record, in the records' order.
 
@@ -93,11 +111,15 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Configured:
-    """Definitions changed. `mended`: the destination's settings did, which ends a halt."""
+    """Definitions changed. `mended`: the destination's settings did, which ends a halt.
+
+    `room_due_ms`: what waits on disk is due at other times now, the first of it then.
+    """
 
     config: SyncConfig
     shares: Shares
     mended: bool = False
+    room_due_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,5 +155,6 @@ class Draining:
 
 
 Stimulus: TypeAlias = (
-    Opened | Changes | Persisted | Answered | Configured | Suspended | RetryAsked | Revived | Tick | Draining
+    Opened | Changes | Persisted | Parked | Fetched | Answered | Configured | Suspended | RetryAsked | Revived | Tick
+    | Draining
 )

@@ -6,14 +6,19 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Awaitable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Final, Self
 
-from actors.delivery.changes import Cursors
+from actors.delivery.changes import SWEEP, Change, Cursors, Told, spool_of
 from actors.delivery.commits import Commits
+from actors.delivery.flaps import Flaps
 from actors.delivery.instructions import HaltState
+from actors.delivery.ledger import LedgerStore
 from actors.delivery.letters import LetterStore, insert_batches, read_batches
-from actors.delivery.rows import Asked, DeadLetter, StoredRow, SyncRow
+from actors.delivery.room import RoomStore
+from actors.delivery.rows import Asked, DeadLetter, Later, Spool, StoredRow, SyncRow
 from actors.delivery.schema import forget, prepare, run
+
+NOTHING_TOLD: Final[Mapping[str, Told]] = {}
 
 
 class DeliveryStore:
@@ -23,6 +28,10 @@ class DeliveryStore:
         self._commits = commits
         #: Dead letters.
         self.letters = LetterStore(self._commits)
+        #: What was told of whom.
+        self.ledger = LedgerStore(self._commits)
+        #: What waits on disk.
+        self.room = RoomStore(self._commits, self.ledger)
         #: Keys the fingerprints of settings, so that the file tells nothing about a weak secret.
         self.salt = b""
 
@@ -34,6 +43,7 @@ class DeliveryStore:
         def begin(connection: sqlite3.Connection) -> bytes:
             salt = prepare(connection)
             store.letters.load(connection)
+            store.room.load(connection)
             return salt
 
         store.salt = await store._commits.open(begin)
@@ -65,16 +75,15 @@ class DeliveryStore:
 
         def read(connection: sqlite3.Connection) -> SyncRow | None:
             row = connection.execute(
-                "SELECT incarnation, identity, fingerprint, next_order, held, suspended, halted,"
-                " halt_reason, delivered, failed, learned FROM syncs WHERE sync=?", (sync,)
+                "SELECT incarnation, identity, fingerprint, next_order, held, suspended, halted, halt_reason,"
+                " delivered, failed, learned, swept, swept_key, remembers, resync_ms, resynced_ms, ending FROM syncs"
+                " WHERE sync=?", (sync,)
             ).fetchone()  # fmt: skip
             if row is None:
                 return None
-            incarnation, identity, fingerprint, next_order, held, suspended, halted, reason, *counts, said = row
-            return SyncRow(
-                sync, incarnation, identity, fingerprint, next_order, bool(held), bool(suspended), halted, reason,
-                counts[0], counts[1], json.loads(said),
-            )  # fmt: skip
+            known, learned, later = list(row[:10]), json.loads(row[10]), Later(*row[11:])
+            known[4:6] = map(bool, row[4:6])
+            return SyncRow(sync, *known, learned, later)  # type: ignore[call-arg]
 
         return await self._commits.read(read)
 
@@ -121,42 +130,88 @@ class DeliveryStore:
             lambda connection: run(connection, "UPDATE syncs SET held=? WHERE sync=?", int(held), sync), lazy=True
         )
 
+    def set_later(self, sync: str, later: Later) -> Awaitable[None]:
+        """Remember what a sync does beside delivering. `swept` otherwise moves with the cursors."""
+        values = (
+            0 if later.swept == 0 else None, later.swept_key, int(later.remembers), later.resync_ms,
+            later.resynced_ms, later.ending,
+        )  # fmt: skip
+        statement = (
+            "UPDATE syncs SET swept=coalesce(?, swept), swept_key=?, remembers=?, resync_ms=?, resynced_ms=?, ending=?"
+            " WHERE sync=?"
+        )
+        return self._commits.write(lambda connection: run(connection, statement, *values, sync))
+
+    async def resync_left(self, sync: str, evaluators: Sequence[int], resync_ms: int) -> int:
+        """Give how many evaluators' members of a resync are not all in batches yet."""
+
+        def read(connection: sqlite3.Connection) -> int:
+            done = connection.execute(
+                "SELECT evaluator FROM cursors AS c WHERE sync=? AND resync_ms>=? AND NOT EXISTS"
+                " (SELECT 1 FROM spools AS s WHERE s.sync=c.sync AND s.evaluator=c.evaluator)", (sync, resync_ms)
+            ).fetchall()  # fmt: skip
+            return len(set(evaluators) - {evaluator for (evaluator,) in done})
+
+        return await self._commits.read(read)
+
+    async def resynced(self, sync: str, evaluator: int) -> int:
+        """Give which resync an evaluator's members were last fetched for; 0: none."""
+        row = await self._commits.read(
+            lambda connection: connection.execute(
+                "SELECT resync_ms FROM cursors WHERE sync=? AND evaluator=?", (sync, evaluator)
+            ).fetchone()
+        )
+        return 0 if row is None else int(row[0])
+
+    def add_spool(self, sync: str, evaluator: int, spool: Spool, resync_ms: int) -> Awaitable[None]:
+        """Keep an evaluator's members for a resync; those of an earlier one are replaced."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            if spool.count:
+                _put_spool(connection, sync, evaluator, spool)
+            run(
+                connection, "UPDATE cursors SET resync_ms=? WHERE sync=? AND evaluator=?", resync_ms, sync, evaluator
+            )
+
+        return self._commits.write(write)
+
     def set_suspended(self, sync: str, suspended: bool) -> Awaitable[None]:
         """Remember that somebody paused the sync, or resumed it."""
         return self._commits.write(
             lambda connection: run(connection, "UPDATE syncs SET suspended=? WHERE sync=?", int(suspended), sync)
         )
 
-    async def cursor(self, sync: str, evaluator: int) -> tuple[int, int] | None:
-        """Give `(seq, spool_seq)`: changes up to `spool_seq` are in the spool, later ones in the evaluator's log."""
-        return await self._commits.read(
+    async def cursor(self, sync: str, evaluator: int) -> int | None:
+        """Give how far an evaluator's log is in batches; None for a sync that has not begun."""
+        row = await self._commits.read(
             lambda connection: connection.execute(
-                "SELECT seq, spool_seq FROM cursors WHERE sync=? AND evaluator=?", (sync, evaluator)
+                "SELECT seq FROM cursors WHERE sync=? AND evaluator=?", (sync, evaluator)
             ).fetchone()
         )
+        return None if row is None else int(row[0])
 
     def start_cursor(
-        self, sync: str, evaluator: int, seq: int, spool_seq: int, payload: bytes | None
+        self, sync: str, evaluator: int, seq: int, spool: Spool | None, resync_ms: int = 0
     ) -> Awaitable[None]:
-        """Make a cursor and the first members it will read from `payload` durable together."""
+        """Begin an evaluator's log after `seq`, and make the members as of then durable with it."""
 
         def write(connection: sqlite3.Connection) -> None:
             run(
-                connection, "INSERT OR REPLACE INTO cursors VALUES (?, ?, ?, ?)", sync, evaluator, seq, spool_seq
+                connection, "INSERT OR REPLACE INTO cursors VALUES (?, ?, ?, ?)", sync, evaluator, seq, resync_ms
             )
-            if payload is not None:
-                run(connection, "INSERT OR REPLACE INTO spools VALUES (?, ?, ?)", sync, evaluator, payload)
+            if spool is not None:
+                _put_spool(connection, sync, evaluator, spool)
 
         return self._commits.write(write)
 
-    async def spool(self, sync: str, evaluator: int) -> bytes:
-        """Give the first members, an Arrow IPC stream; empty where they have all been taken."""
+    async def spool(self, sync: str, evaluator: int) -> Spool | None:
+        """Give the members that are not all in batches yet."""
         row = await self._commits.read(
             lambda connection: connection.execute(
-                "SELECT payload FROM spools WHERE sync=? AND evaluator=?", (sync, evaluator)
+                "SELECT seq, count, taken, cause, payload FROM spools WHERE sync=? AND evaluator=?", (sync, evaluator)
             ).fetchone()
         )
-        return b"" if row is None else bytes(row[0])
+        return None if row is None else Spool(*row)
 
     def move_cursors(self, sync: str, cursors: Cursors) -> asyncio.Future[None]:
         """Let cursors pass what needs no sending."""
@@ -169,9 +224,14 @@ class DeliveryStore:
         return await self._commits.read(lambda connection: read_batches(connection, sync))
 
     def seal(
-        self, sync: str, batches: Sequence[StoredRow], cursors: Cursors, next_order: int, dropped: int = 0
-    ) -> Awaitable[None]:
-        """Make batches durable, and with them the cursors that they allow. `dropped` records could not be made."""
+        self, sync: str, batches: Sequence[StoredRow], cursors: Cursors, next_order: int, dropped: int = 0,
+        told: Mapping[str, Told] = NOTHING_TOLD, *, keeps_left: bool = False, left: Sequence[Change] = (),
+    ) -> Awaitable[None]:  # fmt: skip
+        """Make batches durable, and with them the cursors that they allow and what they tell of whom.
+
+        `dropped` records could not be made; `keeps_left`: who left is remembered as well; `left`: changes that leave
+        the waiting room so.
+        """
 
         def write(connection: sqlite3.Connection) -> None:
             insert_batches(connection, sync, batches)
@@ -180,9 +240,19 @@ class DeliveryStore:
                 connection, "UPDATE syncs SET next_order=max(next_order, ?), failed=failed+? WHERE sync=?",
                 next_order, dropped, sync,
             )  # fmt: skip
+            self.room.leave(connection, sync, left)
+            self.ledger.put(connection, sync, told, keeps_left=keeps_left)
             _move(connection, sync, cursors)
 
         return self._commits.write(write)
+
+    def park(
+        self, sync: str, changes: Sequence[Change], flaps: Flaps | None, now_ms: int, cursors: Cursors
+    ) -> Awaitable[tuple[int, int]]:
+        """Let changes wait on disk; see `RoomStore.park`."""
+        return self.room.park(
+            sync, changes, flaps, now_ms, lambda connection: _move(connection, sync, cursors)
+        )
 
     def defer(
         self, sync: str, order: int, attempts: int, first_attempt_ms: int, next_attempt_ms: int
@@ -236,10 +306,19 @@ class DeliveryStore:
 
 
 def _move(connection: sqlite3.Connection, sync: str, cursors: Cursors) -> None:
-    for evaluator, seq in cursors.items():
-        run(connection, "UPDATE cursors SET seq=? WHERE sync=? AND evaluator=?", seq, sync, evaluator)
-        connection.execute(
-            "DELETE FROM spools WHERE sync=?1 AND evaluator=?2 AND"
-            " (SELECT spool_seq FROM cursors WHERE sync=?1 AND evaluator=?2) <= ?3",
-            (sync, evaluator, seq),
-        )
+    for source, number in cursors.items():
+        if source >= 0:
+            run(connection, "UPDATE cursors SET seq=? WHERE sync=? AND evaluator=?", number, sync, source)
+        elif source == SWEEP:
+            run(connection, "UPDATE syncs SET swept=? WHERE sync=?", number, sync)
+        else:
+            evaluator = spool_of(source)
+            run(connection, "UPDATE spools SET taken=? WHERE sync=? AND evaluator=?", number, sync, evaluator)
+            run(connection, "DELETE FROM spools WHERE sync=? AND evaluator=? AND taken>=count", sync, evaluator)
+
+
+def _put_spool(connection: sqlite3.Connection, sync: str, evaluator: int, spool: Spool) -> None:
+    run(
+        connection, "INSERT OR REPLACE INTO spools VALUES (?, ?, ?, ?, ?, ?, ?)",
+        sync, evaluator, spool.seq, spool.count, spool.taken, spool.cause, spool.payload,
+    )  # fmt: skip

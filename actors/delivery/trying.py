@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from actors.delivery.changes import Change
-from actors.delivery.plans import SyncPlan, to_records
+from actors.delivery.plans import SyncPlan
+from actors.delivery.recording import record as to_records
 from actors.delivery.tokens import Tokens
 from actors.delivery.transport import HttpTransport
 from cluster.clock import Clock
@@ -46,7 +47,10 @@ class Trial:
         plan = self.plan
         change = Change(0, 0, plan.sync.audience, 0, user, "entered" if verb == "add" else "exited",
                         self.clock.now_ms(), 0, "test")  # fmt: skip
-        records, dropped = to_records(plan, [change], columns)
+        made = to_records(plan, [change], columns, {}, self.clock.now_ms())
+        records, dropped = made.records, made.dropped
+        if not records and not dropped:
+            dropped[0] = f"on_exit: {plan.sync.on_exit} sends nothing"
         story: Reply = {"sync": plan.sync.id, "kind": plan.kind.kind, "user": user, "verb": verb, "sent": send}
         if dropped:
             return {**story, "dropped": dropped[0], "requests": [], "delivered": False if send else None}

@@ -8,22 +8,23 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
-from actors.delivery.changes import Change
+from actors.delivery.changes import Change, Told
 from actors.delivery.cutting import to_row, to_rows
 from actors.delivery.desk import Desk
 from actors.delivery.ids import part_id
-from actors.delivery.instructions import Hold, MoveCursors, Revive, Seal, Split
+from actors.delivery.instructions import Fetch, Hold, MoveCursors, Park, Revive, Seal, Split
 from actors.delivery.outbox import ORDER_SPAN
-from actors.delivery.plans import SyncPlan, to_records
+from actors.delivery.plans import SyncPlan
+from actors.delivery.recording import record
 from actors.delivery.rows import DeadLetter, LogRow, StoredRow
-from actors.delivery.stimuli import Persisted, Revived, Stimulus
+from actors.delivery.stimuli import Fetched, Parked, Persisted, Revived, Stimulus
 from actors.delivery.store import DeliveryStore
 from actors.delivery.sync_log import SyncLog
 from cluster.clock import Clock
 
 #: `(parent, keys, columns) -> {column: values}`: each column's values in the order of the keys, None where missing.
 TraitLookup: TypeAlias = Callable[[str, list[str], list[str]], Awaitable[Mapping[str, Sequence[Any]]]]
-Durable: TypeAlias = Seal | MoveCursors | Hold | Split | Revive
+Durable: TypeAlias = Seal | Park | Fetch | MoveCursors | Hold | Split | Revive
 
 #: Pause before traits are asked for again after the look-up failed.
 _LOOKUP_PAUSE_S: Final = 0.5
@@ -57,6 +58,8 @@ class Writer:
         self._feed = feed
         self._broke = broke
         self._waiting: list[Durable] = []
+        #: What is told by batches that are not durable yet.
+        self._unsaved: dict[str, Told] = {}
         self.task: asyncio.Task[None] | None = None
 
     def put(self, instruction: Durable) -> None:
@@ -74,6 +77,10 @@ class Writer:
                     match instruction:
                         case Seal():
                             written.append(await self._seal(instruction))
+                        case Park():
+                            written.append(self._park(instruction))
+                        case Fetch():
+                            written.append(self._fetch(instruction))
                         case Split():
                             written.append(self._split(instruction))
                         case Revive():
@@ -100,20 +107,66 @@ class Writer:
         plan = self._desk.plan
         rows: list[StoredRow] = []
         log: list[LogRow] = []
-        told: list[Stimulus] = []
+        persisted: list[Stimulus] = []
+        told: dict[str, Told] = {}
         for new in seal.batches:
-            records, dropped = to_records(plan, new.changes, await self._columns(plan, new.changes))
-            parts, too_large = to_rows(plan, new.id, new.order, new.span, records)
-            reasons = [*dropped.values(), *["larger than a request may be"] * too_large]
+            columns = await self._columns(plan, new.changes)
+            known = await self._known(plan, new.changes)
+            made = record(plan, new.changes, columns, known, self._clock.now_ms())
+            parts, too_large = to_rows(plan, new.id, new.order, new.span, made.records)
+            reasons = [*made.dropped.values(), *["larger than a request may be"] * too_large]
             log += self._dropped(new.id, reasons)
-            told.append(Persisted(new.id, tuple(part.as_batch() for part in parts)))
+            persisted.append(Persisted(new.id, tuple(part.as_batch() for part in parts)))
             rows += parts
-        next_order = seal.batches[-1].order + ORDER_SPAN
+            told |= made.told
+            self._unsaved |= made.told
+        next_order = seal.batches[-1].order + ORDER_SPAN if seal.batches else 0
         count = sum(row.count for row in log)
         self._desk.failed += count
         self._desk.rows.update({row.id: row for row in rows})
         self._log.append(plan.sync.id, log)
-        return _then(self._store.seal(plan.sync.id, rows, seal.cursors, next_order, count), told)
+        durable = self._store.seal(
+            plan.sync.id, rows, seal.cursors, next_order, count, told, keeps_left=plan.sync.cooldown_ms is not None,
+            left=seal.left,
+        )  # fmt: skip
+        return self._saved(durable, told, persisted)
+
+    def _park(self, park: Park) -> Awaitable[list[Stimulus]]:
+        sync, now_ms = self._desk.plan.sync.id, self._clock.now_ms()
+        # Asked here and now, not when somebody waits: the place in the order of writes is what counts.
+        parked = self._store.park(sync, park.changes, park.flaps, now_ms, park.cursors)
+
+        async def told() -> list[Stimulus]:
+            return [Parked(*await parked)]
+
+        return told()
+
+    def _fetch(self, fetch: Fetch) -> Awaitable[list[Stimulus]]:
+        sync = self._desk.plan.sync
+        fetched = self._store.room.take(sync.id, sync.audience, fetch.limit, self._clock.now_ms())
+
+        async def told() -> list[Stimulus]:
+            taken = await fetched
+            return [Fetched(taken.changes, taken.due_ms)]
+
+        return told()
+
+    async def _saved(
+        self, durable: Awaitable[None], told: Mapping[str, Told], persisted: list[Stimulus]
+    ) -> list[Stimulus]:
+        await durable
+        for user, one in told.items():
+            if self._unsaved.get(user) is one:
+                del self._unsaved[user]
+        return persisted
+
+    async def _known(self, plan: SyncPlan, changes: Sequence[Change]) -> Mapping[str, Told]:
+        """Give what was told of the users, what is not durable yet included."""
+        if not plan.remembers:
+            return {}
+        users = list({change.user_id for change in changes})
+        durable = await self._store.ledger.get(plan.sync.id, users)
+        return durable | {user: self._unsaved[user] for user in users if user in self._unsaved}
 
     def _split(self, split: Split) -> Awaitable[list[Stimulus]]:
         desk, plan, now_ms = self._desk, self._desk.plan, self._clock.now_ms()

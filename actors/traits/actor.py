@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from actors.traits.difference import changed_users
 from actors.traits.instructions import Forget, Instruction, Load, Offer, Poll, Restore
 from actors.traits.lookup import ABSENT, TraitLookup
 from actors.traits.machine import NEVER_MS, TraitsMachine
@@ -38,6 +39,8 @@ from cluster.limits import DRAIN_DEADLINE_MS
 from cluster.runtime.protocols import ClusterState, Controller, Evaluator, Reply
 
 _LOG = logging.getLogger(__name__)
+#: Users named one by one as changed; above it everybody is looked at, in pages.
+_CHANGED_USERS_MAX: Final = 200_000
 #: How long one question for a newer state stays open before it is asked again.
 _STATE_WAIT_MS: Final = 10_000
 
@@ -144,6 +147,31 @@ class TraitsActor:
                 held.index = await asyncio.to_thread(TraitLookup, held.stored.table)
         reply = await asyncio.to_thread(_values, held.index, keys, columns, model)
         return {**reply, "version": held.stored.info.version}
+
+    async def changed(self, parent: str, since: int, columns: list[str]) -> Reply:
+        """Give the present version, and whose values in these columns differ from those of version `since`.
+
+        `{"version": int, "users": [str] | None}`; None where the old version is not kept any more, or where too many
+        differ: then everybody must be looked at. Version 0 is that of a parent without a snapshot.
+        """
+        held = self._held.get(parent)
+        if held is None:
+            return {"version": 0, "users": None}
+        version = held.stored.info.version
+        if since == version or not since:
+            return {"version": version, "users": [] if since else None}
+        async with held.lock:
+            if held.index is None:
+                held.index = await asyncio.to_thread(TraitLookup, held.stored.table)
+        users = await asyncio.to_thread(self._changed, parent, since, held.index, columns)
+        return {"version": version, "users": users}
+
+    def _changed(self, parent: str, since: int, new: TraitLookup, columns: Sequence[str]) -> list[str] | None:
+        old = self._store.version(parent, since)
+        if old is None:
+            return None
+        users = changed_users(TraitLookup(old), new, columns)
+        return users if len(users) <= _CHANGED_USERS_MAX else None
 
     async def status(self) -> Reply:
         """Give `{"name", "pid", "node", "state", "parents": [TraitsMachine.status rows]}`."""

@@ -46,6 +46,14 @@ class SnapshotStore:
                 _LOG.warning("The trait snapshot %s cannot be read and is passed over: %s", path, error)
         return None
 
+    def version(self, parent: str, version: int) -> Table | None:
+        """Open one of the parent's snapshots; None where it is no longer kept or cannot be read."""
+        try:
+            return open_snapshot(self._path(parent, version))
+        except (pa.ArrowException, OSError) as error:
+            _LOG.info("The trait snapshot %s of %s is not at hand: %s", version, parent, error)
+            return None
+
     def write(
         self, snapshot: TraitSnapshot, *, shape: str, source: str, fingerprint: Fingerprint, loaded_at_ms: int
     ) -> Stored:

@@ -1,4 +1,4 @@
-"""`usher syncs`, `log` and `retry`: how delivery goes."""
+"""`usher syncs`, `log`, `retry`, `pause`, `resume` and `resync`: how delivery goes, and what people have it do."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ def syncs(
     if as_json:
         print_json({"syncs": report.document.get("syncs", [])})
         return
-    rows = [(sync.id, sync.state, sync.backlog, sync.delivered, sync.failed) for sync in report.syncs]
+    rows = [
+        (sync.id, sync.state + (", resyncing" if sync.resyncing else ""), sync.backlog, sync.delivered, sync.failed)
+        for sync in report.syncs
+    ]
     stdout().print(table(("sync", "state", "backlog", "delivered", "failed"), rows))
 
 
@@ -82,6 +85,61 @@ def retry(
         print_json({"sync": sync, "retried": retried})
     else:
         typer.echo(f"{counted(retried, 'dead letter')} of {sync} will be sent again.")
+
+
+def pause(
+    sync: SyncArgument,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+    data_dir: DataDirOption = DATA_DIR_DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    """Have a sync send nothing until it is resumed; what changes meanwhile is kept.
+
+    Example:  usher pause promo_suppression
+    """
+    with connect(url, api_key, data_dir) as client:
+        client.pause(sync)
+    _say(as_json, {"sync": sync, "paused": True}, f"{sync} is paused; usher resume {sync} lets it go on.")
+
+
+def resume(
+    sync: SyncArgument,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+    data_dir: DataDirOption = DATA_DIR_DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a paused sync go on.
+
+    Example:  usher resume promo_suppression
+    """
+    with connect(url, api_key, data_dir) as client:
+        client.resume(sync)
+    _say(as_json, {"sync": sync, "paused": False}, f"{sync} goes on.")
+
+
+def resync(
+    sync: SyncArgument,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+    data_dir: DataDirOption = DATA_DIR_DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    """Send every present member again, and remove strays where that is known; usher syncs shows how far it is.
+
+    Example:  usher resync promo_suppression
+    """
+    with connect(url, api_key, data_dir) as client:
+        began_at = client.resync(sync).began_at
+    _say(as_json, {"sync": sync, "began_at": began_at}, f"{sync} sends every member again; usher syncs shows how far.")
+
+
+def _say(as_json: bool, document: dict[str, Any], text: str) -> None:
+    if as_json:
+        print_json(document)
+    else:
+        typer.echo(text)
 
 
 def line_of(row: dict[str, Any]) -> str:

@@ -15,7 +15,18 @@ from cluster.client import calls as calls
 from cluster.client.calls import SECTIONS, URL_DEFAULT, Call, Mode, Role
 from cluster.client.documents import Documents, whole_document
 from cluster.client.errors import unavailable
-from cluster.client.models import ApiKey, Applied, Document, Membership, Retried, Scaled, Sent, Status, SyncLog
+from cluster.client.models import (
+    ApiKey,
+    Applied,
+    Document,
+    Membership,
+    Resyncing,
+    Retried,
+    Scaled,
+    Sent,
+    Status,
+    SyncLog,
+)
 from cluster.conditions import Condition
 from cluster.limits import MEMBERS_PAGE_MAX, SYNC_ROWS_DEFAULT
 
@@ -221,6 +232,18 @@ class AsyncClient:
     async def retry(self, sync: str) -> Retried:
         """Send a sync's dead letters again."""
         return await self._transport.run(calls.retry(sync))
+
+    async def pause(self, sync: str) -> None:
+        """Have a sync send nothing until it is resumed; everything is kept."""
+        await self._transport.run(calls.pause(sync, paused=True))
+
+    async def resume(self, sync: str) -> None:
+        """Let a paused sync go on."""
+        await self._transport.run(calls.pause(sync, paused=False))
+
+    async def resync(self, sync: str) -> Resyncing:
+        """Have a sync send every member again and remove strays, where that is known; returns once it has begun."""
+        return await self._transport.run(calls.resync(sync))
 
     async def test_destination(
         self, destination: str, user: str, *, sync: str = "", exit_: bool = False, send: bool = False

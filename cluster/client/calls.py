@@ -18,6 +18,7 @@ from cluster.client.models import (
     Membership,
     MembersPage,
     Pairs,
+    Resyncing,
     Retried,
     Scaled,
     Sent,
@@ -234,6 +235,16 @@ def dead_letters(sync: str, limit: int) -> Call[list[Document]]:
 def retry(sync: str) -> Call[Retried]:
     """Send the dead letters again."""
     return Call("POST", f"/api/v1/syncs/{segment(sync)}/retry", _model(Retried))
+
+
+def pause(sync: str, *, paused: bool) -> Call[None]:
+    """Hold a sync, or let it go on."""
+    return Call("POST", f"/api/v1/syncs/{segment(sync)}/{'pause' if paused else 'resume'}", lambda body: None)
+
+
+def resync(sync: str) -> Call[Resyncing]:
+    """Send every member again."""
+    return Call("POST", f"/api/v1/syncs/{segment(sync)}/resync", _model(Resyncing))
 
 
 def test_destination(destination: str, user: str, *, sync: str, exit_: bool, send: bool) -> Call[Document]:

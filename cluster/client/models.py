@@ -146,6 +146,13 @@ class Retried(msgspec.Struct, frozen=True, kw_only=True):
     retried: int
 
 
+class Resyncing(msgspec.Struct, frozen=True, kw_only=True):
+    """A resync that began; `SyncStatus.resyncing` tells whether it is over."""
+
+    resyncing: str
+    began_at: str
+
+
 class AudienceStatus(msgspec.Struct, frozen=True, kw_only=True):
     """An audience in `Status`; `size` None while an evaluator does not answer."""
 
@@ -164,6 +171,7 @@ class SyncStatus(msgspec.Struct, frozen=True, kw_only=True):
     delivered: int = 0
     failed: int = 0
     state: str = ""
+    resyncing: bool = False
 
 
 class ActorStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""Administration over HTTP: definitions, keys, sync logs, status. Every change goes through the controller."""
+"""Administration over HTTP: definitions, keys, status. Every change goes through the controller."""
 
 from __future__ import annotations
 
@@ -12,17 +12,15 @@ from aiohttp import web
 from cluster.definitions.document import SECTIONS
 from cluster.edge import documents, problems
 from cluster.edge.bodies import read_document
-from cluster.edge.membership_api import flag, whole_number
 from cluster.edge.routes import GRANT, Route, json_response
 from cluster.edge.state import EdgeState, StateWatcher
 from cluster.keys import ROLES, allows
-from cluster.limits import STALE_WAIT_MS, SYNC_ROWS_DEFAULT, SYNC_ROWS_MAX
+from cluster.limits import STALE_WAIT_MS
 from cluster.runtime.protocols import Controller, Delivery, Reply, Role, Traits
 
 _MODES: Final = ("merge", "replace")
 #: Sections that hold credentials or say where they go.
 _ADMIN_SECTIONS: Final = frozenset({"sources", "destinations"})
-_AFTER_MAX: Final = 2**63 - 1
 
 
 class NewKey(msgspec.Struct, forbid_unknown_fields=True):
@@ -68,7 +66,7 @@ class AdminApi:
         scale = Route("POST", "/api/v1/scale", self.scale, "Hand all users over to so many evaluators",
                       role="admin", body='{"evaluators": 2}',
                       answer='{"evaluators": 2, "partitions": 64, "pause_ms": 120}')
-        groups = (self._document_routes(), self._object_routes(), self._sync_routes(), self._key_routes())
+        groups = (self._document_routes(), self._object_routes(), self._key_routes())
         return [*(route for group in groups for route in group), status, scale]
 
     def _document_routes(self) -> list[Route]:
@@ -103,18 +101,6 @@ class AdminApi:
                      "Show the requests that a user makes; with `send`, make them", "admin", "definitions",
                      body='{"user": "user_42", "sync": "", "verb": "add", "send": false}')  # fmt: skip
         return [*routes, publish, refresh, test]
-
-    def _sync_routes(self) -> list[Route]:
-        limit = {"limit": f"rows, 1 to {SYNC_ROWS_MAX:,}"}
-        log_query = {**limit, "failed": "1: failures alone", "after": "`next` of the page before"}
-        base = "/api/v1/syncs/{id}"
-        return [
-            Route("GET", base + "/log", self.sync_log, "What was sent and what came back", "edit", "syncs", log_query),
-            Route("GET", base + "/dead-letters", self.dead_letters, "What could not be delivered", "edit", "syncs",
-                  limit),
-            Route("POST", base + "/dead-letters/retry", self.retry, "Send the dead letters again", "edit", "syncs"),
-            Route("POST", base + "/retry", self.retry, "Send the dead letters again", "edit", "syncs"),
-        ]  # fmt: skip
 
     def _key_routes(self) -> list[Route]:
         return [
@@ -252,29 +238,6 @@ class AdminApi:
         if self._watcher.current.preparing:
             names = ", ".join(self._watcher.current.preparing)
             raise problems.unavailable(f"A publication is under way ({names}). Try again when it is in force.")
-
-    # --- syncs -----------------------------------------------------------------------------------
-
-    async def sync_log(self, request: web.Request) -> web.StreamResponse:
-        """A page of a sync's log."""
-        sync, query = self._sync(request), request.query
-        after = whole_number(query, "after", 0, 0, _AFTER_MAX)
-        limit = whole_number(query, "limit", SYNC_ROWS_DEFAULT, 1, SYNC_ROWS_MAX)
-        return answered(await self._delivery.sync_log(sync, flag(query, "failed"), after, limit))
-
-    async def dead_letters(self, request: web.Request) -> web.StreamResponse:
-        """A sync's dead letters."""
-        limit = whole_number(request.query, "limit", SYNC_ROWS_DEFAULT, 1, SYNC_ROWS_MAX)
-        return answered(await self._delivery.dead_letters(self._sync(request), limit))
-
-    async def retry(self, request: web.Request) -> web.StreamResponse:
-        """Queue a sync's dead letters again."""
-        return answered(await self._delivery.retry(self._sync(request)))
-
-    def _sync(self, request: web.Request) -> str:
-        sync_id = request.match_info["id"]
-        present(self._watcher.current, "syncs", sync_id)
-        return sync_id
 
     # --- keys and status -------------------------------------------------------------------------
 

@@ -253,6 +253,14 @@ class Delivery(Protocol):
         """Send the dead letters again: `{"retried": int}`."""
         ...
 
+    async def suspend(self, sync: str, suspended: bool) -> Reply:
+        """Pause a sync (everything is kept) or let it go on: `{"paused": bool}`."""
+        ...
+
+    async def resync(self, sync: str) -> Reply:
+        """Begin to send every member again and remove strays: `{"resyncing": sync, "began_at": time}`."""
+        ...
+
     async def test_destination(
         self, destination: str, sync: str, user: str, verb: Literal["add", "remove"], send: bool
     ) -> Reply:
@@ -268,7 +276,7 @@ class Delivery(Protocol):
         ...
 
     async def status(self) -> Reply:
-        """`{"name","pid","node","syncs": [{"id","backlog","delivered","failed","state"}]}`."""
+        """`{"name","pid","node","syncs": [{"id","backlog","delivered","failed","state","resyncing"}]}`."""
         ...
 
     async def drain(self, within_ms: int = DRAIN_DEADLINE_MS) -> Reply:

@@ -256,6 +256,16 @@ class RemoteDelivery(RemotePart):
         return reply
 
 
+    async def suspend(self, sync: str, suspended: bool) -> Reply:
+        """See the protocol."""
+        reply: Reply = await self.call("suspend", sync, suspended)
+        return reply
+
+    async def resync(self, sync: str) -> Reply:
+        """See the protocol."""
+        reply: Reply = await self.call("resync", sync)
+        return reply
+
     async def test_destination(
         self, destination: str, sync: str, user: str, verb: Literal["add", "remove"], send: bool
     ) -> Reply:
@@ -283,6 +293,13 @@ class RemoteTraits(RemotePart):
             raise NotReady(str(reply["message"]), retry_after_ms=RETRY_AFTER_MS)
         values: Mapping[str, list[Any]] = reply["columns"]
         return values
+
+    async def changed(self, parent: str, since: int, columns: list[str]) -> tuple[int, list[str] | None]:
+        """Give the present version, and who differs from version `since`; raises NotReady without an answer."""
+        reply: Reply = await self.call("changed", parent, since, columns)
+        if "error" in reply:
+            raise NotReady(str(reply["message"]), retry_after_ms=RETRY_AFTER_MS)
+        return int(reply["version"]), reply["users"]
 
     async def refresh(self, parent: str) -> Reply:
         """Have a parent's source read now."""

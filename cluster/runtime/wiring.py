@@ -212,6 +212,7 @@ class UsherDelivery(Host):
             lambda info: RemoteEvaluator(info.name),
             SystemClock(),
             traits=RemoteTraits().columns,
+            trait_changes=RemoteTraits().changed,
             node_id=plan.node_id,
         )
         await delivery.start()

@@ -229,11 +229,11 @@ class SimStore(DeliveryStore):
 
     world: World
 
-    async def cursor(self, sync: str, evaluator: int) -> tuple[int, int] | None:
+    async def cursor(self, sync: str, evaluator: int) -> int | None:
         """See `DeliveryStore.cursor`; the world notes where a sync began."""
         cursor = await super().cursor(sync, evaluator)
         if cursor is not None:
-            self.world.sync_starts.setdefault((sync, evaluator), cursor[1])
+            self.world.sync_starts.setdefault((sync, evaluator), cursor)
         return cursor
 
 
@@ -262,13 +262,14 @@ class SimDelivery(DeliveryActor):
 
     async def at_rest(self) -> tuple[Mapping[str, str], Mapping[tuple[str, int], int]]:
         """Give why syncs cannot go on, and how far the durable cursors are of syncs with nothing unfinished."""
-        broken = {sync: runner.broken for sync, runner in self._runners.items() if runner.broken}
+        runners = dict(self._roster.runners)
+        broken = {sync: runner.broken for sync, runner in runners.items() if runner.broken}
         positions: dict[tuple[str, int], int] = {}
-        for sync, runner in list(self._runners.items()):
-            for index in runner.plan.config.evaluators if runner.machine.backlog == 0 else ():
+        for sync, runner in runners.items():
+            for index in runner.plan.config.evaluators if runner.status()["backlog"] == 0 else ():
                 cursor = await self._store.cursor(sync, index)
                 if cursor is not None:
-                    positions[sync, index] = cursor[0]
+                    positions[sync, index] = cursor
         return broken, positions
 
 

@@ -7,8 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp import web
 
+from actors.delivery.actor import DeliveryActor
+from cluster.clock import SystemClock
 from cluster.definitions.model import Column
 from tests.actors.delivery.asking import (
     backlog_is,
@@ -364,6 +367,80 @@ def test_many_changes_arrive_in_full_batches_and_in_order(tmp_path: Path) -> Non
 
 def _row(number: int) -> Row:
     return Row(f"user_{number % 1000}", "exited" if (number // 1000) % 2 else "entered", 1_764_518_400_000 + number)
+
+
+def test_a_destination_that_was_down_gets_what_the_backlog_comes_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.delivery.intake.SYNC_PENDING_MAX", 40)
+    monkeypatch.setattr("actors.delivery.reader.SYNC_READ_ROWS_MAX", 10)
+    monkeypatch.setattr("actors.delivery.retries.RETRY_BASE_MS", 10)
+    monkeypatch.setattr("actors.delivery.breaker.BREAKER_FIRST_MS", 20)
+
+    async def run() -> None:
+        evaluator = InProcessEvaluator()
+        async with receiver() as endpoint:
+            endpoint.answer = status(500)
+            controller = InProcessController(
+                definitions(endpoint.url, sync={"deliver": "state", "batch_size": 1}, syncs=("promo",))
+            )
+            first = await started(tmp_path, controller, evaluator)
+            await eventually(lambda: begun(first))
+            for number in range(300):
+                evaluator.flip(f"user_{number}")
+            await eventually(lambda: backlog_is(first, 300))
+            for number in range(300):
+                if number != 200:
+                    evaluator.flip(f"user_{number}")
+            # Those that were in batches are sent; of the others, an entry and an exit come to nothing.
+            await eventually(lambda: backlog_is_below(first, 60))
+            await first.abandon()
+            sent = {user for user, _ in endpoint.kinds}
+            endpoint.received.clear()
+            endpoint.answer = None
+            second = await started(tmp_path, controller, evaluator)
+            await eventually(lambda: backlog_is(second, 0))
+            await eventually(lambda: has_state(second, "running"))
+            await second.drain()
+
+        assert endpoint.members == {"user_200"}
+        assert len({user for user, _ in endpoint.kinds}) < 60
+        assert sent <= {user for user, _ in endpoint.kinds}
+
+    asyncio.run(run())
+
+
+async def backlog_is_below(actor: DeliveryActor, count: int) -> bool:
+    return int((await sync_of(actor)).get("backlog", count)) < count
+
+
+async def has_state(actor: DeliveryActor, state: str) -> bool:
+    return (await sync_of(actor)).get("state") == state
+
+
+def test_flap_control_sends_what_lasts(tmp_path: Path) -> None:
+    async def run() -> None:
+        evaluator = InProcessEvaluator()
+        async with receiver() as endpoint:
+            flaps = {"debounce_ms": 150, "min_stay_ms": 400}
+            controller = InProcessController(definitions(endpoint.url, sync=flaps))
+            actor = await started(tmp_path, controller, evaluator)
+            await eventually(lambda: begun(actor))
+            now_ms = SystemClock().now_ms()
+            for user, times in (("flaps", 6), ("comes", 1), ("goes", 1)):
+                for number in range(times):
+                    kind = "exited" if number % 2 else "entered"
+                    evaluator.change(Row(user, kind, now_ms + number))
+            await endpoint.until(lambda: len(endpoint.kinds) == 2)
+            evaluator.change(Row("goes", "exited", SystemClock().now_ms()))
+            await endpoint.until(lambda: len(endpoint.kinds) == 3)
+            assert SystemClock().now_ms() >= now_ms + 400
+            await actor.drain()
+
+        assert sorted(endpoint.kinds[:2]) == [("comes", "entered"), ("goes", "entered")]
+        assert endpoint.kinds[2] == ("goes", "exited")
+
+    asyncio.run(run())
 
 
 def test_two_syncs_of_one_destination_share_its_rate_limit(tmp_path: Path) -> None:

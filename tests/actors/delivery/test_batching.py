@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.delivery.batching import Pending, cut
-from actors.delivery.changes import Change
+from actors.delivery.changes import SWEEP, Change
 
 
 def change(evaluator: int, seq: int, user: str = "u", kind: str = "entered") -> Change:
@@ -48,6 +49,37 @@ def test_going_net_folds_what_is_there_and_back_in_order_nothing_is_lost() -> No
 
     assert pending.cursors() == {0: 3}
     assert [c.seq for c in pending.take(9, 0)] == [4, 5]
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.sampled_from("ab"), st.just("flip")), st.tuples(st.sampled_from("ab"), st.just("repeat"))
+        )
+    ),
+    st.integers(0, 3),
+)
+def test_what_repeats_membership_undoes_nothing_and_gives_way_to_a_change(
+    steps: list[tuple[str, str]], taken_after: int
+) -> None:
+    pending = Pending(net=True)
+    pending.open(0, 0)
+    inside, told = set[str](), set[str]()
+    for number, (user, step) in enumerate(steps):
+        if step == "flip":
+            kind = "exited" if user in inside else "entered"
+            (inside.discard if kind == "exited" else inside.add)(user)
+            pending.add(0, [change(0, number, user, kind)], number, 0)
+        elif user in inside:
+            again = msgspec.structs.replace(change(0, number, user), cause="resync")
+            pending.add(SWEEP, [again], number, 0)
+        if taken_after and number % taken_after == 0:
+            for one in pending.take(9, 0):
+                (told.add if one.kind == "entered" else told.discard)(one.user_id)
+    for one in pending.take(9, 0):
+        (told.add if one.kind == "entered" else told.discard)(one.user_id)
+
+    assert told == inside
 
 
 @given(st.lists(st.integers(0, 5)), st.integers(1, 4))

@@ -7,8 +7,10 @@ shell: batches are sent only when durable, and a restart stands on what is durab
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+from unittest.mock import patch
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,13 +19,16 @@ from actors.delivery.breaker import NEVER
 from actors.delivery.changes import Change
 from actors.delivery.concurrency import SharedSlots
 from actors.delivery.cutting import cut_records
+from actors.delivery.flaps import Flaps
 from actors.delivery.ids import part_id
 from actors.delivery.instructions import (
     Dead,
     Defer,
+    Fetch,
     Hold,
     Instruction,
     MoveCursors,
+    Park,
     Revive,
     Seal,
     Send,
@@ -37,7 +42,9 @@ from actors.delivery.stimuli import (
     Answered,
     Changes,
     Configured,
+    Fetched,
     Opened,
+    Parked,
     Persisted,
     RetryAsked,
     Revived,
@@ -86,6 +93,14 @@ class Disk:
     held: bool = False
     suspended: bool = False
     letters: list[Letter] = field(default_factory=list)
+    #: What waits: by user, when it is due and its number.
+    room: dict[str, tuple[int, int, Change]] = field(default_factory=dict)
+    numbered: int = 0
+    #: By user: the last change that a batch tells.
+    told: dict[str, Change] = field(default_factory=dict)
+
+    def first_due_ms(self) -> int:
+        return min((due for due, _, _ in self.room.values()), default=NEVER)
 
 
 @dataclass(frozen=True)
@@ -96,12 +111,16 @@ class Kind:
     batch_records: int
     keyed: bool = False
     newest_counts: bool = True
+    flaps: Flaps | None = None
+    in_flight_max: int = 4
 
 
 class World:
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
-        self.config = SyncConfig("s", kind.deliver, "remove", kind.batch_records, 5, evaluators=(0, 1))
+        self.config = SyncConfig(
+            "s", kind.deliver, "remove", kind.batch_records, 5, (0, 1), False, kind.in_flight_max, kind.flaps
+        )
         self.shares = Shares(Limiter("s"), SharedSlots("s"))
         self.now_ms = 1_764_518_400_000
         self.logs: dict[int, list[Change]] = {0: [], 1: []}
@@ -112,6 +131,9 @@ class World:
         #: False once the destination itself took some of a request and left what was before it.
         self.order_kept = True
         self.poisoned = True
+        #: Changes of durable batches in the order of the batches, and when each was sealed.
+        self.sealed: list[tuple[Change, ...]] = []
+        self.told_at: dict[Change, int] = {}
         self.restart()
 
     # --- the process -------------------------------------------------------------------------------
@@ -127,6 +149,7 @@ class World:
             1, self.disk.next_order, self.disk.held, self.disk.suspended,
             reviving=any(letter.reviving for letter in self.disk.letters),
             batches=[row.told() for row in self.disk.batches.values()],
+            room_count=len(self.disk.room), room_due_ms=self.disk.first_due_ms(),
         )  # fmt: skip
         self.machine = SyncMachine(self.config, self.shares, recovered, jitter=lambda: 0.3)
         for evaluator, position in self.positions.items():
@@ -140,6 +163,10 @@ class World:
         match instruction:
             case Seal():
                 self.seal(instruction)
+            case Park():
+                self.park(instruction)
+            case Fetch(limit):
+                self.fetch(limit)
             case MoveCursors(cursors):
                 self.put(lambda disk: disk.cursors.update(cursors))
             case Hold(held):
@@ -161,6 +188,7 @@ class World:
         self.writes.append((apply, lambda: list(told)))
 
     def seal(self, seal: Seal) -> None:
+        now_ms = self.now_ms
         rows: list[Row] = []
         told = []
         for new in seal.batches:
@@ -183,12 +211,54 @@ class World:
         def write(disk: Disk) -> None:
             disk.batches.update({row.order: row for row in rows})
             disk.cursors.update(seal.cursors)
-            disk.next_order = max(disk.next_order, seal.batches[-1].order + ORDER_SPAN)
+            disk.next_order = max([disk.next_order, *(batch.order + ORDER_SPAN for batch in seal.batches)])
+            for change in seal.left:
+                if change.user_id in disk.room and disk.room[change.user_id][2] is change:
+                    del disk.room[change.user_id]
+            for batch in seal.batches:
+                self.sealed.append(tuple(batch.changes))
+                self.told_at.update(dict.fromkeys(batch.changes, now_ms))
+            disk.told.update({change.user_id: change for batch in seal.batches for change in batch.changes})
             for letter in disk.letters:
                 letter.live -= {change.user_id for row in rows for change in row.changes}
 
         self.known.update({row.id: row for row in rows})
         self.put(write, *told)
+
+    def park(self, park: Park) -> None:
+        now_ms, told = self.now_ms, []
+
+        def write(disk: Disk) -> None:
+            before = len(disk.room)
+            for change in park.changes:
+                if disk.room.pop(change.user_id, None) is None:
+                    disk.numbered += 1
+                    due = self.due_ms(disk, change, now_ms)
+                    disk.room[change.user_id] = (due, disk.numbered, change)
+            disk.cursors.update(park.cursors)
+            told.append(Parked(len(disk.room) - before, disk.first_due_ms()))
+
+        self.writes.append((write, lambda: told))
+
+    def due_ms(self, disk: Disk, change: Change, now_ms: int) -> int:
+        """As flap control says it, in other words than the code's."""
+        flaps, last = self.kind.flaps, disk.told.get(change.user_id)
+        if flaps is None:
+            return now_ms
+        waits = [now_ms, change.at_ms + flaps.debounce_ms]
+        if last is not None and last.kind != change.kind:
+            waits.append(last.at_ms + (flaps.cooldown_ms if last.kind == "exited" else flaps.min_stay_ms))
+        return max(waits)
+
+    def fetch(self, limit: int) -> None:
+        now_ms, told = self.now_ms, []
+
+        def look(disk: Disk) -> None:
+            due = sorted(row for row in disk.room.values() if row[0] <= now_ms)[:limit]
+            left = [row[0] for row in disk.room.values() if row not in due]
+            told.append(Fetched(tuple(change for _, _, change in due), min(left, default=NEVER)))
+
+        self.writes.append((look, lambda: told))
 
     def split(self, split: Split) -> None:
         whole = self.known.pop(split.batch_id)
@@ -224,6 +294,9 @@ class World:
         assert self.disk.batches[row.order].id == batch_id, "sent before it was durable"
         assert self.ids.setdefault(batch_id, row.changes) == row.changes, "another content under the same id"
         assert not self.kind.keyed or len({change.kind for change in row.changes}) == 1, "one key a request"
+        if self.kind.flaps is not None:
+            late = [change for change in row.changes if self.now_ms < change.at_ms + self.kind.flaps.debounce_ms]
+            assert not late, "a change is sent once it has lasted"
         users = {change.user_id for change in row.changes}
         for other in self.in_flight.values():
             assert users.isdisjoint(change.user_id for change in other), "two changes of a user in flight"
@@ -244,6 +317,12 @@ class World:
         changes = self.logs[evaluator][position : position + count]
         self.positions[evaluator] = position + len(changes)
         self.feed(Changes(evaluator, changes, self.positions[evaluator], len(changes) < count))
+
+    def churn(self, evaluator: int, *users: int) -> None:
+        """Some change, and all of it is read."""
+        for which in users:
+            self.flip(evaluator, which)
+        self.read(evaluator, 50)
 
     def write(self, count: int) -> None:
         done, self.writes = self.writes[:count], self.writes[count:]
@@ -329,7 +408,9 @@ class World:
             wake_ms = self.machine.next_wake_ms(self.now_ms)
             if wake_ms != NEVER:
                 self.time(max(0, wake_ms - self.now_ms))
-            if not self.machine.backlog and not self.writes and not self.in_flight and not self.disk.batches:
+            if self.machine.pending or self.writes or self.in_flight or self.disk.batches or self.disk.room:
+                continue
+            if not self.machine.backlog:
                 if not self.disk.letters:
                     return
                 self.retry()
@@ -395,6 +476,11 @@ REFUSALS = st.one_of(
     st.tuples(st.just("cycle"), st.sampled_from(["truth", "nothing"])),
     st.tuples(st.just("retry")),
 )
+CHURN = st.one_of(
+    st.tuples(st.just("churn"), st.integers(0, 1), st.integers(0, 2), st.integers(0, 2), st.integers(0, 2)),
+    st.tuples(st.just("write"), st.integers(1, 3)),
+    st.tuples(st.just("time"), st.sampled_from([5, 700, 5_000])),
+)
 KINDS = st.builds(
     Kind, st.sampled_from(["state", "changes"]), batch_records=st.integers(1, 4), keyed=st.booleans()
 )  # fmt: skip
@@ -437,3 +523,37 @@ def test_where_each_change_counts_dead_letters_bring_every_one_in_the_end(
     steps: list[tuple[Any, ...]], batch_records: int
 ) -> None:
     lived(World(Kind("changes", batch_records, newest_counts=False)), steps).check(every_change=True)
+
+
+FLAPS = st.builds(Flaps, *[st.sampled_from([0, 1_000, 5_000])] * 3).filter(lambda flaps: flaps != Flaps())
+
+
+@settings(max_examples=200)
+@given(st.lists(st.one_of(STEPS, PAUSES, REFUSALS, CHURN, CHURN), max_size=100), KINDS)
+def test_what_does_not_fit_memory_waits_on_disk_and_comes_to_the_same(
+    steps: list[tuple[Any, ...]], kind: Kind
+) -> None:
+    with ExitStack() as tight:
+        for name, bound in (("SYNC_PENDING_MAX", 4), ("PARKED_AT_ONCE", 2), ("FETCHED_AT_ONCE", 2)):
+            tight.enter_context(patch(f"actors.delivery.intake.{name}", bound))
+        tight.enter_context(patch("actors.delivery.machine.SEALED_AHEAD", 0))
+        lived(World(replace(kind, in_flight_max=1)), steps).check(every_change=False)
+
+
+@settings(max_examples=200)
+@given(st.lists(st.one_of(STEPS, PAUSES, CHURN, CHURN), max_size=100), KINDS, FLAPS)
+def test_flap_control_holds_changes_back_and_the_end_is_the_membership(
+    steps: list[tuple[Any, ...]], kind: Kind, flaps: Flaps
+) -> None:
+    world = lived(World(replace(kind, flaps=flaps)), steps)
+
+    world.check(every_change=False)
+    last: dict[str, Change] = {}
+    for batch in world.sealed:
+        for change in batch:
+            before = last.get(change.user_id)
+            if before is not None:
+                assert before.kind != change.kind, "what is told of a user alternates"
+                wait_ms = flaps.min_stay_ms if change.kind == "exited" else flaps.cooldown_ms
+                assert world.told_at[change] >= before.at_ms + wait_ms
+            last[change.user_id] = change

@@ -3,8 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from actors.delivery.changes import Change
-from actors.delivery.plans import SyncPlan, plan_syncs, to_records
+from actors.delivery.plans import SyncPlan, plan_syncs
 from destinations.registry import KINDS
 from tests.actors.delivery.world import definitions
 
@@ -13,10 +12,6 @@ URL = "https://example.com/hook"
 
 def planned(**keys: Any) -> SyncPlan:
     return plan_syncs(definitions(URL, **keys), (0,), (), KINDS)["promo"]
-
-
-def change(user: str) -> Change:
-    return Change(0, 1, "hide_promo", 3, user, "entered", 1_000, 2, "event")
 
 
 def test_what_a_sync_does_not_say_is_its_kinds_default() -> None:
@@ -55,30 +50,24 @@ def test_a_fingerprint_notices_a_secret_and_needs_the_salt() -> None:
     assert planned(headers={"x": "1"}).fingerprint(b"salt") != planned(headers={"x": "2"}).fingerprint(b"salt")
 
 
-def test_a_record_carries_the_transition_and_its_values() -> None:
-    plan = planned(sync={"identifiers": {"id": "user_id"}, "traits": ("ltv", "tags")})
-
-    (record,), dropped = to_records(plan, [change("u")], {"ltv": [1.5], "tags": [["a"]]})
-
-    assert dropped == {}
-    assert (record.audience_version, record.at_ms, record.n, record.identifiers) == (3, 1_000, 2, {"id": "u"})
-    assert record.traits == {"ltv": 1.5, "tags": ["a"]}
-    assert len(record.transition_id) == 32
-
-
-def test_a_missing_or_empty_identifier_drops_the_record_and_a_missing_trait_is_null() -> None:
-    plan = planned(sync={"identifiers": {"mail": "email"}, "traits": ("ltv",)})
-
-    records, dropped = to_records(
-        plan, [change("a"), change("b"), change("c")], {"email": [None, "x@y", ""], "ltv": [1.0, None, 2.0]}
-    )
-
-    assert dropped == {0: "no value for an identifier: mail", 2: "no value for an identifier: mail"}
-    assert [(record.user_id, record.traits) for record in records] == [("b", {"ltv": None})]
-    assert plan.columns == ("email", "ltv")
-
-
 def test_identity_is_the_audience_and_the_destination() -> None:
     plan = planned()
 
     assert replace(plan, settings=None).identity == planned(timeout="3s").identity == "hide_promo\0hook"
+
+
+def test_a_sync_remembers_whom_it_told_where_that_may_be_needed_later() -> None:
+    assert not planned().remembers
+    assert planned(sync={"identifiers": {"mail": "email"}}).remembers
+    assert planned(sync={"on_delete": "remove"}).remembers
+    assert planned(sync={"min_stay_ms": 1}).remembers
+    assert planned(sync={"on_exit": "nothing"}).config.on_exit == "nothing"
+    assert planned(sync={"on_exit": "nothing", "on_delete": "remove"}).config.on_exit == "remove"
+
+
+def test_a_sweep_is_needed_anew_for_other_columns_and_other_settings() -> None:
+    first = planned(sync={"identifiers": {"id": "a"}})
+
+    assert first.sweep_key(b"x") == planned(sync={"identifiers": {"id": "a"}, "traits": ("b",)}).sweep_key(b"x")
+    assert first.sweep_key(b"x") != planned(sync={"identifiers": {"id": "b"}}).sweep_key(b"x")
+    assert first.sweep_key(b"x") != first.sweep_key(b"y")

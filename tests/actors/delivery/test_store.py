@@ -11,9 +11,10 @@ import pytest
 from actors.delivery import commits as commits_module
 from actors.delivery import letters as letters_module
 from actors.delivery import sync_log as log_module
+from actors.delivery.changes import Told, spool_source
 from actors.delivery.commits import Commits
 from actors.delivery.outbox import ORDER_SPAN
-from actors.delivery.rows import DeadLetter, LogRow, StoredRow
+from actors.delivery.rows import DeadLetter, LogRow, Spool, StoredRow
 from actors.delivery.store import DeliveryStore
 from actors.delivery.sync_log import SyncLog
 from destinations.records import Record
@@ -56,7 +57,7 @@ def with_store(path: Path, work: Callable[[DeliveryStore], Awaitable[None]], *, 
 
 async def begun(store: DeliveryStore) -> None:
     await store.create(SYNC, 7, "aud\0hook", b"f")
-    await store.start_cursor(SYNC, 0, -1, 2, b"spool")
+    await store.start_cursor(SYNC, 0, 0, Spool(0, 2, 0, "", b"spool"))
 
 
 def test_batches_and_cursors_come_back_as_they_were(tmp_path: Path) -> None:
@@ -69,7 +70,7 @@ def test_batches_and_cursors_come_back_as_they_were(tmp_path: Path) -> None:
         known = await store.sync(SYNC)
         assert known is not None
         assert (known.incarnation, known.identity, known.next_order, known.held) == (7, "aud\0hook", 2, False)
-        assert await store.cursor(SYNC, 0) == (1, 2)
+        assert await store.cursor(SYNC, 0) == 1
         first, second = await store.batches(SYNC)
         assert first == row(0)
         assert (second.body, second.attempts, second.first_attempt_ms, second.next_attempt_ms) == (b"[1]", 3, 10, 20)
@@ -101,18 +102,50 @@ def test_a_lazy_write_is_never_overtaken_and_shares_the_next_commit(tmp_path: Pa
         lazy = store.move_cursors(SYNC, {0: 5})
         await store.seal(SYNC, [row(0)], {0: 9}, 1)
         assert asyncio.ensure_future(lazy).done()
-        assert await store.cursor(SYNC, 0) == (9, 2)
+        assert await store.cursor(SYNC, 0) == 9
 
     with_store(tmp_path / "d.db", work)
 
 
-def test_first_members_are_dropped_once_the_cursor_is_past_them(tmp_path: Path) -> None:
+def test_members_of_a_spool_are_dropped_once_all_are_in_batches(tmp_path: Path) -> None:
     async def work(store: DeliveryStore) -> None:
         await begun(store)
-        await store.seal(SYNC, [row(0)], {0: 1}, 1)
-        assert await store.spool(SYNC, 0) == b"spool"
-        await store.seal(SYNC, [row(1)], {0: 2}, 2)
-        assert await store.spool(SYNC, 0) == b""
+        await store.seal(SYNC, [row(0)], {spool_source(0): 1}, 1)
+        assert await store.spool(SYNC, 0) == Spool(0, 2, 1, "", b"spool")
+        await store.seal(SYNC, [row(1)], {spool_source(0): 2, 0: 5}, 2)
+        assert await store.spool(SYNC, 0) is None
+        assert await store.cursor(SYNC, 0) == 5
+
+    with_store(tmp_path / "d.db", work)
+
+
+def test_a_resync_is_over_when_every_evaluators_members_are_in_batches(tmp_path: Path) -> None:
+    async def work(store: DeliveryStore) -> None:
+        await begun(store)
+        await store.start_cursor(SYNC, 1, 0, None)
+        await store.seal(SYNC, [], {spool_source(0): 2}, 0)
+        assert await store.resync_left(SYNC, (0, 1), 7) == 2
+        await store.add_spool(SYNC, 0, Spool(9, 1, 0, "resync", b"s"), 7)
+        await store.add_spool(SYNC, 1, Spool(9, 0, 0, "resync", b""), 7)
+        assert (await store.resynced(SYNC, 0), await store.resync_left(SYNC, (0, 1), 7)) == (7, 1)
+        await store.seal(SYNC, [], {spool_source(0): 1}, 0)
+        assert await store.resync_left(SYNC, (0, 1), 7) == 0
+
+    with_store(tmp_path / "d.db", work)
+
+
+def test_what_was_told_is_durable_with_its_batch(tmp_path: Path) -> None:
+    inside, left = Told(True, 1, 5, 0, {"mail": ["x"]}, 9), Told(False, 1, 6, 0, {}, 9)
+
+    async def work(store: DeliveryStore) -> None:
+        await begun(store)
+        await store.seal(SYNC, [row(0)], {}, 1, told={"a": inside, "b": inside, "c": inside})
+        await store.seal(SYNC, [row(1)], {}, 2, told={"b": left})
+        await store.seal(SYNC, [row(2)], {}, 3, told={"c": left}, keeps_left=True)
+        assert await store.ledger.get(SYNC, ["a", "b", "c", "d"]) == {"a": inside, "c": left}
+        assert await store.ledger.members(SYNC, "", 9) == [("a", inside)]
+        assert await store.ledger.members(SYNC, "", 9, unseen_since_ms=9) == []
+        assert await store.ledger.members(SYNC, "a", 9) == []
 
     with_store(tmp_path / "d.db", work)
 
@@ -246,7 +279,7 @@ def test_a_disk_that_is_full_is_waited_for_and_nothing_passes_it(
             await sealing
             await moving
         assert store.failure == ""
-        assert await store.cursor(SYNC, 0) == (2, 2)
+        assert await store.cursor(SYNC, 0) == 2
         assert len(await store.batches(SYNC)) == 1
 
     with_store(tmp_path / "d.db", work)

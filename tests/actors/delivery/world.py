@@ -254,6 +254,30 @@ async def receiver() -> AsyncIterator[Receiver]:
         await runner.cleanup()
 
 
+class InProcessTraits:
+    """Trait values that tests change; each change is a new version."""
+
+    def __init__(self, **columns: Mapping[str, Any]) -> None:
+        self.versions: list[dict[str, Mapping[str, Any]]] = [dict(columns)]
+        self.forgets_old = False
+
+    def now(self, **columns: Mapping[str, Any]) -> None:
+        """Load other values."""
+        self.versions.append({**self.versions[-1], **columns})
+
+    async def columns(self, parent: str, keys: list[str], columns: list[str]) -> dict[str, list[Any]]:
+        return {column: [self.versions[-1][column].get(key) for key in keys] for column in columns}
+
+    async def changed(self, parent: str, since: int, columns: list[str]) -> tuple[int, list[str] | None]:
+        version = len(self.versions)
+        if not since or self.forgets_old:
+            return version, None
+        old, new = self.versions[since - 1], self.versions[-1]
+        users = {key for column in columns for key in {**old[column], **new[column]}}
+        differ = [key for key in users if any(old[c].get(key) != new[c].get(key) for c in columns)]
+        return version, sorted(differ)
+
+
 async def no_traits(parent: str, keys: list[str], columns: list[str]) -> dict[str, list[Any]]:
     raise AssertionError("no sync of this test needs traits")
 
@@ -265,8 +289,11 @@ async def started(
     traits: Any = no_traits,
     kinds: Kinds = KINDS,
 ) -> DeliveryActor:
+    more = {"traits": traits}
+    if isinstance(traits, InProcessTraits):
+        more = {"traits": traits.columns, "trait_changes": traits.changed}
     actor = DeliveryActor(
-        data_dir, controller, lambda info: evaluator, SystemClock(), traits=traits, kinds=kinds, seed=1
+        data_dir, controller, lambda info: evaluator, SystemClock(), kinds=kinds, seed=1, **more
     )  # type: ignore[arg-type]
     await actor.start()
     return actor

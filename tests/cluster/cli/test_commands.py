@@ -190,6 +190,13 @@ def test_syncs_log_and_retry(shared: Site) -> None:
     assert json.loads(usher("retry", "push", "--json", here=shared).stdout) == {"sync": "push", "retried": 0}
 
 
+def test_a_sync_is_paused_resumed_and_resynced(shared: Site) -> None:
+    assert json.loads(usher("pause", "push", "--json", here=shared).stdout) == {"sync": "push", "paused": True}
+    assert "goes on" in usher("resume", "push", here=shared).stdout
+    assert json.loads(usher("resync", "push", "--json", here=shared).stdout)["began_at"].startswith("2026")
+    assert usher("resync", "none", here=shared).exit_code == 1
+
+
 def test_a_destination_is_shown_and_with_send_tried_out(shared: Site) -> None:
     shown = usher("test-destination", "hook", "--user", "ann", here=shared)
     assert (shown.exit_code, shown.stdout) == (0, "# to make the change\nPOST https://example.com/hook\nx: ***\n\n{}\n")
@@ -286,8 +293,8 @@ def test_the_admin_key_of_a_data_dir_goes_to_its_own_usher_alone(shared: Site, t
 
 @pytest.mark.parametrize(
     "command", ["up", "down", "status", "demo", "validate", "plan", "apply", "replay", "lookup", "members", "syncs",
-                "log", "retry", "bench", "version", "traits", "traits refresh", "ingest", "events", "keys",
-                "keys create", "keys list", "keys revoke"],
+                "log", "retry", "pause", "resume", "resync", "bench", "version", "traits", "traits refresh", "ingest",
+                "events", "keys", "keys create", "keys list", "keys revoke"],
 )  # fmt: skip
 def test_every_command_has_help(command: str) -> None:
     result = usher(*command.split(), "--help")

@@ -188,8 +188,12 @@ def test_sync_log_and_retry_ask_for_what_was_said(connect: Connect) -> None:
     with hosted() as here, connect(here) as usher:
         assert usher.sync_log("push", failed=True, after=4, limit=5).next == 4
         assert usher.retry("push").retried == 0
+        usher.pause("push")
+        usher.resume("push")
+        assert usher.resync("push").resyncing == "push"
         assert usher.dead_letters("push", limit=3) == []
-        assert here.delivery.asked == [("log", "push", True, 4, 5), ("retry", "push"), ("dead_letters", "push", 3)]
+        assert here.delivery.asked == [("log", "push", True, 4, 5), ("retry", "push"), ("suspend", "push", True),
+                                       ("suspend", "push", False), ("resync", "push"), ("dead_letters", "push", 3)]
 
 
 def test_a_destination_is_tried_out_on_one_user(connect: Connect) -> None:

@@ -227,6 +227,14 @@ class FakeDelivery:
         self.asked.append(("retry", sync))
         return {"retried": 0}
 
+    async def suspend(self, sync: str, suspended: bool) -> Reply:
+        self.asked.append(("suspend", sync, suspended))
+        return {"paused": suspended}
+
+    async def resync(self, sync: str) -> Reply:
+        self.asked.append(("resync", sync))
+        return {"resyncing": sync, "began_at": "2026-11-23T10:00:00.000Z"}
+
     async def test_destination(self, destination: str, sync: str, user: str, verb: str, send: bool) -> Reply:
         self.asked.append(("test", destination, sync, user, verb, send))
         request = {"method": "POST", "url": "https://example.com/hook", "headers": {"x": "***"}, "body": "{}"}

@@ -29,6 +29,9 @@ MATRIX: list[tuple[str, str, Any, Role]] = [
     ("GET", "/api/v1/syncs/push/log", None, "edit"),
     ("GET", "/api/v1/syncs/push/dead-letters", None, "edit"),
     ("POST", "/api/v1/syncs/push/retry", None, "edit"),
+    ("POST", "/api/v1/syncs/push/pause", None, "edit"),
+    ("POST", "/api/v1/syncs/push/resume", None, "edit"),
+    ("POST", "/api/v1/syncs/push/resync", None, "edit"),
     ("POST", "/api/v1/parent_models/users/refresh", None, "edit"),
     ("POST", "/api/v1/plan", DOCUMENT, "edit"),
     ("POST", "/api/v1/apply", {"version": 1, "audiences": [{"id": "new", **AUDIENCE}]}, "edit"),
@@ -239,8 +242,13 @@ def test_sync_paths_reach_delivery_with_their_parameters() -> None:
         await site.call("GET", "/api/v1/syncs/push/dead-letters?limit=2")
         await site.call("POST", "/api/v1/syncs/push/dead-letters/retry")
         await site.call("POST", "/api/v1/syncs/push/retry")
+        assert (await site.call("POST", "/api/v1/syncs/push/pause"))[:2] == (200, {"paused": True})
+        assert (await site.call("POST", "/api/v1/syncs/push/resume"))[:2] == (200, {"paused": False})
+        assert (await site.call("POST", "/api/v1/syncs/push/resync"))[1]["resyncing"] == "push"
+        assert (await site.call("POST", "/api/v1/syncs/none/resync"))[0] == 404
         assert site.delivery.asked == [
             ("log", "push", True, 7, 3), ("dead_letters", "push", 2), ("retry", "push"), ("retry", "push"),
+            ("suspend", "push", True), ("suspend", "push", False), ("resync", "push"),
         ]  # fmt: skip
 
     at_site(check)
