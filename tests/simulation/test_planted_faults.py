@@ -202,13 +202,13 @@ _seal, _build = DeliveryStore.seal, WebhookDestination.build
 
 
 def moves_the_cursor_first(
-    self: DeliveryStore, sync: str, batches: Any, cursors: Any, next_order: int, dropped: int = 0
+    self: DeliveryStore, sync: str, batches: Any, cursors: Any, next_order: int, *rest: Any, **more: Any
 ) -> Any:
     moved = self._commits.write(lambda connection: delivery_store._move(connection, sync, cursors))
 
     async def sealed() -> None:
         await moved
-        await _seal(self, sync, batches, {}, next_order, dropped)
+        await _seal(self, sync, batches, {}, next_order, *rest, **more)
 
     return sealed()
 
