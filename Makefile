@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SHELL := /bin/bash
 PYTEST_ARGS ?=
+# Processes that share the unit tests; live tests have the machine for themselves.
+WORKERS ?= auto
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-unit test-live lint types bench lock clean
@@ -19,7 +21,9 @@ demo: $(STAMP) ## set up, start Usher, send shoppers at it, watch who enters and
 test: test-unit test-live ## unit tests, then live tests on a real Ray
 
 test-unit: $(STAMP)
-	$(BIN)/python -m pytest tests -m "not live" $(PYTEST_ARGS)
+	@echo "Compiling the evaluation loop where that was not done yet (about a minute and a half, once) ..."
+	@$(BIN)/python -m cluster.runtime.warming
+	$(BIN)/python -m pytest tests -m "not live" -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 test-live: $(STAMP)
 	$(BIN)/python -m pytest tests -m live $(PYTEST_ARGS)

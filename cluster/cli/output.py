@@ -52,8 +52,8 @@ def print_json(content: Any) -> None:
 
 
 def say(message: str) -> None:
-    """Tell a person something; never part of the data."""
-    stderr().print(Text(message))
+    """Tell a person something; never part of the data. Wrapped by the terminal alone: paths in it can be copied."""
+    stderr().print(Text(message), soft_wrap=True)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> Table:
