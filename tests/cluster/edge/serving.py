@@ -69,6 +69,8 @@ class FakeEvaluator:
         self.events: list[dict[str, Any]] = []
         self.raw: list[bytes] = []
         self.keys: list[str] = []
+        #: Every decoded row that came, as a dict.
+        self.hits: list[dict[str, Any]] = []
         self.members: dict[str, list[str]] = {}
         self.seen: set[tuple[str, str]] = set()
         #: Answers to give instead, first come first.
@@ -96,6 +98,7 @@ class FakeEvaluator:
         with pa.ipc.open_stream(hits) as reader:
             rows = reader.read_all().to_pylist()
         self.keys.extend(row["key"] for row in rows)
+        self.hits.extend(rows)
         return [self._outcome(row) for row in rows]
 
     def _outcome(self, row: dict[str, Any]) -> int:
