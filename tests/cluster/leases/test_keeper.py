@@ -49,10 +49,12 @@ def uri(tmp_path: Path) -> str:
 def other(uri: str) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-c", HOLDER, uri, str(TERM_MS)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "1\n"
-        yield process
-        process.kill()
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "1\n"
+            yield process
+        finally:
+            process.kill()
 
 
 def eventually(what: object, at_most_s: float = 20.0) -> None:
