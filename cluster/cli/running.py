@@ -133,15 +133,18 @@ def up(
         checkpoint_every_ms=checkpoint_every,
         drain_deadline_ms=drain_deadline,
     )
+    serves = False
     with stderr().status("Starting …") as spinner:
 
         def on_progress(step: str) -> None:
-            if sys.stderr.isatty():
+            if sys.stderr.isatty() and not serves:
                 spinner.update(f"{step.capitalize()} …")
             else:
                 say(step if step.endswith(".") else f"{step} …")
 
         def on_ready(info: ReadyInfo) -> None:
+            nonlocal serves
+            serves = True
             spinner.stop()
             _show_ready(info, with_key=not detached)
 

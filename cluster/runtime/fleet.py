@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
 from cluster.errors import InputError, NotReady, UsherError
 from cluster.limits import READY_DEADLINE_MS, RETRY_AFTER_MS
@@ -19,15 +20,19 @@ from cluster.runtime.wiring import create
 #: How often a starting process is asked, and how soon a stop signal is seen.
 _POLL_S: Final = 0.1
 _ANSWER_S: Final = 5.0
+#: Pause before a name that Ray has yet to free is tried again.
+_NAME_S: Final = 0.02
 
 
 class Fleet:
-    """The processes of one run. Not for use from an event loop: calls wait."""
+    """The processes of one run. From any thread, but not from an event loop: calls wait."""
 
     def __init__(self, plan: Plan, stopping: Callable[[], bool]) -> None:
         self._plan = plan
         self._stopping = stopping
         self._handles: dict[str, Any] = {}
+        #: Held while a process gets another's name, or its own is given up.
+        self._naming = threading.Lock()
 
     def start(self, names: Sequence[str]) -> None:
         """Make these processes; they start side by side. Raises InputError where another Usher runs on this Ray."""
@@ -91,7 +96,44 @@ class Fleet:
     def end_one(self, name: str) -> None:
         """Close and end a process that nobody needs any more."""
         self.call(name, "drain", int(1000 * _ANSWER_S))
-        ray.kill(self._handles.pop(name), no_restart=True)
+        with self._naming:
+            ray.kill(self._handles.pop(name), no_restart=True)
+
+    def ask(self, name: str) -> Any:
+        """Ask a process for a sign; gives what `heard` takes."""
+        return self._handles[name].ready.remote()
+
+    def heard(self, asked: Any, within_s: float) -> bool:
+        """Say whether there is an answer to `ask`, or Ray's word that the process is gone: it starts another then."""
+        try:
+            ray.get(asked, timeout=within_s)
+        except GetTimeoutError:
+            return False
+        except RayError:
+            return True
+        return True
+
+    def replace(self, name: str) -> bool:
+        """Have another process take the place of one that is silent; false where there is none to replace.
+
+        Under the same name, so that everybody finds it: at the kill Ray forgets the one before, whose pending calls
+        fail, and ends it as soon as it can, 5 s later the hard way. Raises NotReady where the name stays taken.
+        """
+        with self._naming:
+            if name not in self._handles:
+                return False
+            ray.kill(self._handles[name], no_restart=True)
+            until = time.monotonic() + _ANSWER_S
+            while True:
+                try:
+                    self._handles[name] = create(self._plan, name)
+                except ValueError as error:
+                    if time.monotonic() > until:
+                        message = f"{name} is silent, and Ray does not let go of its name: {error}"
+                        raise NotReady(message, retry_after_ms=RETRY_AFTER_MS) from error
+                    time.sleep(_NAME_S)
+                else:
+                    return True
 
     def end(self) -> None:
         """End every process for good."""

@@ -175,8 +175,10 @@ class _Run:
         self._stop = threading.Event()
         # Here, because it imports Ray, which reads the environment that start_ray sets at its first import.
         from cluster.runtime.fleet import Fleet
+        from cluster.runtime.watching import Watch
 
         self._fleet = Fleet(plan, self._stop.is_set)
+        self._watch = Watch(self._fleet, plan.lease_of, on_progress)
 
     def run(self) -> int:
         """Start, serve until told to stop, drain; gives the exit code."""
@@ -186,8 +188,10 @@ class _Run:
             except Stopped:
                 self._fleet.end()
                 return 0
+            self._watch.start()
             while not self._stop.wait(1.0):  # a signal handler runs between two waits
                 self._follow_placement()
+            self._watch.stop()
             return self._drain()
 
     def _follow_placement(self) -> None:

@@ -48,6 +48,10 @@ class Plan:
         """Give where it is noted who owns which evaluator: the data dir unless said otherwise."""
         return self.leases or LeaseSettings(self.data_dir)
 
+    def lease_of(self, name: str) -> LeaseSettings | None:
+        """Give where it is noted who runs a process that owns something; None for an edge, which owns nothing."""
+        return self.lease_settings if name.startswith(EVALUATOR_PREFIX) else None
+
     @property
     def url(self) -> str:
         """Give the address people use."""

@@ -125,6 +125,8 @@ def _prepare_environment(data_dir: Path) -> None:
     os.environ.setdefault("RAY_worker_niceness", "0")
     # A call under way to a killed process fails this much (and up to 1 s) after the kill; Ray's default adds 1 s.
     os.environ.setdefault("RAY_timeout_ms_task_wait_for_death_info", "100")
+    # A stopped process ends this much after the kill, and with it what it holds: its lease, a lock of its log.
+    os.environ.setdefault("RAY_kill_worker_timeout_milliseconds", "1000")
     os.environ["PYTHONPATH"] = _python_path()
     os.environ.pop("RAY_ADDRESS", None)
     if "RAY_AUTH_MODE" not in os.environ:

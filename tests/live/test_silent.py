@@ -1,0 +1,114 @@
+"""A stopped process (SIGSTOP) is no dead one: Ray says nothing. Another takes its place; the zombie is fenced."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.live.conftest import write_definitions
+from tests.live.usher import (
+    PATIENCE_S,
+    Receiver,
+    Usher,
+    assert_nothing_sent_twice_under_another_id,
+    eventually,
+    kinds,
+)
+
+pytestmark = [pytest.mark.live, pytest.mark.timeout(170)]
+
+SHOPPERS = 4
+#: Twice what it takes on two free cores: noticed after 9 s, at work again 6 s later.
+ANSWERED_AGAIN_S = 30.0
+
+
+class Shoppers:
+    """People who buy, several side by side; a purchase is sent again until it is taken."""
+
+    def __init__(self, usher: Usher) -> None:
+        self._usher = usher
+        self._enough = threading.Event()
+        self.taken: list[str] = []
+        self._threads = [threading.Thread(target=self._buy, args=(number,), daemon=True) for number in range(SHOPPERS)]
+
+    def _buy(self, lane: int) -> None:
+        number = 0
+        while not self._enough.is_set():
+            user = f"shopper-{lane}-{number}"
+            self._usher.track_surely(user, "order_completed", f"m-{user}", channel="web")
+            self.taken.append(user)
+            number += 1
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._enough.set()
+        for thread in self._threads:
+            thread.join(PATIENCE_S)
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[tuple[Usher, Receiver]]:
+    receiver = Receiver()
+    receiver.start()
+    usher = Usher(tmp_path / "data", definitions=[str(write_definitions(tmp_path, receiver.url))], evaluators=2)
+    try:
+        usher.await_ready()
+        yield usher, receiver
+    finally:
+        usher.close()
+        receiver.stop()
+
+
+def is_gone(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    return True
+
+
+def zombie(usher: Usher, name: str) -> int:
+    """Stop a process, and let it go on as soon as another has its place; gives its pid."""
+    pid = usher.pid(name)
+    os.kill(pid, signal.SIGSTOP)
+    eventually(f"{name} is missed", lambda: any(f"{name} is silent" in line for line in usher.lines))
+    os.kill(pid, signal.SIGCONT)
+    return pid
+
+
+def test_a_stopped_evaluator_is_replaced_and_the_zombie_changes_nothing(running: tuple[Usher, Receiver]) -> None:
+    usher, receiver = running
+    shoppers = Shoppers(usher)
+    rich = [f"rich-{number}" for number in range(50)]
+    for user in rich[:25]:
+        usher.track_surely(user, "order_completed", f"m-{user}", channel="app")
+    shoppers.start()
+    eventually("some have bought", lambda: len(shoppers.taken) > 100)
+    began = time.monotonic()
+    stopped = zombie(usher, "evaluator-0")
+    eventually("the zombie ends", lambda: is_gone(stopped))
+    for user in rich[25:]:
+        usher.track_surely(user, "order_completed", f"m-{user}", channel="app")
+    assert time.monotonic() - began < ANSWERED_AGAIN_S
+    before = len(shoppers.taken)
+    eventually("everybody's events are taken", lambda: len(shoppers.taken) > before + 50)
+    assert usher.pid("evaluator-0") != stopped
+    shoppers.stop()
+    for user in rich:
+        assert usher.is_member("rich_buyers", user) is True
+    for user in shoppers.taken:
+        eventually(f"{user} came and went", lambda user=user: len(kinds(receiver, user, "hide_promo")) == 2)
+        assert kinds(receiver, user, "hide_promo") == ["entered", "exited"]
+    for user in rich:
+        eventually(f"{user} came", lambda user=user: kinds(receiver, user, "rich_buyers") == ["entered"])
+    assert usher.status()["events"]["accepted"] == len(shoppers.taken) + len(rich)
+    assert_nothing_sent_twice_under_another_id(receiver)
+    assert usher.stop() == 0, usher.lines
