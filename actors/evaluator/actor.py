@@ -323,7 +323,8 @@ class EvaluatorActor:
     async def append(self, request: Reply) -> Reply:
         """See the protocol: answered once the batch is committed and evaluated."""
         hits = request.get("hits") or b""
-        return await self._ask(Append(request["version"], request["rows"], request["envelope"], hits))
+        partitions = str(request.get("partitions") or "")
+        return await self._ask(Append(request["version"], request["rows"], request["envelope"], hits, partitions))
 
     async def lookup(self, parent: str, users: list[str], audiences: list[str], detail: bool) -> Reply:
         """See the protocol. Details say since when, which may take a long look into the log."""

@@ -13,13 +13,13 @@ import numpy as np
 import pyarrow as pa
 
 from actors.evaluator.layout import I64
-from actors.evaluator.succession.ranges import read_ranges
 from cluster.admission.decoder import Decoder
 from cluster.admission.plan import EventPlan
 from cluster.definitions.model import Definitions, Published
 from cluster.errors import CheckpointError, DataDirError
 from cluster.log.contract import Log
 from cluster.log.records import Entry
+from cluster.model.partition_ranges import read_ranges
 from cluster.model.partitions import partitions_of
 from cluster.wire.envelope import concat, unpack
 

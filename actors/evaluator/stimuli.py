@@ -14,12 +14,16 @@ from cluster.log.records import Entry
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """A batch of events: logged as `envelope`, evaluated as `hits` (an Arrow IPC stream)."""
+    """A batch of events: logged as `envelope`, evaluated as `hits` (an Arrow IPC stream).
+
+    `partitions` (`partition_ranges`): whose hits count in it; empty: those of all users of the evaluator.
+    """
 
     version: int
     rows: int
     envelope: bytes
     hits: bytes
+    partitions: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -290,7 +290,7 @@ class EvaluatorWorker(HandsOver):
                 "retry_after_ms": 0,
             }
         clock = self._clock()
-        self._log("batch", clock, batch.envelope, batch.rows)
+        self._log("batch", clock, batch.envelope, batch.rows, subject=batch.partitions)
         if self.machine is None or not batch.hits:
             self._pass(clock, self._wave_left)
             return {"clock_ms": clock, "outcomes": b""}

@@ -229,7 +229,7 @@ class EventBatcher:
                     # Whose rows these were is told by who owned their keys then.
                     part = part.again(decoded, before)
                     tally.redecoded(part, decoded.rejected)
-                parts = part.dealt_anew(now.owner_of_partition)
+                parts = part.dealt_anew(before, now.owner_of_partition)
                 await asyncio.gather(*(self._send_part(each, now, tally) for each in parts))
                 return
             reply = await self._call(part, state)

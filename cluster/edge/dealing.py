@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from cluster.admission.hits import Decoded
 from cluster.admission.outcomes import RowOutcomes, row_outcomes
 from cluster.admission.splitting import Share, split
 from cluster.errors import InternalError
+from cluster.model.partition_ranges import write_ranges
 from cluster.model.partitions import partitions_of
 from cluster.runtime.protocols import Reply
 from cluster.wire.envelope import pack
@@ -21,12 +22,17 @@ from cluster.wire.envelope import pack
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one evaluator gets of a batch. `rows` are the batch's row numbers of the envelope's rows, ascending."""
+    """What one evaluator gets of a batch. `rows` are the batch's row numbers of the envelope's rows, ascending.
+
+    `partitions`: whose users' hits count in it, where those are not all of the evaluator's; the others come with
+    another part. None: all of them.
+    """
 
     owner: int
     envelope: pa.RecordBatch
     hits: pa.RecordBatch
     rows: npt.NDArray[np.int64]
+    partitions: frozenset[int] | None = None
 
     def request(self, version: int) -> Reply:
         """Give the call's argument (docs/architecture.md §4)."""
@@ -35,6 +41,7 @@ class Part:
             "rows": self.envelope.num_rows,
             "envelope": pack(self.envelope),
             "hits": ipc_stream(self.hits) if self.hits.num_rows else b"",
+            "partitions": "" if self.partitions is None else write_ranges(self.partitions),
         }
 
     def hit_rows(self) -> npt.NDArray[np.int64]:
@@ -48,16 +55,31 @@ class Part:
         Hits of other evaluators are left out: those have these rows already, and rows without a message id would
         count twice there.
         """
-        hits = decoded.hits
-        owners = np.asarray(owner_of_partition)[partitions_of(hits["key"], len(owner_of_partition))]
-        if hits.num_rows and not (owners == self.owner).all():
-            hits = hits.filter(pa.array(owners == self.owner))
-        return Part(self.owner, self.envelope, hits, self.rows)
+        hits, own = decoded.hits, self._own(owner_of_partition)
+        mine = np.isin(partitions_of(hits["key"], len(owner_of_partition)), sorted(own))
+        if hits.num_rows and not mine.all():
+            hits = hits.filter(pa.array(mine))
+        return replace(self, hits=hits)
 
-    def dealt_anew(self, owner_of_partition: tuple[int, ...]) -> list[Part]:
-        """Deal the same rows out to those who have this owner's users now."""
-        shares = split(self.hits, self.envelope, len(owner_of_partition), owner_of_partition)
-        return [Part(owner, share.envelope, share.hits, self.rows[share.rows]) for owner, share in shares.items()]
+    def dealt_anew(self, before: tuple[int, ...], now: tuple[int, ...]) -> list[Part]:
+        """Deal the same rows out to those who have this owner's users now.
+
+        One who has others' too is told whose hits count: a row may come to it once more, in another owner's part, and
+        a log says nothing of hits.
+        """
+        own = self._own(before)
+        shares = split(self.hits, self.envelope, len(now), now)
+        parts = []
+        for owner, share in shares.items():
+            theirs = frozenset(partition for partition, of in enumerate(now) if of == owner)
+            partitions = None if theirs <= own else theirs & own
+            parts.append(Part(owner, share.envelope, share.hits, self.rows[share.rows], partitions))
+        return parts
+
+    def _own(self, owner_of_partition: tuple[int, ...]) -> frozenset[int]:
+        if self.partitions is not None:
+            return self.partitions
+        return frozenset(partition for partition, owner in enumerate(owner_of_partition) if owner == self.owner)
 
 
 def deal(envelope: pa.RecordBatch, decoded: Decoded, owner_of_partition: tuple[int, ...]) -> list[Part]:

@@ -84,7 +84,8 @@ class Evaluator(Protocol):
     async def append(self, request: Reply) -> Reply:
         """Log, evaluate, commit. Request and reply: docs/architecture.md §4.
 
-        request: `{"version": int, "rows": int, "envelope": bytes, "hits": bytes}` (`hits` an Arrow IPC stream).
+        request: `{"version": int, "rows": int, "envelope": bytes, "hits": bytes, "partitions": str}` (`hits` an Arrow
+        IPC stream; `partitions` as ranges, where only those partitions' hits count, else empty).
         reply: `{"clock_ms": int, "outcomes": bytes}`, one byte a hit: 0 accepted, 1 duplicate, 2 too late.
         """
         ...

@@ -60,7 +60,7 @@ def run() -> Run:
 @pytest.fixture
 def logs(run: Run) -> list[Logged]:
     found = []
-    for history in run.truth.histories:
+    for history in run.truth.histories.values():
         rows = [row for block in history.blocks for row in block.rows().to_pylist()]
         found.append(Logged(list(history.entries), rows))
     return found

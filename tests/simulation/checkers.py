@@ -7,7 +7,7 @@ receivers were sent.
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -61,7 +61,7 @@ def came_to_rest(run: Run) -> Iterator[Found]:
 
 def log_in_order(run: Run) -> Iterator[Found]:
     """A log's entries and transitions have each number once, and clocks that never go back."""
-    for index, history in enumerate(run.truth.histories):
+    for index, history in run.truth.histories.items():
         for fault in history.faults:
             yield f"evaluator-{index}: {fault}", ""
 
@@ -77,33 +77,54 @@ def nothing_silent(run: Run) -> Iterator[Found]:
 
 
 def acknowledged_is_logged(run: Run) -> Iterator[Found]:
-    """Every event of a request answered with 200 is in the log of each evaluator that owns a user of it."""
-    logged = [set(_marks(history)) for history in run.truth.histories]
+    """Every event of a request answered with 200 is in the log of each evaluator that owns a user of it at last."""
+    logged = {index: set(_marks(history)) for index, history in run.truth.histories.items()}
     for sent in run.sent:
         for row in sent.request.rows if sent.acknowledged else ():
             mark = row["properties"]["mark"]
             gifted = row["properties"].get("gift_to") if row["event"] == "order" else None
             for user in filter(None, (row["user_id"], gifted)):
-                owner = run.plan.owner_of_partition[partition_of(user, PARTITIONS)]
+                owner = run.truth.owner_of(user)
                 if mark not in logged[owner]:
                     yield f"{row['event']}/{mark} of {user} is not in the log of evaluator-{owner}", user
 
 
 def membership_is_the_references(run: Run) -> Iterator[Found]:
     """Transitions are, to the ms, number and cause, what the reference evaluator makes of the logged inputs."""
-    if run.restless or any(history.faults for history in run.truth.histories):
+    if run.restless or any(history.faults for history in run.truth.histories.values()):
         return  # said already: what cannot be read in order cannot be compared
-    for index, history in enumerate(run.truth.histories):
-        mine = {p for p, owner in enumerate(run.plan.owner_of_partition) if owner == index}
-        expected = reference_transitions(history, run.snapshots, mine, run.until_ms)
+    for tenure in filter(lambda tenure: tenure.began, run.truth.tenures):
+        index, history = tenure.index, tenure.history
+        until_ms = run.until_ms if history.until_ms is None else history.until_ms
+        made = reference_transitions(history, run.snapshots, tenure.partitions, until_ms)
+        expected = [each for each in made if each[0] > history.from_ms]
         found = [
-            _comparable(each) for each in run.truth.transitions[index]
-            if each["at"] <= run.until_ms and each["committed_s"] <= run.until_s
+            _comparable(each) for each in run.truth.own(tenure)
+            if each["at"] <= until_ms and each["committed_s"] <= run.until_s
         ]  # fmt: skip
         for missing in sorted(set(expected) - set(found)):
             yield f"evaluator-{index} lacks {_shown(missing)}", missing[2]
         for extra in sorted(set(found) - set(expected)):
             yield f"evaluator-{index} has {_shown(extra)}", extra[2]
+
+
+def what_was_taken_over_is_whole(run: Run) -> Iterator[Found]:
+    """An heir has every transition of its users that others made, and no other."""
+    for tenure in run.truth.tenures:
+        from_ms = tenure.history.from_ms
+        if not from_ms:
+            continue
+        before = Counter(
+            _comparable(each)
+            for other in run.truth.tenures if other.index < tenure.index and other.began
+            for each in run.truth.own(other)
+            if each["at"] <= from_ms and partition_of(each["user_id"], PARTITIONS) in tenure.partitions
+        )  # fmt: skip
+        taken = Counter(_comparable(each) for each in run.truth.transitions[tenure.index] if each["at"] <= from_ms)
+        for missing in (before - taken).elements():
+            yield f"evaluator-{tenure.index} did not take over {_shown(missing)}", missing[2]
+        for extra in (taken - before).elements():
+            yield f"evaluator-{tenure.index} took over what was not: {_shown(extra)}", extra[2]
 
 
 def transitions_alternate(run: Run) -> Iterator[Found]:
@@ -130,8 +151,7 @@ def reads_are_right(run: Run) -> Iterator[Found]:
     steady = all(fault.kind != "clock" or fault.value > 0 for fault in run.plan.faults)
     for seen in run.seen:
         allowed = {False}
-        owner = run.plan.owner_of_partition[partition_of(seen.read.user, PARTITIONS)]
-        known = steady and not _has_unseen(run.truth.histories[owner], seen)
+        known = steady and not any(_has_unseen(history, seen) for history in run.truth.histories.values())
         for each in run.truth.by_pair.get((seen.read.user, seen.read.audience), ()):
             member = each["kind"] == "entered"
             due = known and each["cause"] == "time" and each["at"] <= seen.asked_ms
@@ -184,12 +204,12 @@ def every_change_is_delivered(run: Run) -> Iterator[Found]:
     for (user, name), history in run.truth.by_pair.items():
         if name != audience:
             continue
-        owner = run.plan.owner_of_partition[partition_of(user, PARTITIONS)]
-        start = run.sync_starts.get(("changes", owner), 0)
+        first = run.truth.first_owner_of(user)
+        start, last = run.sync_starts.get(("changes", first), 0), run.truth.histories[first].until_ms
         expected = [_id(each) for each in history]
         skipped = len(expected) - len(taken[user])
         # What was before the start and came to nothing by then need not be told: an even number from the front.
-        may_skip = sum(each["seq"] <= start for each in history)
+        may_skip = sum(each["seq"] <= start for each in history if last is None or each["at"] <= last)
         whole = taken[user] == expected[max(0, skipped) :] and skipped <= may_skip
         # Nor what came to nothing in a pause, wherever that was.
         netted = audience in paused and _is_part_of(taken[user], expected)
@@ -233,6 +253,7 @@ CHECKERS: Final[tuple[Callable[[Run], Iterator[Found]], ...]] = (
     nothing_silent,
     acknowledged_is_logged,
     membership_is_the_references,
+    what_was_taken_over_is_whole,
     transitions_alternate,
     reads_are_right,
     destination_has_the_membership,

@@ -63,7 +63,7 @@ class Clients:
     def start(self) -> None:
         """Begin to send, read and publish as the plan says."""
         start = asyncio.get_running_loop().create_task
-        self.tasks = [start(self._publish()), *(start(self._send(sent)) for sent in self.sent)]
+        self.tasks = [start(self._publish()), start(self._scale()), *(start(self._send(sent)) for sent in self.sent)]
         for read in self._world.plan.reads:
             start(self.look(read))
 
@@ -125,6 +125,20 @@ class Clients:
                 if "version" not in reply:
                     await asyncio.sleep(1.0)
             self._world.say("publishes", "client", f"version {reply['version']}")
+
+    async def _scale(self) -> None:
+        controller = handle(self._world, RemoteController, "controller")
+        for at_s, evaluators in self._world.plan.scales:
+            await self._until(at_s)
+            reply: dict[str, Any] = {}
+            while reply.get("evaluators") != evaluators or reply.get("under_way"):
+                reply = await controller.scale(evaluators)
+                if reply.get("error") == "invalid":
+                    raise AssertionError(reply)
+                if "error" in reply:
+                    await asyncio.sleep(1.0)
+            self._world.counts["users handed over"] += 1
+            self._world.say("scales", "client", f"to {evaluators} evaluators")
 
     async def _until(self, at_s: float) -> None:
         await asyncio.sleep(max(0.0, at_s - self._world.loop.time()))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 
 from cluster.log.records import Entry
+from cluster.model.partition_ranges import read_ranges
 from cluster.model.partitions import partition_of
 from cluster.wire.envelope import unpack
 from tests.reference.evaluator import ReferenceEvaluator
@@ -18,7 +19,7 @@ from tests.simulation.workload import PARTITIONS
 
 
 def reference_transitions(
-    history: History, snapshots: Mapping[str, pa.Table], partitions: set[int], until_ms: int
+    history: History, snapshots: Mapping[str, pa.Table], partitions: Collection[int], until_ms: int
 ) -> list[tuple[Any, ...]]:
     """Give the transitions that a history's inputs make for users of these partitions: see `transitions_of`."""
     return transitions_of(
@@ -27,30 +28,29 @@ def reference_transitions(
 
 
 def transitions_of(
-    entries: Iterable[Entry], snapshots: Mapping[str, pa.Table], chosen: Callable[[str], bool], until_ms: int
+    entries: Sequence[Entry], snapshots: Mapping[str, pa.Table], chosen: Callable[[str], bool], until_ms: int
 ) -> list[tuple[Any, ...]]:
     """Give the transitions at or before `until_ms` that the logged inputs make for the chosen users.
 
     Sorted tuples of at, audience, user, n, kind, cause and version. `snapshots` are trait tables by the path of their
     immutable copy. Ticks are not taken: what is due is made at its own time whenever it is made.
     """
-    reference: ReferenceEvaluator | None = None
-    #: How many transitions there were when an audience's versions became these.
-    versions: list[tuple[int, Mapping[str, int]]] = []
-    for entry in entries:
-        if entry.kind == "definitions":
-            fields = msgspec.json.decode(entry.payload)
-            if reference is None:
-                reference = ReferenceEvaluator(fields["document"], {}, entry.clock_ms, sourceless_fits_all=False)
-                versions.append((0, fields["audience_versions"]))
-            else:
-                reference.advance(entry.clock_ms)
-                versions.append((len(reference.transitions), fields["audience_versions"]))
-                reference.publish(fields["document"], entry.clock_ms)
-        elif reference is not None:
-            _take(reference, entry, snapshots, chosen)
-    if reference is None:
+    first = next((entry for entry in entries if entry.kind == "definitions"), None)
+    if first is None:
         return []
+    fields = msgspec.json.decode(first.payload)
+    # In a log that was taken over, events of another evaluator may come before the definitions, which are one's alone.
+    reference = ReferenceEvaluator(fields["document"], {}, entries[0].clock_ms, sourceless_fits_all=False)
+    #: How many transitions there were when an audience's versions became these.
+    versions: list[tuple[int, Mapping[str, int]]] = [(0, fields["audience_versions"])]
+    for entry in entries:
+        if entry.kind != "definitions":
+            _take(reference, entry, snapshots, chosen)
+        elif entry is not first:
+            fields = msgspec.json.decode(entry.payload)
+            reference.advance(entry.clock_ms)
+            versions.append((len(reference.transitions), fields["audience_versions"]))
+            reference.publish(fields["document"], entry.clock_ms)
     reference.advance(until_ms)
     return sorted(
         (each["at"], each["audience_id"], each["user_id"], each["n"], each["kind"], each["cause"], version)
@@ -64,13 +64,29 @@ def _take(
 ) -> None:
     match entry.kind:
         case "batch":
-            for row in _rows(entry):
+            for row in map(_part_of(entry), _rows(entry)):
                 # Users are independent: one that nobody asks about is not worked out.
-                if chosen(row["user_id"]) or chosen(row["properties"].get("gift_to") or row["user_id"]):
+                if any(chosen(user) for user in (row["user_id"], row["properties"].get("gift_to")) if user):
                     reference.event(row, entry.clock_ms)
         case "traits":
             rows = snapshots[msgspec.json.decode(entry.payload)["path"]].to_pylist()
             reference.traits(entry.subject, [{**row, "user_id": row["key"]} for row in rows], entry.clock_ms)
+
+
+def _part_of(entry: Entry) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """An entry that was taken over says of which partitions its events are: those of others come with another one."""
+    if not entry.subject:
+        return lambda row: row
+    partitions = read_ranges(entry.subject)
+
+    def part(row: dict[str, Any]) -> dict[str, Any]:
+        properties = dict(row["properties"])
+        if partition_of(properties.get("gift_to") or "", PARTITIONS) not in partitions:
+            properties.pop("gift_to", None)
+        known = partition_of(row["user_id"], PARTITIONS) in partitions
+        return {**row, "user_id": row["user_id"] if known else None, "properties": properties}
+
+    return part
 
 
 def _rows(entry: Entry) -> Iterator[dict[str, Any]]:

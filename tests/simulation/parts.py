@@ -17,6 +17,7 @@ from actors.evaluator.backfill import Backfill, Pace
 from actors.evaluator.checkpointing.checkpointer import LOG_ID, Checkpointer, Taken, log_id
 from actors.evaluator.membership_files import MembershipReader
 from actors.evaluator.stimuli import Stimulus
+from actors.evaluator.succession.importing import Legacy
 from actors.evaluator.worker import EvaluatorWorker
 from cluster.admission.decoder import Decoder
 from cluster.checkpoints.settings import CheckpointSettings
@@ -33,7 +34,7 @@ from cluster.log.contract import Log
 from cluster.log.database import transaction
 from cluster.runtime.controller import ControllerActor
 from cluster.runtime.controller_machine import ControllerMachine
-from cluster.runtime.protocols import EvaluatorInfo, Reply
+from cluster.runtime.protocols import EvaluatorInfo, EvaluatorStart, Reply
 from cluster.runtime.remote import RemoteController, RemoteDelivery, RemoteEvaluator, RemoteTraits
 from cluster.runtime.status_report import Peers
 from cluster.wire import native
@@ -101,7 +102,7 @@ class SimWorker(EvaluatorWorker):
     def process(self, group: Sequence[Stimulus]) -> list[Reply]:
         """See `EvaluatorWorker.process`."""
         replies = super().process(group)
-        self.world.histories[self.index].show(self.world.loop.time())
+        self.world.tenures[self.index].history.show(self.world.loop.time())
         return replies
 
 
@@ -128,15 +129,20 @@ class SimCheckpointer(Checkpointer):
 class SimEvaluator(EvaluatorActor):
     """The evaluator's shell over the world's medium."""
 
-    def __init__(self, world: World, process: Process, index: int, folder: Path) -> None:
+    def __init__(self, world: World, process: Process, index: int, folder: Path, start: EvaluatorStart) -> None:
+        sources = {source: handle(world, RemoteEvaluator, f"evaluator-{source}") for source in start.sources}
+        legacy = None
+        if sources and start.published is not None:
+            legacy = Legacy(start.published, sources, start.sources)
         super().__init__(
-            index, str(folder), world.epoch, world.partitions_of(index), clock=process.machine.clock, node_id="node"
-        )
+            index, str(folder), world.epoch, start.partitions, clock=process.machine.clock, node_id="node",
+            legacy=legacy,
+        )  # fmt: skip
         self._world = world
         self._process = process
 
     def _open(self) -> EvaluatorWorker:
-        world, history = self._world, self._world.histories[self._index]
+        world, history = self._world, self._world.history(self._index, self._partitions, heir=self._legacy is not None)
         # Also where it comes to nothing, it may have ended its predecessor.
         world.owners[self._index] = self._process
         inner = world.medium.open(self._index, self._epoch, self._process)
@@ -153,6 +159,7 @@ class SimEvaluator(EvaluatorActor):
             now_ms=self._clock.now_ms,
             pace=NoPace(),
             checkpoints=checkpoints,
+            heir=self._legacy is not None,
         )
         worker.world, worker.index = world, self._index
         history.show(world.loop.time())
@@ -281,7 +288,7 @@ class SimEdge:
 
     def __init__(self, world: World, process: Process) -> None:
         controller = handle(world, RemoteController, "controller")
-        evaluators = {i: handle(world, RemoteEvaluator, f"evaluator-{i}") for i in range(world.plan.evaluators)}
+        evaluators = Evaluators(world)
         self._world = world
         self.watcher = StateWatcher(controller, Decoder)
         self.memberships = Memberships(evaluators.__getitem__, MembershipReader, process.machine.clock, "node")
@@ -325,9 +332,20 @@ class SimTraits:
         self._world = world
 
     async def start(self) -> None:
-        """Watch the plan's snapshots come due."""
-        for index in range(self._world.plan.evaluators):
-            asyncio.get_running_loop().create_task(self._offer(index))
+        """Watch the plan's snapshots come due, and evaluators come and go."""
+        asyncio.get_running_loop().create_task(self._watch())
+
+    async def _watch(self) -> None:
+        controller = handle(self._world, RemoteController, "controller")
+        offers: dict[int, asyncio.Task[None]] = {}
+        state = await controller.state_after(-1, 0)
+        while True:
+            known = {info.index for info in state.evaluators}
+            for index in set(offers) - known:
+                offers.pop(index).cancel()
+            for index in sorted(known - set(offers)):
+                offers[index] = asyncio.get_running_loop().create_task(self._offer(index))
+            state = await controller.state_after(state.revision, 10_000)
 
     async def _offer(self, index: int) -> None:
         evaluator = handle(self._world, RemoteEvaluator, f"evaluator-{index}")
@@ -338,6 +356,22 @@ class SimTraits:
             while "error" in reply:
                 reply = await evaluator.apply_traits("users", version, [table], path)
                 await asyncio.sleep(0.2)
+
+
+class Evaluators(dict[int, Any]):
+    """As `cluster.runtime.wiring.Evaluators`: any index has one, whether it runs or not."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._world = world
+
+    def __missing__(self, index: int) -> Any:
+        self[index] = handle(self._world, RemoteEvaluator, f"evaluator-{index}")
+        return self[index]
+
+    def get(self, index: int, default: Any = None) -> Any:
+        """Give the evaluator: there always is one."""
+        return self[index]
 
 
 def handle(world: World, kind: type[Any], name: str) -> Any:
@@ -357,22 +391,25 @@ def build(world: World, process: Process) -> Callable[[], Awaitable[Any]]:
         return made
 
     async def evaluator() -> Any:
-        published = await handle(world, RemoteController, "controller").starting_definitions()
-        made = SimEvaluator(world, process, int(number), folder)
-        await made.start(published)
+        start = await handle(world, RemoteController, "controller").starting_evaluator(int(number))
+        made = SimEvaluator(world, process, int(number), folder, start)
+        await made.start(start.published)
         return made
 
     async def controller() -> Any:
         made = ControllerActor(
-            ControllerMachine(_infos(world), world.plan.owner_of_partition),
+            ControllerMachine(
+                tuple(_info(world, index) for index in range(world.plan.evaluators)), world.plan.owner_of_partition
+            ),
             world.folder.names,
             Peers(
-                {i: handle(world, RemoteEvaluator, f"evaluator-{i}") for i in range(world.plan.evaluators)},
+                Evaluators(world),
                 handle(world, RemoteDelivery, "delivery"),
                 handle(world, RemoteTraits, "traits"),
             ),
             clock=process.machine.clock,
             node_id="node",
+            info_of=lambda index: _info(world, index),
         )
         world.folder.opened(world.folder.names.controller_db, made._store._db, process)
         return await started(made)
@@ -387,9 +424,6 @@ def build(world: World, process: Process) -> Callable[[], Awaitable[Any]]:
     return makers[kind if number.isdigit() else process.name]
 
 
-def _infos(world: World) -> tuple[EvaluatorInfo, ...]:
-    names = world.folder.names
-    return tuple(
-        EvaluatorInfo(i, f"evaluator-{i}", "node", str(names.membership / f"evaluator-{i}"))
-        for i in range(world.plan.evaluators)
-    )
+def _info(world: World, index: int) -> EvaluatorInfo:
+    name = f"evaluator-{index}"
+    return EvaluatorInfo(index, name, "node", str(world.folder.names.membership / name))

@@ -15,7 +15,7 @@ from tests.conftest import START_MS
 from tests.simulation.brokers import Trouble
 from tests.simulation.dice import dice
 from tests.simulation.processes import Point
-from tests.simulation.workload import PARTITIONS, USERS, Node, changed, document, event
+from tests.simulation.workload import PARTITIONS, RETENTION_LONG, USERS, Node, changed, document, event
 
 FaultKind = Literal[
     "kill", "kill_in_commit", "kill_all", "power", "power_in_commit", "freeze", "zombie", "slow_disk", "full_disk",
@@ -92,6 +92,8 @@ class Plan:
     documents: Sequence[tuple[float, Node]]
     #: From when to when (s) the audience of a sync is paused: which, by its name.
     pauses: Sequence[tuple[float, float, str]]
+    #: When users are handed over to so many evaluators.
+    scales: Sequence[tuple[float, int]]
     requests: Sequence[Request]
     reads: Sequence[Read]
     snapshots: Sequence[tuple[float, Mapping[str, float | None]]]
@@ -132,8 +134,9 @@ def make_plan(seed: int, kinds: Sequence[FaultKind] = FAULT_KINDS, size: float =
     if stream.random() < 0.4:
         documents.append((stream.uniform(5.0, length_s), changed(dice(seed, "changed"), documents[0][1])))
     pauses = _pauses(dice(seed, "pauses"), length_s, documents[0][1])
-    changes = [*(at_s for at_s, _ in documents[1:]), *(at_s for pause in pauses for at_s in pause[:2])]
-    near = [at_s + 0.1 for at_s in changes]
+    scales = _scales(dice(seed, "scales"), length_s, documents[0][1])
+    moments = [at_s for at_s, _ in (*scales, *documents[1:])] + [at_s for pause in pauses for at_s in pause[:2]]
+    near = [at_s + 0.1 for at_s in moments]
     return Plan(
         seed=seed,
         evaluators=evaluators,
@@ -141,18 +144,19 @@ def make_plan(seed: int, kinds: Sequence[FaultKind] = FAULT_KINDS, size: float =
         medium=stream.choice(["journal", "journal", "sqlite", "kafka", "kafka"]),
         documents=documents,
         pauses=pauses,
+        scales=scales,
         requests=_requests(dice(seed, "requests"), users, length_s, size, near),
         reads=_reads(dice(seed, "reads"), users, length_s, documents[0][1]),
         snapshots=_snapshots(dice(seed, "snapshots"), users, length_s),
-        faults=_faults(dice(seed, "faults"), kinds, length_s, size, _names(evaluators, edges), near),
+        faults=_faults(dice(seed, "faults"), kinds, length_s, size, _names(evaluators, edges, scales), near),
         tightness=_tightness(dice(seed, "tightness")),
         healed_s=length_s + 6.0,
     )
 
 
-def _names(evaluators: int, edges: int) -> list[str]:
-    """Name the processes, those that matter most several times."""
-    owners = [f"evaluator-{i}" for i in range(evaluators)]
+def _names(evaluators: int, edges: int, scales: Sequence[tuple[float, int]]) -> list[str]:
+    """Name the processes, those that matter most several times, and those that are to come."""
+    owners = [f"evaluator-{i}" for i in range(evaluators + sum(count for _, count in scales))]
     return [*owners, *owners, "delivery", "delivery", *(f"edge-{i}" for i in range(edges)), "controller"]
 
 
@@ -186,6 +190,14 @@ def _pauses(stream: Random, length_s: float, defined: Node) -> list[tuple[float,
         return []
     from_s, to_s = sorted(stream.uniform(1.0, length_s) for _ in range(2))
     return [(from_s, to_s, stream.choice(defined["syncs"])["audience"])]
+
+
+def _scales(stream: Random, length_s: float, defined: Node) -> list[tuple[float, int]]:
+    # Who gets users gets what is retained of them: all of it, where checkers are to see all of it.
+    if stream.random() >= 0.3 or defined["settings"]["retention"] != RETENTION_LONG:
+        return []
+    times = sorted(stream.uniform(3.0, length_s) for _ in range(stream.choice([1, 1, 2])))
+    return [(at_s, stream.randint(1, 3)) for at_s in times]
 
 
 def _snapshots(

@@ -42,6 +42,8 @@ def _parts_of(plan: Plan) -> Iterator[Plan]:
         yield plan.without(snapshots=snapshots)
     for pauses in _shorter(plan.pauses):
         yield plan.without(pauses=pauses)
+    for scales in _shorter(plan.scales):
+        yield plan.without(scales=scales)
     for later in _shorter(plan.documents[1:]):
         yield plan.without(documents=[plan.documents[0], *later])
     for place, request in enumerate(plan.requests):

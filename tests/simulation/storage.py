@@ -236,7 +236,7 @@ class WatchedLog(Passed):
         self._process.at("before_commit")
         self._require_any_room()
         super().commit(entries, transitions, meta)
-        self._history.commit(entries, transitions, self._process.loop.time())
+        self._history.commit(entries, transitions, self._process.loop.time(), meta)
         self._process.at("after_commit")
 
     def require_room(self, batch_bytes: int) -> None:

@@ -54,9 +54,9 @@ def smallest_story(plan: Plan, first: Violation, *, seconds: float = SHRINK_S) -
 def digest(run: Run) -> str:
     """Give a number for everything that can be seen of a run: equal where the runs were the same."""
     parts: list[object] = [run.virtual_s, run.restless, sorted(run.counts.items())]
-    for history in run.truth.histories:
+    for history in run.truth.histories.values():
         parts += [history.entries_s, history.committed_s, history.shown_s, len(history.blocks)]
-    parts += run.truth.transitions
+    parts += run.truth.transitions.values()
     for receiver in run.receivers.values():
         parts += [(taken.at_s, len(taken.body)) for taken in receiver.taken]
     parts += [(sent.statuses, sent.document) for sent in run.sent]
@@ -82,7 +82,7 @@ def _happenings(run: Run, user: str) -> Iterator[Happening]:
 
 
 def _log(run: Run, user: str) -> Iterator[Happening]:
-    for index, history in enumerate(run.truth.histories):
+    for index, history in run.truth.histories.items():
         for entry, at_s in zip(history.entries, history.entries_s, strict=True):
             about = f"entry {entry.seq} at clock {_clock(entry.clock_ms)}"
             if entry.kind == "batch":
@@ -97,7 +97,7 @@ def _log(run: Run, user: str) -> Iterator[Happening]:
 
 
 def _transitions(run: Run, user: str) -> Iterator[Happening]:
-    for index, transitions in enumerate(run.truth.transitions):
+    for index, transitions in run.truth.transitions.items():
         for each in transitions:
             if user in ("", each["user_id"]):
                 about = f"{each['user_id']} {each['kind']} {each['audience_id']} at {_clock(each['at'])}, n {each['n']}"

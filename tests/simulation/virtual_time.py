@@ -71,6 +71,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         super().__init__()
         self._now_s = 0.0
         self._steps_left = steps_max
+        #: Numbers of timers, in the order in which they were set.
+        self._places = itertools.count()
         #: Errors that no task's owner has taken.
         self.errors: list[dict[str, Any]] = []
         self.set_exception_handler(self._note)
@@ -90,6 +92,15 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def create_future(self) -> SimFuture:
         """See asyncio."""
         return SimFuture(loop=self)
+
+    def call_at(
+        self, when: float, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
+    ) -> asyncio.TimerHandle:
+        """See asyncio; timers of one time run in the order in which they were set."""
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        heapq.heappush(self._scheduled, (when, next(self._places), timer))  # type: ignore[attr-defined]
+        timer._scheduled = True  # type: ignore[attr-defined]
+        return timer
 
     def outside(self, delay_s: float, function: Callable[..., Any], *args: Any) -> None:
         """Call something later, whatever becomes of the process that this is said in."""
@@ -137,14 +148,14 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def _advance(self) -> None:
         """Let time pass to the next timer, and make everything due then ready."""
         scheduled: Any = self._scheduled  # type: ignore[attr-defined]
-        while scheduled and scheduled[0]._cancelled:
-            heapq.heappop(scheduled)._scheduled = False
+        while scheduled and scheduled[0][-1]._cancelled:
+            heapq.heappop(scheduled)[-1]._scheduled = False
         if not scheduled:
             message = "nothing is left that could happen"
             raise Standstill(message)
-        self._now_s = max(self._now_s, scheduled[0]._when)
-        while scheduled and scheduled[0]._when <= self._now_s:
-            handle = heapq.heappop(scheduled)
+        self._now_s = max(self._now_s, scheduled[0][0])
+        while scheduled and scheduled[0][0] <= self._now_s:
+            handle = heapq.heappop(scheduled)[-1]
             handle._scheduled = False
             self._ready.append(handle)  # type: ignore[attr-defined]
 

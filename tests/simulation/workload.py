@@ -42,9 +42,10 @@ CONDITIONS: Final[Mapping[str, Node]] = {
 }
 
 
+RETENTION_LONG: Final = "2m"
 #: How long events and message ids are kept: for long, or hardly longer than the longest window.
 _MEMORIES: Final[list[Node]] = [
-    {"retention": "2m", "dedup": {"horizon": "90s"}},
+    {"retention": RETENTION_LONG, "dedup": {"horizon": "90s"}},
     {"retention": "16s", "dedup": {"horizon": "5s"}},
 ]
 

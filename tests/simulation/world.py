@@ -15,14 +15,16 @@ from unittest.mock import patch
 import pyarrow as pa
 
 from cluster.model.partitions import partition_of
+from cluster.runtime.controller_store import ControllerStore
+from cluster.runtime.launch import forget_evaluator
 from tests.conftest import START_MS
 from tests.simulation.brokers import Brokers, KafkaMedium
 from tests.simulation.clients import Clients, Seen, Sent
 from tests.simulation.destinations import Destinations, Receiver
 from tests.simulation.dice import dice
 from tests.simulation.faults import Faults
-from tests.simulation.history import History, Truth
-from tests.simulation.network import Network
+from tests.simulation.history import History, Tenure, Truth
+from tests.simulation.network import Gone, Network
 from tests.simulation.parts import Host, build
 from tests.simulation.plans import Plan, Read
 from tests.simulation.processes import Machine, Process
@@ -88,7 +90,10 @@ class World:
         self.brokers = Brokers(self.loop, dice(plan.seed, "brokers"))
         self.medium = self._medium()
         self.snapshots = dict(_written(folder, number, rows) for number, (_, rows) in enumerate(plan.snapshots))
-        self.histories = [History() for _ in range(plan.evaluators)]
+        #: What each evaluator logged, by index.
+        self.tenures: dict[int, Tenure] = {}
+        #: The names of the evaluators that are to run.
+        self.evaluators = [f"evaluator-{index}" for index in range(plan.evaluators)]
         self.destinations = Destinations(dice(plan.seed, "destinations"), self.say)
         self.sync_starts: dict[tuple[str, int], int] = {}
         self.breakages: list[str] = []
@@ -107,9 +112,11 @@ class World:
 
     # --- what parts ask --------------------------------------------------------------------------------
 
-    def partitions_of(self, index: int) -> tuple[int, ...]:
-        """Give the partitions of an evaluator."""
-        return tuple(p for p, owner in enumerate(self.plan.owner_of_partition) if owner == index)
+    def history(self, index: int, partitions: Sequence[int], *, heir: bool) -> History:
+        """Give the history of an evaluator's log; it begins when it is asked for first."""
+        if index not in self.tenures:
+            self.tenures[index] = Tenure(index, History(is_first=not heir), frozenset(partitions))
+        return self.tenures[index].history
 
     def _medium(self) -> Medium:
         match self.plan.medium:
@@ -137,8 +144,7 @@ class World:
     @property
     def names(self) -> list[str]:
         """Every process there is to be."""
-        evaluators = [f"evaluator-{i}" for i in range(self.plan.evaluators)]
-        return ["controller", *evaluators, "delivery", "traits", *(f"edge-{i}" for i in range(self.plan.edges))]
+        return ["controller", *self.evaluators, "delivery", "traits", *(f"edge-{i}" for i in range(self.plan.edges))]
 
     def launch(self, name: str) -> Process:
         """Start a process; the name is its from now on."""
@@ -153,8 +159,42 @@ class World:
         self.loop.outside(self.down_s.pop(process, 0.5), self._relaunch, process)
 
     def _relaunch(self, process: Process) -> None:
-        if self.powered and self.network.holder(process.name) is process:
+        if self.powered and process.name in self.names and self.network.holder(process.name) is process:
             self.launch(process.name)
+
+    async def _follow_placement(self) -> None:
+        """Start evaluators that are to take users over, and end those that nobody reads any more, as launchers do."""
+        while True:
+            await asyncio.sleep(1.0)
+            try:
+                reply = await self.network.ask("controller", "processes", ()) if self.powered else {}
+            except Gone:
+                continue
+            if self.powered and "evaluators" in reply:
+                self._place([f"evaluator-{index}" for index in reply["evaluators"]])
+
+    def _place(self, names: list[str]) -> None:
+        gone, new = [name for name in self.evaluators if name not in names], set(names) - set(self.evaluators)
+        self.evaluators = names
+        for name in sorted(new):
+            self.launch(name)
+        for name in gone:
+            process = self.network.holder(name)
+            if process is not None:
+                process.kill()
+            forget_evaluator(self.folder.names, int(name.rpartition("-")[2]))
+
+    def _stored_placement(self) -> list[str]:
+        """Name the evaluators that a launcher finds to be started."""
+        store = ControllerStore(self.folder.names.controller_db)
+        try:
+            placement, scaling = store.placement(), store.scaling()
+        finally:
+            store.close()
+        if placement is None:
+            return self.evaluators
+        heirs = scaling.heirs if scaling is not None else ()
+        return [f"evaluator-{index}" for index in sorted({*placement.evaluators, *placement.retired, *heirs})]
 
     def power_off(self, for_s: float) -> None:
         """Cut the power: all processes end, what was not synced is gone; it comes back after a time."""
@@ -179,6 +219,7 @@ class World:
         if not self.powered:
             self.powered = True
             self.epoch += 1
+            self.evaluators = self._stored_placement()
             for name in self.names:
                 self.launch(name)
 
@@ -205,14 +246,21 @@ class World:
                 each.stop()
             logging.disable(logged)
         return Run(
-            self.plan, Truth(self.histories), self._clients.sent, self._clients.seen, self.destinations.receivers,
+            self.plan, self._truth(), self._clients.sent, self._clients.seen, self.destinations.receivers,
             self.sync_starts, self.snapshots, self.breakages, restless, *self._until, self.story, self._all_counts(),
             self.loop.time(),
         )  # fmt: skip
 
+    def _truth(self) -> Truth:
+        tenures = [self.tenures[index] for index in sorted(self.tenures)]
+        last = [max((each.index for each in tenures if each.began and partition in each.partitions), default=0)
+                for partition in range(PARTITIONS)]  # fmt: skip
+        return Truth(tenures, last)
+
     async def _live(self) -> str:
         for name in self.names:
             self.launch(name)
+        asyncio.get_running_loop().create_task(self._follow_placement())
         self._clients.start()
         self._faults.start()
         await asyncio.sleep(self.plan.healed_s)
@@ -245,7 +293,11 @@ class World:
             raise failed.exception() or AssertionError
         if not self._clients.done:
             return "not every client has an answer"
-        for index in range(self.plan.evaluators):
+        controller = self._part("controller")
+        if controller is None or controller._machine.scaling is not None or controller._machine.retired:
+            return "users are being handed over"
+        present = {info.index for info in controller._machine.evaluators}
+        for index in present:
             evaluator = self._part(f"evaluator-{index}")
             if evaluator is None or evaluator._worker.behind:
                 return f"evaluator-{index} has not caught up"
@@ -256,7 +308,8 @@ class World:
         if broken:
             return f"syncs are broken: {broken}"
         for sync in ("changes", "state"):
-            for index, history in enumerate(self.histories):
+            for index in present:
+                history = self.tenures[index].history
                 if positions.get((sync, index), -1) < history.last_transition_seq:
                     return f"sync {sync} has not delivered what evaluator-{index} has: {positions.get((sync, index))}"
         return ""
@@ -294,6 +347,8 @@ class World:
             "actors.evaluator.results.BLOCK_ROWS_MAX": tight.rows_a_block,
             # Napping costs more than all else here, and a clock that is set forward is noticed soon enough.
             "actors.evaluator.actor.NAP_MAX_MS": 3_000,
+            # As does an heir that looks again and again whether its sources have anything new.
+            "actors.evaluator.succession.importing._FOLLOW_EVERY_S": 0.2,
             "actors.evaluator.actor.RECENT_BLOCKS_MAX": tight.blocks_in_memory,
             "actors.evaluator.actor.EVALUATOR_BATCHES_WAITING_MAX": tight.batches_waiting,
             "actors.evaluator.checkpointing.checkpointer._now_ms": self.machine.clock.monotonic_ms,

@@ -89,7 +89,7 @@ def unpack_entries(payload: bytes) -> list[Entry]:
 
 
 class Importer:
-    """Brings one heir up to its sources. One call at a time."""
+    """Brings one heir up to its sources. Whoever calls while another call is under way waits for it."""
 
     def __init__(
         self,
@@ -116,6 +116,8 @@ class Importer:
         self._unsent: Inherit | None = None
         self._following: asyncio.Task[None] | None = None
         self._built = False
+        #: A caller that heard nothing asks again, while what it asked for before still goes on.
+        self._alone = asyncio.Lock()
         #: Why the sources could not be followed lately, empty while they can.
         self.failure = ""
 
@@ -131,25 +133,27 @@ class Importer:
 
         Raises NotReady where a source does not answer; call it again then.
         """
-        if self._following is not None:
-            return
-        await self._catch_up()
-        while not await self._build():
-            await self._step({})
-        await self._catch_up()
-        for _ in range(_ROUNDS_MAX):
-            if self._left() <= _LEFT * len(self._sources):
-                break
-            await self._step({})
-        self._following = asyncio.create_task(self._follow(), name="succession")
+        async with self._alone:
+            if self._following is not None:
+                return
+            await self._catch_up()
+            while not await self._build():
+                await self._go_on({})
+            await self._catch_up()
+            for _ in range(_ROUNDS_MAX):
+                if self._left() <= _LEFT * len(self._sources):
+                    break
+                await self._go_on({})
+            self._following = asyncio.create_task(self._follow(), name="succession")
 
     async def finish(self, ends: Mapping[int, End], clock_ms: int, counts: Mapping[str, int]) -> None:
         """Take the sources' last entries; from `clock_ms` on the heir works for its users. Idempotent."""
-        await self.stop()
-        while not self._at(ends):
-            await self._step(ends)
-        await self._build()
-        await self._checked(self._ask(Finish(clock_ms, dict(counts))))
+        async with self._alone:
+            await self.stop()
+            while not self._at(ends):
+                await self._go_on(ends)
+            await self._build()
+            await self._checked(self._ask(Finish(clock_ms, dict(counts))))
 
     async def stop(self) -> None:
         """Follow no longer, after the step at hand: what the worker has taken must be known here."""
@@ -176,13 +180,18 @@ class Importer:
         """Go on until few entries and transitions are left; under load there are always some."""
         while True:
             before = sum(self._transitions.values())
-            await self._step({})
+            await self._go_on({})
             moved = sum(self._transitions.values()) - before
             if self._left() <= _NEAR * len(self._sources) and moved < _TRANSITIONS:
                 return
 
     def _left(self) -> int:
         return sum(self._last.values()) - sum(self._taken.values())
+
+    async def _go_on(self, ends: Mapping[int, End]) -> None:
+        """Take a step. Where none is possible yet (a source's clock was set back, say), leave the sources in peace."""
+        if not await self._step(ends):
+            await asyncio.sleep(_FOLLOW_EVERY_S)
 
     async def _follow(self) -> None:
         while self._following is not None:
@@ -200,7 +209,11 @@ class Importer:
     async def _step(self, ends: Mapping[int, End]) -> bool:
         """Read some of each source, hand on what is in order; false where there was nothing."""
         if self._unsent is None:
-            await asyncio.gather(*(self._read_entries(source, ends.get(source)) for source in self._sources))
+            # Each to its end: one that went on after another had failed would read beside the next step.
+            reads = (self._read_entries(source, ends.get(source)) for source in self._sources)
+            for failure in await asyncio.gather(*reads, return_exceptions=True):
+                if failure is not None:
+                    raise failure
             tables, transitions = await self._read_transitions()
             taken = self._merge.take(_STEP)
             if not taken and transitions == self._transitions:

@@ -13,12 +13,12 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from actors.evaluator.succession.ranges import read_ranges, write_ranges
 from cluster.admission.decoder import Decoder
 from cluster.admission.plan import EventPlan
 from cluster.admission.splitting import fallback_partitions
 from cluster.definitions.model import Published
 from cluster.log.records import Entry
+from cluster.model.partition_ranges import read_ranges, write_ranges
 from cluster.model.partitions import partitions_of
 from cluster.wire.envelope import pack, unpack
 

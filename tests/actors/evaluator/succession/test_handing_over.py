@@ -8,13 +8,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.evaluator.stimuli import Append, Hold, Retire
+from cluster.admission.decoder import Decoder
+from cluster.admission.plan import EventPlan
 from cluster.definitions.model import Published
 from cluster.definitions.parsing import parse_document
 from cluster.definitions.versions import publish
+from cluster.edge.dealing import deal
+from cluster.errors import NotReady
+from cluster.wire.envelope import envelope_of, unpack
 from tests.actors.evaluator.examples import DOCUMENT, HIDE_PROMO, event
 from tests.actors.evaluator.succession.town import PARTITIONS, Town
 
@@ -177,9 +184,86 @@ def test_an_evaluator_that_hands_over_takes_nothing_and_time_stands_still(tmp_pa
 
 
 def test_ranges_of_partitions() -> None:
-    from actors.evaluator.succession.ranges import read_ranges, write_ranges
+    from cluster.model.partition_ranges import read_ranges, write_ranges
 
     assert write_ranges([5, 0, 1, 2, 7, 8]) == "0-2,5,7-8"
     assert read_ranges("0-2,5,7-8") == (0, 1, 2, 5, 7, 8)
     assert read_ranges(write_ranges([])) == ()
     assert HIDE_PROMO["within"] == "5s"
+
+
+class Slow:
+    """A source that answers after some turns of the loop, and refuses its first calls."""
+
+    def __init__(self, source: Any, turns: int, refusals: int) -> None:
+        self.source, self.turns, self.refusals = source, turns, refusals
+
+    async def entries_after(self, seq: int, bytes_max: int) -> dict[str, Any]:
+        if self.refusals:
+            self.refusals -= 1
+            return {"error": "unreachable", "message": "restarting"}
+        reply: dict[str, Any] = await self.source.entries_after(seq, bytes_max)
+        for _ in range(self.turns):
+            await asyncio.sleep(0)
+        return reply
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.source, name)
+
+
+def test_what_one_source_refuses_or_a_caller_asks_twice_is_taken_once(tmp_path: Path) -> None:
+    """Events without ids: taken twice they would count twice."""
+    town = Town(tmp_path, published(), OWNERS[1])
+    for place, user in enumerate(USERS):
+        town.clock.advance(10)
+        town.events({**event("order", user, None, channel="web"), "context": {"shop": SHOPS[place % 3]}})
+    importer = town.heir(2, (2,) * PARTITIONS)
+    sources: Any = importer._sources
+    sources |= {index: Slow(source, 5, 2 * index) for index, source in sources.items()}
+
+    async def work() -> None:
+        for _ in range(2):
+            with pytest.raises(NotReady):
+                await importer.come_near()
+        await asyncio.gather(importer.come_near(), importer.come_near())
+        await importer.stop()
+
+    asyncio.run(work())
+    taken = [row for entry in town.workers[2].log.entries() if entry.kind == "batch"
+             for row in unpack(entry.payload).column("raw").to_pylist()]  # fmt: skip
+    logged = {row for index in (0, 1) for entry in town.workers[index].log.entries() if entry.kind == "batch"
+              for row in unpack(entry.payload).column("raw").to_pylist()}  # fmt: skip
+    # An event of two parents' keys is in both logs, once in each.
+    assert set(taken) == logged
+    assert all(taken.count(row) <= 2 for row in taken)
+    assert town.workers[2].log.last_seq() == 1 + sum(
+        entry.kind == "batch" for index in (0, 1) for entry in town.workers[index].log.entries()
+    )
+
+
+def test_a_row_that_comes_in_two_owners_parts_counts_once_for_each_also_after_a_recovery(tmp_path: Path) -> None:
+    """While users move, the edge deals each old owner's part anew, and both may come to the same new one."""
+    town = Town(tmp_path, published(), (2,) * PARTITIONS)
+    rows = [{**event("sale", user, None), "event": "order", "context": {"shop": shop}}
+            for user, shop in zip(USERS, SHOPS * 3, strict=True)]  # fmt: skip
+    envelope = envelope_of([msgspec.json.encode(row) for row in rows], 0, source="web")
+    decoded = Decoder(EventPlan(town.published.definitions)).decode(envelope)
+    before, now = OWNERS[1], (2,) * PARTITIONS
+    parts = [each for part in deal(envelope, decoded, before) for each in part.dealt_anew(before, now)]
+    assert [part.owner for part in parts] == [2, 2]
+    assert sum(part.envelope.num_rows for part in parts) > len(rows), "some rows are in both"
+    assert sum(part.hits.num_rows for part in parts) == decoded.hits.num_rows
+    for part in parts:
+        request = part.request(town.published.version)
+        append = Append(*(request[name] for name in ("version", "rows", "envelope", "hits", "partitions")))
+        assert "error" not in town.workers[2].process([append])[0]
+    town.clock.advance(1)
+
+    def seen() -> Any:
+        return town.history(), town.members("shops", SHOPS, ["busy"]), town.members("users", USERS, ["quiet"])
+
+    made = seen()
+    town.open(2, town.owners)
+    assert seen() == made
+    one = deal(envelope, decoded, now)[0].dealt_anew(now, before)
+    assert all(part.partitions is None for part in one), "who gets no others' users is told nothing"

@@ -1,4 +1,4 @@
-"""Partitions as a log entry names them, where its events are of some partitions alone: `0-31,40`."""
+"""Partitions as a log entry or a request names them, where its events are of some partitions alone: `0-31,40`."""
 
 from __future__ import annotations
 
