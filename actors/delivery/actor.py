@@ -10,6 +10,7 @@ import logging
 import os
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +18,7 @@ from actors.delivery.commits import Commits
 from actors.delivery.dead_letters import shown
 from actors.delivery.roster import Roster, Tools
 from actors.delivery.store import DeliveryStore
-from actors.delivery.sync_log import SyncLog
+from actors.delivery.sync_log import DETAIL_ROWS_MAX, SyncLog, shown_line
 from actors.delivery.tokens import Tokens
 from actors.delivery.transport import HttpTransport
 from actors.delivery.trying import Trial
@@ -25,7 +26,7 @@ from actors.delivery.upkeep import TraitChanges, no_trait_changes
 from actors.delivery.writer import TraitLookup
 from cluster.clock import Clock
 from cluster.limits import DRAIN_DEADLINE_MS, RETRY_AFTER_MS
-from cluster.runtime.protocols import Controller, Evaluator, EvaluatorInfo, Reply
+from cluster.runtime.protocols import Controller, Evaluator, EvaluatorInfo, LogQuery, Reply
 from destinations.contract import Kinds
 from destinations.records import Verb
 from destinations.registry import KINDS
@@ -37,6 +38,7 @@ _STATE_PAUSE_S: Final = 0.5
 #: The part of a drain's time that is left to making durable what came of it.
 _CLOSING_SHARE: Final = 0.2
 _ROWS_MAX: Final = 1_000
+_TRIM_EVERY_S: Final = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -77,7 +79,7 @@ class DeliveryActor:
         self._log: SyncLog
         self._transport: HttpTransport
         self._roster: Roster
-        self._watcher: asyncio.Task[None] | None = None
+        self._watchers: list[asyncio.Task[None]] = []
         self._failure = ""
         self._draining = False
 
@@ -93,7 +95,8 @@ class DeliveryActor:
             )
         )  # fmt: skip
         self._roster.start()
-        self._watcher = asyncio.get_running_loop().create_task(self._watch(), name="delivery-watch")
+        for work, name in ((self._watch(), "delivery-watch"), (self._trim_log(), "delivery-trim")):
+            self._watchers.append(asyncio.get_running_loop().create_task(work, name=name))
 
     async def _open(self) -> None:
         self._store = await DeliveryStore.open(Commits(self._data_dir / "delivery.db", "delivery-store"))
@@ -137,27 +140,15 @@ class DeliveryActor:
             "syncs": [runner.status() for runner in self._roster.runners.values()],
         }
 
-    async def sync_log(self, sync: str, failed: bool, after: int, limit: int) -> Reply:
-        """See the protocol. `after` <= 0 gives the newest rows; `next` is what to ask with to follow."""
+    async def sync_log(self, sync: str, query: LogQuery) -> Reply:
+        """See the protocol. `next` is what to ask with to follow."""
         if sync not in self._roster.runners:
             return _unknown(sync)
-        rows = await self._log.rows(sync, failed=failed, after=after, limit=_at_most(limit))
+        limit = min(_at_most(query.limit), DETAIL_ROWS_MAX) if query.detail else _at_most(query.limit)
+        rows = await self._log.rows(sync, replace(query, limit=limit))
         return {
-            "rows": [
-                {
-                    "id": number,
-                    "time": iso_ms(row.at_ms),
-                    "batch_id": row.batch_id,
-                    "count": row.count,
-                    "outcome": row.outcome,
-                    "status": row.status,
-                    "attempt": row.attempt,
-                    "latency_ms": None if row.latency_ms is None else round(row.latency_ms, 1),
-                    "reason": row.reason,
-                }
-                for number, row in rows
-            ],
-            "next": rows[-1][0] if rows else max(after, 0),
+            "rows": [shown_line(row, query) for row in rows],
+            "next": rows[-1].number if rows else max(query.after, 0),
         }
 
     async def dead_letters(self, sync: str, limit: int) -> Reply:
@@ -238,10 +229,16 @@ class DeliveryActor:
                 self._failure = message
                 await asyncio.sleep(_STATE_PAUSE_S)
 
+    async def _trim_log(self) -> None:
+        """Drop what is too old of the sync log, also of syncs that send nothing."""
+        while True:
+            await asyncio.sleep(_TRIM_EVERY_S)
+            await self._log.trim(self._clock.now_ms())
+
     async def _stop_watching(self) -> None:
-        if self._watcher is not None:
-            self._watcher.cancel()
-            await asyncio.gather(self._watcher, return_exceptions=True)
+        for watcher in self._watchers:
+            watcher.cancel()
+        await asyncio.gather(*self._watchers, return_exceptions=True)
         await self._roster.stop()
 
 

@@ -72,7 +72,7 @@ class Attempts:
             await self._turn()
         await self._learn(judgement.learned)
         self._desk.attempted[row.id] = Attempted(
-            request, answer, latency_ms, judgement.request_id, judgement.notes
+            request, answer, latency_ms, judgement.request_id, judgement.notes, judgement.outcomes
         )
         answered = Answered(
             row.id, judgement.outcomes, latency_ms, judgement.quiet_ms, learned=bool(judgement.learned)
@@ -151,8 +151,8 @@ class Attempts:
         return Attempt(self._clock.now_ms(), self._desk.plan.shape, dict(self._desk.learned), token, since_ms)
 
     def _without_request(self, row: StoredRow, failed: Failed) -> tuple[Answered, None]:
-        self._desk.attempted[row.id] = Attempted(None, None, 0.0)
-        return Answered(row.id, (failed.outcome,) * len(row.records)), None
+        self._desk.attempted[row.id] = Attempted(None, None, 0.0, outcomes=(failed.outcome,) * len(row.records))
+        return Answered(row.id, self._desk.attempted[row.id].outcomes), None
 
     def _asked(self, row: StoredRow, judgement: Judgement) -> Asked | None:
         if judgement.follow_up is None:

@@ -21,3 +21,10 @@ REVIVED_AT_ONCE: Final = 8
 #: for the file's thread, which other syncs wait for.
 PARKED_AT_ONCE: Final = 1_000
 FETCHED_AT_ONCE: Final = 2_000
+#: What is kept of a sync log unless `settings.sync_log` says otherwise: a week, and so much of the disk for each sync.
+SYNC_LOG_KEEP_MS: Final = 7 * 86_400_000
+SYNC_LOG_BYTES_MAX: Final = 64 * 2**20
+#: The start of a request's and of an answer's body that the log keeps.
+LOGGED_BODY_CHARS_MAX: Final = 1_000
+#: Of attempts with which all went well, so many a second are kept with their bodies: to mask one costs ms.
+LOGGED_WELL_A_SECOND: Final = 10

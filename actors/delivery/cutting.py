@@ -49,16 +49,18 @@ def cut_records(
 
 def to_rows(
     plan: SyncPlan, batch_id: str, order: int, span: int, records: Sequence[Record]
-) -> tuple[list[StoredRow], int]:
-    """Give the batches of a batch's records, one or more in its place, and how many records are too large to send."""
+) -> tuple[list[StoredRow], list[Record]]:
+    """Give the batches of a batch's records, one or more in its place, and the records that are too large to send."""
     limits = plan.kind.limits(plan.settings)
     keys = [plan.kind.batch_key(plan.settings, record) for record in records]
     sizes = [0] * len(records)
-    too_large = 0
+    too_large: list[Record] = []
     if limits.bytes_max is not None:
         sizes = [plan.kind.size_bytes(plan.settings, record) for record in records]
         fits = [index for index, size in enumerate(sizes) if size + limits.bytes_around <= limits.bytes_max]
-        too_large = len(records) - len(fits)
+        if len(fits) < len(records):
+            fitting = set(fits)
+            too_large = [record for index, record in enumerate(records) if index not in fitting]
         records, keys, sizes = [records[i] for i in fits], [keys[i] for i in fits], [sizes[i] for i in fits]
     if not records:
         return [], too_large

@@ -61,15 +61,18 @@ def shown(letter: DeadLetter) -> dict[str, Any]:
 
 
 def shown_attempt(
-    attempted: Attempted, hidden: Sequence[str], *, chars_max: int
+    attempted: Attempted, hidden: Sequence[str], *, chars_max: int, addresses: bool = False
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Give an attempt's request and answer as people may see them, bodies cut to `chars_max`."""
+    """Give an attempt's request and answer as people may see them, bodies cut to `chars_max`.
+
+    `addresses` leaves e-mail addresses that are not hidden to be read.
+    """
     request, answer = attempted.request, attempted.answer
-    asked = None if request is None else shown_request(request, hidden, chars_max=chars_max)
+    asked = None if request is None else shown_request(request, hidden, chars_max=chars_max, addresses=addresses)
     if answer is None:
         return asked, None
     if not isinstance(answer, Response):
         return asked, {"error": answer.code, "message": answer.message}
     headers = {name: value for name, value in answer.headers.items() if name in _PLAIN_ANSWER_HEADERS}
-    body = masked(answer.body, hidden, chars_max=chars_max)
+    body = masked(answer.body, hidden, chars_max=chars_max, addresses=addresses)
     return asked, {"status": answer.status, "headers": headers, "body": body}

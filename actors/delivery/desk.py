@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from actors.delivery.bounds import LOGGED_BODY_CHARS_MAX, LOGGED_WELL_A_SECOND
 from actors.delivery.cutting import to_row
-from actors.delivery.dead_letters import dead_letter
+from actors.delivery.dead_letters import dead_letter, shown_attempt
 from actors.delivery.ids import part_id
 from actors.delivery.instructions import Dead
+from actors.delivery.log_lines import Lines
 from actors.delivery.plans import SyncPlan
-from actors.delivery.rows import Attempted, DeadLetter, LogRow, StoredRow
+from actors.delivery.rows import Attempted, DeadLetter, Exchange, StoredRow
+from destinations.records import Record
 
 
 @dataclass(slots=True)
@@ -27,6 +31,8 @@ class Desk:
     rows: dict[str, StoredRow] = field(default_factory=dict)
     #: What came of the attempt that the machine is being told of.
     attempted: dict[str, Attempted] = field(default_factory=dict)
+    #: The second of the last exchange that was kept although all went well, and how many there were in it.
+    _kept: tuple[int, int] = (0, 0)
 
     def dead_letter(
         self, row: StoredRow, dead: Dead, attempt: int, attempted: Attempted, now_ms: int
@@ -41,16 +47,37 @@ class Desk:
             lost = to_row(plan, part_id(row.id, "dead"), row.order, row.span, row.key, records, attempt)
         alive = {row.records[index].user_id for index in dead.indexes if index not in dead.superseded}
         superseded = frozenset(record.user_id for record in records) - alive
-        hidden = (*plan.kind.secrets(plan.settings), *plan.kind.personal(plan.settings, row.records))
-        return dead_letter(lost, attempted, dead, now_ms, hidden, superseded)
+        return dead_letter(lost, attempted, dead, now_ms, self.hidden(row.records), superseded)
 
-    @staticmethod
-    def log_rows(
-        batch_id: str, attempt: int, attempted: Attempted, now_ms: int, counts: Sequence[tuple[str, int, str]]
-    ) -> list[LogRow]:
-        """Give the log's rows of an attempt for each `(outcome, count, reason)` that has a count."""
-        return [
-            LogRow(now_ms, batch_id, count, outcome, attempted.status, attempt, attempted.latency_ms, reason)
-            for outcome, count, reason in counts
-            if count
-        ]
+    def lines(self, batch_id: str, attempt: int, attempted: Attempted | None, now_ms: int) -> Lines:
+        """Begin the sync log's lines of an attempt."""
+        return Lines(batch_id, attempt, attempted, now_ms, names=self.plan.sync.log_pii)
+
+    def exchange(
+        self, attempted: Attempted, records: Sequence[Record], now_ms: int, *, well: bool
+    ) -> Exchange | None:
+        """Give an attempt's request and answer for the log; `well`: everything arrived.
+
+        None where there was no request, and of more attempts a second that went well than are worth reading.
+        """
+        if attempted.request is None or (well and not self._worth_keeping(now_ms)):
+            return None
+        plan = self.plan
+        hidden = self.hidden(records)
+        if plan.sync.log_pii:
+            hidden = plan.kind.secrets(plan.settings)
+        asked, answered = shown_attempt(
+            attempted, hidden, chars_max=LOGGED_BODY_CHARS_MAX, addresses=plan.sync.log_pii
+        )
+        return Exchange(json.dumps(asked), json.dumps(answered))
+
+    def hidden(self, records: Sequence[Record]) -> tuple[str, ...]:
+        """Give what must not be read in what is kept of these records: secrets, and who they are about."""
+        plan = self.plan
+        return (*plan.kind.secrets(plan.settings), *plan.kind.personal(plan.settings, records))
+
+    def _worth_keeping(self, now_ms: int) -> bool:
+        second = now_ms // 1000
+        count = self._kept[1] + 1 if self._kept[0] == second else 1
+        self._kept = (second, count)
+        return count <= LOGGED_WELL_A_SECOND

@@ -89,4 +89,7 @@ class FollowUps:
 
     def _row(self, asked: Asked, attempted: Attempted | None, count: int, outcome: str, reason: str) -> LogRow:
         status = None if attempted is None else attempted.status
-        return LogRow(self._clock.now_ms(), asked.batch_id, count, outcome, status, asked.tries + 1, None, reason)
+        return LogRow(
+            self._clock.now_ms(), asked.batch_id, count, outcome, status, asked.tries + 1, None, reason,
+            request_id=asked.id,
+        )  # fmt: skip

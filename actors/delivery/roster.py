@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from actors.delivery.bounds import SYNC_LOG_BYTES_MAX, SYNC_LOG_KEEP_MS
 from actors.delivery.concurrency import ConcurrencyScopes
 from actors.delivery.desk import Desk
 from actors.delivery.endings import from_ending, takes_an_end, to_ending
@@ -86,6 +87,9 @@ class Roster:
                 self._evaluators[info.index] = self._tools.evaluator_of(info)
         self.present = tuple(info.index for info in state.evaluators)
         indexes = (*self.present, *retired)
+        settings = state.published.definitions.settings
+        self._tools.log.keep_ms = settings.sync_log_keep_ms or SYNC_LOG_KEEP_MS
+        self._tools.log.bytes_max = settings.sync_log_bytes_max or SYNC_LOG_BYTES_MAX
         plans = plan_syncs(state.published.definitions, indexes, state.preparing, self._tools.kinds, retired)
         for sync in sorted(set(await self._tools.store.sync_names()) - plans.keys()):
             await self._remove(sync, state.published.definitions)

@@ -9,6 +9,7 @@ from typing import Any
 from actors.delivery.instructions import HaltState
 from actors.delivery.outbox import ORDER_SPAN
 from actors.delivery.stimuli import StoredBatch
+from destinations.outcomes import Outcome
 from destinations.records import Record
 from destinations.requests import Answer, Request, Response
 
@@ -113,6 +114,8 @@ class Attempted:
     latency_ms: float
     request_id: str = ""
     notes: tuple[str, ...] = ()
+    #: What became of each record, in their order.
+    outcomes: tuple[Outcome, ...] = ()
 
     @property
     def status(self) -> int | None:
@@ -134,10 +137,11 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class LogRow:
-    """One line of the sync log.
+    """One line of the sync log: the records of an attempt that fared alike.
 
-    `outcome`: delivered, skipped, retry, divided, dead, dropped, superseded, resend, credentials,
-    disabled, processed, or refused (by what works on an accepted request).
+    `outcome` is one of `cluster.runtime.protocols.SYNC_OUTCOMES`; `refused` comes from what works on an accepted
+    request. `removes` of the `count` records are removals. `users` stands for each record (see `log_lines`), `names`
+    are the users in clear where the sync says so.
     """
 
     at_ms: int
@@ -148,3 +152,16 @@ class LogRow:
     attempt: int
     latency_ms: float | None
     reason: str
+    removes: int = 0
+    request_id: str = ""
+    notes: str = ""
+    users: bytes = field(default=b"", repr=False)
+    names: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """An attempt's request and answer as JSON texts, fit to be read by people: nothing secret or personal in them."""
+
+    request: str
+    response: str

@@ -260,17 +260,19 @@ class SyncRunner:
         desk.delivered += settle.delivered
         desk.failed += dead_count
         dead = desk.dead_letter(row, settle.dead, settle.attempt, attempted, now_ms)
-        counts = [("delivered", settle.delivered, ""), ("skipped", settle.skipped, ""),
-                  ("dead", dead_count, settle.dead.reason)]  # fmt: skip
-        self._log.append(self.plan.sync.id, desk.log_rows(row.id, settle.attempt, attempted, now_ms, counts))
+        lines = desk.lines(row.id, settle.attempt, attempted, now_ms)
+        lines.add_outcomes(row.records, attempted.outcomes, settle.dead, (), settle.dead.reason)
+        well = settle.delivered == len(row.records)
+        self._log.append(self.plan.sync.id, lines.rows, desk.exchange(attempted, row.records, now_ms, well=well))
         self._watch(self._store.settle(self.plan.sync.id, row.order, settle.delivered, dead))
 
     def _defer(self, defer: Defer) -> None:
         desk, now_ms = self.desk, self._clock.now_ms()
         row = desk.rows[defer.batch_id]
         attempted = desk.attempted.pop(defer.batch_id)
-        counts = [(defer.outcome, len(row.records), defer.reason)]
-        self._log.append(self.plan.sync.id, desk.log_rows(row.id, defer.attempt, attempted, now_ms, counts))
+        lines = desk.lines(row.id, defer.attempt, attempted, now_ms)
+        lines.add_all(defer.outcome, row.records, attempted.outcomes, defer.reason)
+        self._log.append(self.plan.sync.id, lines.rows, desk.exchange(attempted, row.records, now_ms, well=False))
         self._watch(
             self._store.defer(
                 self.plan.sync.id, row.order, defer.attempt, defer.first_attempt_ms, defer.next_attempt_ms

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from actors.delivery.changes import Change, Told
 from actors.delivery.cutting import to_row, to_rows
 from actors.delivery.desk import Desk
 from actors.delivery.ids import part_id
-from actors.delivery.instructions import Fetch, Hold, MoveCursors, Park, Revive, Seal, Split
+from actors.delivery.instructions import Fetch, Hold, MoveCursors, NewBatch, Park, Revive, Seal, Split
+from actors.delivery.log_lines import verb_of
 from actors.delivery.outbox import ORDER_SPAN
 from actors.delivery.plans import SyncPlan
 from actors.delivery.recording import record
@@ -21,6 +21,7 @@ from actors.delivery.stimuli import Fetched, Parked, Persisted, Revived, Stimulu
 from actors.delivery.store import DeliveryStore
 from actors.delivery.sync_log import SyncLog
 from cluster.clock import Clock
+from destinations.records import Record
 
 #: `(parent, keys, columns) -> {column: values}`: each column's values in the order of the keys, None where missing.
 TraitLookup: TypeAlias = Callable[[str, list[str], list[str]], Awaitable[Mapping[str, Sequence[Any]]]]
@@ -114,8 +115,7 @@ class Writer:
             known = await self._known(plan, new.changes)
             made = record(plan, new.changes, columns, known, self._clock.now_ms())
             parts, too_large = to_rows(plan, new.id, new.order, new.span, made.records)
-            reasons = [*made.dropped.values(), *["larger than a request may be"] * too_large]
-            log += self._dropped(new.id, reasons)
+            log += self._dropped(new, made.dropped, too_large)
             persisted.append(Persisted(new.id, tuple(part.as_batch() for part in parts)))
             rows += parts
             told |= made.told
@@ -184,29 +184,25 @@ class Writer:
         desk.delivered += split.delivered
         desk.failed += dead_count
         desk.rows.update({part.id: part for part in parts})
-        counts = [("delivered", split.delivered, ""), ("skipped", split.skipped, split.reason),
-                  ("dead", dead_count, split.dead.reason)]  # fmt: skip
-        log = desk.log_rows(row.id, split.attempt, attempted, now_ms, counts)
-        for rest in split.parts:
-            log += desk.log_rows(
-                rest.id, split.attempt, attempted, now_ms, [(rest.outcome, len(rest.kept), split.reason)]
-            )
-        self._log.append(plan.sync.id, log)
+        lines = desk.lines(row.id, split.attempt, attempted, now_ms)
+        lines.add_outcomes(row.records, attempted.outcomes, split.dead, split.parts, split.reason)
+        self._log.append(plan.sync.id, lines.rows, desk.exchange(attempted, row.records, now_ms, well=False))
         durable = self._store.settle(plan.sync.id, row.order, split.delivered, dead, parts)
         return _then(durable, [Persisted(part.id) for part in parts])
 
     def _revive(self, revive: Revive) -> Awaitable[list[Stimulus]]:
         """Bring dead letters back: whole, or where the newest change alone counts, without superseded users."""
         plan = self._desk.plan
-        superseded: dict[str, LogRow] = {}
+        superseded: dict[str, list[LogRow]] = {}
 
         def revived(letter: DeadLetter, live: frozenset[str], order: int) -> StoredRow | None:
             if not plan.newest_counts or all(record.user_id in live for record in letter.records):
                 return StoredRow(order, letter.id, letter.records, letter.body, key=letter.key)
             records = tuple(record for record in letter.records if record.user_id in live)
-            lost = len(letter.records) - len(records)
-            reason = "a newer change of the user was sent since"
-            superseded[letter.id] = LogRow(self._clock.now_ms(), letter.id, lost, "superseded", None, 0, None, reason)
+            lines = self._desk.lines(letter.id, 0, None, self._clock.now_ms())
+            lost = [(record.user_id, record.verb) for record in letter.records if record.user_id not in live]
+            lines.add("superseded", lost, "a newer change of the user was sent since")
+            superseded[letter.id] = lines.rows
             id_ = part_id(letter.id, f"live {order}")
             return to_row(plan, id_, order, ORDER_SPAN, letter.key, records) if records else None
 
@@ -214,16 +210,20 @@ class Writer:
 
         async def told() -> list[Stimulus]:
             rows, more = await written
-            self._log.append(plan.sync.id, list(superseded.values()))
+            self._log.append(plan.sync.id, [row for rows in superseded.values() for row in rows])
             self._desk.rows.update({row.id: row for row in rows})
             return [Revived(tuple(row.as_batch() for row in rows), more)]
 
         return told()
 
-    def _dropped(self, batch_id: str, reasons: Iterable[str]) -> list[LogRow]:
-        now_ms = self._clock.now_ms()
-        counts = Counter(reasons)
-        return [LogRow(now_ms, batch_id, count, "dropped", None, 0, None, why) for why, count in counts.items()]
+    def _dropped(self, new: NewBatch, dropped: Mapping[int, str], too_large: Sequence[Record]) -> list[LogRow]:
+        lines = self._desk.lines(new.id, 0, None, self._clock.now_ms())
+        changes = [(new.changes[index], reason) for index, reason in dropped.items()]
+        lines.add_by_reason("dropped", ((change.user_id, verb_of(change), reason) for change, reason in changes))
+        lines.add(
+            "dropped", [(record.user_id, record.verb) for record in too_large], "larger than a request may be"
+        )
+        return lines.rows
 
     async def _columns(self, plan: SyncPlan, changes: Sequence[Change]) -> Mapping[str, Sequence[Any]]:
         """Look the traits up; a look-up that fails is tried until it works, for a guess would be delivered."""

@@ -11,9 +11,13 @@ import typer
 
 from cluster.cli.instance import DATA_DIR_DEFAULT, DataDirOption, KeyOption, UrlOption, connect
 from cluster.cli.output import JsonOption, counted, print_json, stdout, table
+from cluster.client.models import SyncLog
+from cluster.clock import SystemClock
 from cluster.limits import SYNC_ROWS_DEFAULT, SYNC_ROWS_MAX
+from cluster.model.durations import parse_duration
 
 _FOLLOW_EVERY_S: Final = 1.0
+_SINCE_HELP: Final = "Rows from this time on: RFC 3339, ms, or how long ago (2h)."
 #: What has a place of its own in a log line, or none; the others follow as key=value.
 _LEADING: Final = ("id", "time", "outcome")
 
@@ -43,6 +47,15 @@ def log(
     sync: SyncArgument,
     failed: Annotated[bool, typer.Option("--failed", help="Failures alone.")] = False,
     follow: Annotated[bool, typer.Option("--follow", help="Go on printing new rows until Ctrl-C.")] = False,
+    user: Annotated[str, typer.Option("--user", metavar="USER", help="What concerns this user alone.")] = "",
+    outcome: Annotated[
+        list[str] | None, typer.Option("--outcome", metavar="OUTCOME", help="Of this outcome; repeat for several.")
+    ] = None,
+    since: Annotated[str | None, typer.Option("--since", metavar="TIME", help=_SINCE_HELP)] = None,
+    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Rows before this time.")] = None,
+    detail: Annotated[
+        bool, typer.Option("--detail", help="With each record, the request and the response, personal data masked.")
+    ] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, max=SYNC_ROWS_MAX, help="Rows.")] = SYNC_ROWS_DEFAULT,
     url: UrlOption = None,
     api_key: KeyOption = None,
@@ -52,9 +65,18 @@ def log(
     """Show what a sync sent and what came back, newest last. With --json --follow: one JSON object a line.
 
     Examples:  usher log promo_suppression --failed    ·    usher log promo_suppression --follow
+               usher log promo_suppression --user user_42 --since 2h --detail
     """
+    begin, end = _time(since), _time(until)
     with connect(url, api_key, data_dir) as client:
-        page = client.sync_log(sync, failed=failed, limit=limit)
+
+        def ask(after: int) -> SyncLog:
+            return client.sync_log(
+                sync, failed=failed, after=after, limit=limit, user=user, outcomes=outcome or (), since=begin,
+                until=end, detail=detail,
+            )  # fmt: skip
+
+        page = ask(0)
         if as_json and not follow:
             print_json({"sync": sync, "rows": page.rows, "next": page.next})
             return
@@ -65,7 +87,7 @@ def log(
             if not follow:
                 return
             time.sleep(_FOLLOW_EVERY_S)
-            page = client.sync_log(sync, failed=failed, after=page.next, limit=limit)
+            page = ask(page.next)
 
 
 def retry(
@@ -140,6 +162,14 @@ def _say(as_json: bool, document: dict[str, Any], text: str) -> None:
         print_json(document)
     else:
         typer.echo(text)
+
+
+def _time(text: str | None) -> str | int | None:
+    """Give a time as the server reads it, or UTC ms of how long ago it was."""
+    try:
+        return SystemClock().now_ms() - parse_duration(text)
+    except ValueError:
+        return text
 
 
 def line_of(row: dict[str, Any]) -> str:

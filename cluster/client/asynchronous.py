@@ -12,7 +12,7 @@ import aiohttp
 from yarl import URL
 
 from cluster.client import calls as calls
-from cluster.client.calls import SECTIONS, URL_DEFAULT, Call, Mode, Role
+from cluster.client.calls import SECTIONS, URL_DEFAULT, Call, Mode, Role, Time
 from cluster.client.documents import Documents, whole_document
 from cluster.client.errors import unavailable
 from cluster.client.models import (
@@ -220,10 +220,19 @@ class AsyncClient:
         return await self._transport.run(calls.scale(evaluators))
 
     async def sync_log(
-        self, sync: str, *, failed: bool = False, after: int = 0, limit: int = SYNC_ROWS_DEFAULT
-    ) -> SyncLog:
-        """Give rows of a sync's log after row `after`, newest last."""
-        return await self._transport.run(calls.sync_log(sync, failed=failed, after=after, limit=limit))
+        self, sync: str, *, failed: bool = False, after: int = 0, limit: int = SYNC_ROWS_DEFAULT, user: str = "",
+        outcomes: Sequence[str] = (), since: Time = None, until: Time = None, detail: bool = False,
+    ) -> SyncLog:  # fmt: skip
+        """Give rows of a sync's log after row `after`, newest last: of a user, of outcomes, of a time (UTC, or ms).
+
+        `detail` adds each record's outcome, the request and the response, redacted (100 rows at most).
+        """
+        return await self._transport.run(
+            calls.sync_log(
+                sync, failed=failed, after=after, limit=limit, user=user, outcomes=outcomes, since=since, until=until,
+                detail=detail,
+            )
+        )  # fmt: skip
 
     async def dead_letters(self, sync: str, *, limit: int = SYNC_ROWS_DEFAULT) -> list[Document]:
         """Give what a sync could not deliver."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -34,6 +35,8 @@ M = TypeVar("M", bound=msgspec.Struct)
 
 Mode: TypeAlias = Literal["merge", "replace"]
 Role: TypeAlias = Literal["ingest", "read", "edit", "admin"]
+#: RFC 3339 text, UTC ms, or a datetime (UTC where it has no zone).
+Time: TypeAlias = datetime | str | int | None
 
 URL_DEFAULT: Final = "http://127.0.0.1:8080"
 #: Sections of a document that have paths of their own.
@@ -220,9 +223,16 @@ def scale(evaluators: int) -> Call[Scaled]:
     return Call("POST", "/api/v1/scale", _model(Scaled), content={"evaluators": evaluators})
 
 
-def sync_log(sync: str, *, failed: bool, after: int, limit: int) -> Call[SyncLog]:
+def sync_log(
+    sync: str, *, failed: bool, after: int, limit: int, user: str, outcomes: Sequence[str], since: Time, until: Time,
+    detail: bool,
+) -> Call[SyncLog]:  # fmt: skip
     """Rows of a sync's log."""
-    query: dict[str, str | int] = {"after": after, "limit": limit, **({"failed": 1} if failed else {})}
+    given: dict[str, str | int] = {
+        "failed": int(failed), "user": user, "outcome": ",".join(outcomes), "since": _time(since),
+        "until": _time(until), "detail": int(detail),
+    }  # fmt: skip
+    query: dict[str, str | int] = {"after": after, "limit": limit, **{key: one for key, one in given.items() if one}}
     return Call("GET", f"/api/v1/syncs/{segment(sync)}/log", _model(SyncLog), query)
 
 
@@ -297,6 +307,12 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return value
+
+
+def _time(time: Time) -> str:
+    if isinstance(time, datetime):
+        return time.isoformat()
+    return "" if time is None else str(time)
 
 
 def _model(kind: type[M]) -> Callable[[bytes], M]:

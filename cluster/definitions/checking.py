@@ -119,12 +119,15 @@ class _Builder:
             add_faults(error, doc.SettingsDocument, raw, ("settings",), self._faults)
             read = doc.SettingsDocument.model_construct(retention=_duration(raw, "retention"))
         dedup = read.dedup or doc.DedupDocument()
+        sync_log = read.sync_log or doc.SyncLogDocument()
         return Settings(
             retention_ms=read.retention or RETENTION_DEFAULT_MS,
             dedup_horizon_ms=dedup.horizon or DEDUP_HORIZON_DEFAULT_MS,
             dedup_ids_max=dedup.max_ids or DEDUP_IDS_DEFAULT_MAX,
             partitions=read.partitions or PARTITIONS_DEFAULT,
             log_bytes_max=read.log_max_bytes,
+            sync_log_keep_ms=sync_log.keep,
+            sync_log_bytes_max=sync_log.max_bytes,
         )
 
     def _model_shape(self, raw: dict[str, Any]) -> ModelShape:
@@ -347,6 +350,7 @@ def _sync(read: doc.SyncDocument) -> Sync:
         cooldown_ms=read.cooldown,
         debounce_ms=read.debounce,
         consent=read.consent,
+        log_pii=read.log_pii,
         name=read.name,
         description=read.description,
     )

@@ -230,6 +230,14 @@ class SyncDocument(Labelled):
     cooldown: Duration | None = None
     debounce: Duration | None = None
     consent: Any = None
+    log_pii: bool = False
+
+
+class SyncLogDocument(Strict):
+    """`settings.sync_log`: how long and how much of each sync's log is kept."""
+
+    keep: PositiveDuration | None = None
+    max_bytes: Annotated[int, Field(ge=2**20, le=2**40)] | None = None
 
 
 class DedupDocument(Strict):
@@ -246,6 +254,7 @@ class SettingsDocument(Strict):
     dedup: DedupDocument | None = None
     partitions: Annotated[int, Field(ge=1, le=PARTITIONS_MAX)] | None = None
     log_max_bytes: Annotated[int, Field(ge=1, le=2**62)] | None = None
+    sync_log: SyncLogDocument | None = None
 
 
 #: The sections that hold lists of objects, in the order they are checked, each with its model.

@@ -359,6 +359,8 @@ class Sync:
     consent: Any = None
     name: str = ""
     description: str = ""
+    #: The sync log shows its users in clear.
+    log_pii: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,6 +372,9 @@ class Settings:
     dedup_ids_max: int
     partitions: int
     log_bytes_max: int | None = None
+    #: Of each sync's log; None: delivery's defaults.
+    sync_log_keep_ms: int | None = None
+    sync_log_bytes_max: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,8 @@ def _evaluated(published: Published) -> tuple[object, ...]:
         replace(each, name="", description="", contract=_blocking(each)) for each in definitions.event_models.values()
     ]
     columns = [list(each.columns) for each in models]
-    return definitions.settings, list(definitions.sources), parents, models, columns, audiences
+    settings = replace(definitions.settings, sync_log_keep_ms=None, sync_log_bytes_max=None)
+    return settings, list(definitions.sources), parents, models, columns, audiences
 
 
 def _blocking(model: EventModel) -> Contract | None:

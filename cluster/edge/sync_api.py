@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from aiohttp import web
 
+from cluster.edge import problems
 from cluster.edge.admin_api import answered, present
 from cluster.edge.membership_api import flag, whole_number
 from cluster.edge.routes import Route
 from cluster.edge.state import StateWatcher
 from cluster.limits import SYNC_ROWS_DEFAULT, SYNC_ROWS_MAX
-from cluster.runtime.protocols import Delivery
+from cluster.model.values import coerce_timestamp
+from cluster.runtime.protocols import SYNC_OUTCOMES, Delivery, LogQuery
 
 _AFTER_MAX: Final = 2**63 - 1
 _BASE: Final = "/api/v1/syncs/{id}"
@@ -27,7 +30,12 @@ class SyncApi:
     def routes(self) -> list[Route]:
         """Give the table of these paths."""
         limit = {"limit": f"rows, 1 to {SYNC_ROWS_MAX:,}"}
-        log_query = {**limit, "failed": "1: failures alone", "after": "`next` of the page before"}
+        log_query = {
+            **limit, "failed": "1: failures alone", "after": "`next` of the page before", "user": "a user's id",
+            "outcome": f"one or more, joined by commas: {', '.join(SYNC_OUTCOMES)}",
+            "since": "rows from this time on, RFC 3339 or ms", "until": "rows before this time",
+            "detail": "1: with each record, the request and the response; at most 100 rows",
+        }  # fmt: skip
         return [
             Route("GET", _BASE + "/log", self.sync_log, "What was sent and what came back", "edit", "syncs", log_query),
             Route("GET", _BASE + "/dead-letters", self.dead_letters, "What could not be delivered", "edit", "syncs",
@@ -45,9 +53,17 @@ class SyncApi:
     async def sync_log(self, request: web.Request) -> web.StreamResponse:
         """A page of a sync's log."""
         sync, query = self._sync(request), request.query
-        after = whole_number(query, "after", 0, 0, _AFTER_MAX)
-        limit = whole_number(query, "limit", SYNC_ROWS_DEFAULT, 1, SYNC_ROWS_MAX)
-        return answered(await self._delivery.sync_log(sync, flag(query, "failed"), after, limit))
+        asked = LogQuery(
+            failed=flag(query, "failed"),
+            after=whole_number(query, "after", 0, 0, _AFTER_MAX),
+            limit=whole_number(query, "limit", SYNC_ROWS_DEFAULT, 1, SYNC_ROWS_MAX),
+            user=query.get("user", ""),
+            outcomes=_outcomes(query.get("outcome")),
+            since_ms=_time(query, "since"),
+            until_ms=_time(query, "until"),
+            detail=flag(query, "detail"),
+        )
+        return answered(await self._delivery.sync_log(sync, asked))
 
     async def dead_letters(self, request: web.Request) -> web.StreamResponse:
         """A sync's dead letters."""
@@ -74,3 +90,26 @@ class SyncApi:
         sync_id = request.match_info["id"]
         present(self._watcher.current, "syncs", sync_id)
         return sync_id
+
+
+def _outcomes(text: str | None) -> tuple[str, ...]:
+    if text is None:
+        return ()
+    outcomes = tuple(text.split(","))
+    if not all(outcome in SYNC_OUTCOMES for outcome in outcomes):
+        allowed = ", ".join(SYNC_OUTCOMES)
+        raise problems.bad_request(f"The parameter outcome is {text!r}; allowed, joined by commas: {allowed}.")
+    return outcomes
+
+
+def _time(query: Mapping[str, str], name: str) -> int | None:
+    """Read a time, UTC ms; raises Problem 400 for what is none."""
+    text = query.get(name)
+    if text is None:
+        return None
+    at_ms = coerce_timestamp(int(text) if text.isascii() and text.isdecimal() and len(text) <= 15 else text)
+    if at_ms is None:
+        raise problems.bad_request(
+            f"The parameter {name} is {text!r}; allowed: RFC 3339 (2026-11-23T10:00:00Z) or ms since 1970."
+        )
+    return at_ms

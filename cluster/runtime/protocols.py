@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from cluster.definitions.model import Published
-from cluster.limits import DRAIN_DEADLINE_MS
+from cluster.limits import DRAIN_DEADLINE_MS, SYNC_ROWS_DEFAULT
 
 Role = Literal["ingest", "read", "edit", "admin"]
 Reply: TypeAlias = dict[str, Any]
@@ -239,10 +239,37 @@ class Controller(Protocol):
         ...
 
 
+#: Every word that the sync log has for what became of records; see docs/delivery.md.
+SYNC_OUTCOMES: Final = (
+    "delivered", "processed", "skipped", "resend", "superseded", "retry", "divided", "dropped", "dead", "refused",
+    "credentials", "disabled",
+)  # fmt: skip
+#: Those of them that are no failure.
+SYNC_SUCCESSES: Final = ("delivered", "processed", "skipped", "resend")
+
+
+@dataclass(frozen=True, slots=True)
+class LogQuery:
+    """Which rows of a sync log: `after` a row's id (0: the newest ones), of a user, outcomes, a time in UTC ms.
+
+    `outcomes` empty: all; `failed`: failures alone; `since_ms` is included, `until_ms` is not. `detail` adds each
+    record's outcome, the request and the response.
+    """
+
+    failed: bool = False
+    after: int = 0
+    limit: int = SYNC_ROWS_DEFAULT
+    user: str = field(default="", repr=False)
+    outcomes: tuple[str, ...] = ()
+    since_ms: int | None = None
+    until_ms: int | None = None
+    detail: bool = False
+
+
 class Delivery(Protocol):
     """The delivery actor, as edges and the controller call it."""
 
-    async def sync_log(self, sync: str, failed: bool, after: int, limit: int) -> Reply:
+    async def sync_log(self, sync: str, query: LogQuery) -> Reply:
         """Sync log rows, newest last: `{"rows": [...], "next": int}`."""
         ...
 

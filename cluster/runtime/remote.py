@@ -16,7 +16,7 @@ from ray.exceptions import RayActorError, RaySystemError, RayTaskError
 from cluster.definitions.model import Published
 from cluster.errors import NotReady, UsherError
 from cluster.limits import CALL_TIMEOUT_MS, DRAIN_DEADLINE_MS, LOOKUP_TIMEOUT_MS, RETRY_AFTER_MS
-from cluster.runtime.protocols import ClusterState, EvaluatorStart, Reply, Role
+from cluster.runtime.protocols import ClusterState, EvaluatorStart, LogQuery, Reply, Role
 from cluster.runtime.ray_session import NAMESPACE
 from cluster.runtime.tenure import Epochs
 
@@ -235,9 +235,9 @@ class RemoteDelivery(RemotePart):
     def __init__(self, name: str = "delivery") -> None:
         super().__init__(name)
 
-    async def sync_log(self, sync: str, failed: bool, after: int, limit: int) -> Reply:
+    async def sync_log(self, sync: str, query: LogQuery) -> Reply:
         """See the protocol."""
-        reply: Reply = await self.call("sync_log", sync, failed, after, limit)
+        reply: Reply = await self.call("sync_log", sync, query)
         return reply
 
     async def dead_letters(self, sync: str, limit: int) -> Reply:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from actors.delivery.actor import DeliveryActor
+from cluster.runtime.protocols import LogQuery
 
 
 async def eventually(fits: Callable[[], Coroutine[Any, Any, bool]]) -> None:
@@ -39,7 +40,7 @@ async def backlog_is(actor: DeliveryActor, count: int) -> bool:
 
 
 async def has_logged(actor: DeliveryActor, rows: int) -> bool:
-    return len((await actor.sync_log("promo", False, 0, 100)).get("rows", [])) >= rows
+    return len((await actor.sync_log("promo", LogQuery(limit=100))).get("rows", [])) >= rows
 
 
 async def delivered_is(actor: DeliveryActor, count: int) -> bool:

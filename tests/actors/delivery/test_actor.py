@@ -13,6 +13,7 @@ from aiohttp import web
 from actors.delivery.actor import DeliveryActor
 from cluster.clock import SystemClock
 from cluster.definitions.model import Column
+from cluster.runtime.protocols import LogQuery
 from tests.actors.delivery.asking import (
     backlog_is,
     begun,
@@ -157,7 +158,7 @@ def test_410_disables_until_the_settings_change_also_over_a_restart(tmp_path: Pa
             controller.publish(definitions(endpoint.url, timeout="3s"))
             await endpoint.until(lambda: len(endpoint.received) == 2)
             await eventually(lambda: has_logged(second, 2))
-            log = await second.sync_log("promo", False, 0, 10)
+            log = await second.sync_log("promo", LogQuery(limit=10))
             await second.drain()
 
         assert [row["outcome"] for row in log["rows"]] == ["disabled", "delivered"]
@@ -197,7 +198,7 @@ def test_a_dead_letter_shows_no_secret_and_comes_again_under_its_id(tmp_path: Pa
             evaluator.flip("user_42")
             await eventually(lambda: has_logged(actor, 1))
             letters = await actor.dead_letters("promo", 10)
-            failed = await actor.sync_log("promo", True, 0, 10)
+            failed = await actor.sync_log("promo", LogQuery(failed=True, limit=10))
             endpoint.answer = None
             assert await actor.retry("promo") == {"retried": 1}
             await endpoint.until(lambda: len(endpoint.received) == 2)
@@ -234,7 +235,7 @@ def test_traits_and_identifiers_come_from_columns_and_a_missing_identifier_drops
             evaluator.flip("a")
             await endpoint.until(lambda: len(endpoint.kinds) == 1)
             await eventually(lambda: has_logged(actor, 2))
-            log = await actor.sync_log("promo", True, 0, 10)
+            log = await actor.sync_log("promo", LogQuery(failed=True, limit=10))
             row = await sync_of(actor)
             await actor.drain()
 
@@ -257,7 +258,7 @@ def test_a_removed_sync_is_forgotten_and_one_of_the_same_name_begins_anew(tmp_pa
             await endpoint.until(lambda: len(endpoint.received) == 1)
             controller.publish(definitions(endpoint.url, syncs=()))
             await eventually(lambda: has_syncs(actor, 0))
-            assert (await actor.sync_log("promo", False, 0, 1))["error"] == "not_found"
+            assert (await actor.sync_log("promo", LogQuery(limit=1)))["error"] == "not_found"
             controller.publish(definitions(endpoint.url))
             await endpoint.until(lambda: len(endpoint.received) == 2)
             await actor.drain()

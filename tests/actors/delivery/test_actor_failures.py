@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from cluster.runtime.protocols import LogQuery
 from destinations.outcomes import Delivered, Judgement, Outcome, Permanent, Retry
 from destinations.records import SealedBatch
 from destinations.requests import Answer, Request
@@ -121,7 +122,8 @@ def test_a_dead_letter_of_a_state_sync_is_not_sent_again_over_a_newer_change(tmp
             assert await actor.retry("promo") == {"retried": 2}
             await eventually(lambda: delivered_is(actor, 2))
             await eventually(lambda: has_logged(actor, 4))
-            outcomes = [(row["outcome"], row["count"]) for row in (await actor.sync_log("promo", False, 0, 9))["rows"]]
+            rows = (await actor.sync_log("promo", LogQuery(limit=9)))["rows"]
+            outcomes = [(row["outcome"], row["count"]) for row in rows]
             assert ("superseded", 1) in outcomes
             await actor.drain()
 

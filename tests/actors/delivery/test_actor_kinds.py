@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from cluster.definitions.model import Column, Definitions, Destination, Sync
+from cluster.runtime.protocols import LogQuery
 from destinations.google.settings import GoogleSettings
 from destinations.identifiers import sha256_hex
 from destinations.iterable.settings import IterableSettings
@@ -97,7 +98,7 @@ async def delivered(actor: Any, count: int) -> bool:
 
 
 async def outcomes_are(actor: Any, outcomes: list[str]) -> bool:
-    rows = (await actor.sync_log("promo", False, 0, 100)).get("rows", [])
+    rows = (await actor.sync_log("promo", LogQuery(limit=100))).get("rows", [])
     return [row["outcome"] for row in rows] == outcomes
 
 
@@ -110,7 +111,7 @@ def test_a_credential_that_is_refused_stops_the_sync_and_a_new_one_lets_it_go_on
             controller = InProcessController(asked("iterable", IterableSettings.model_validate(wrong)))
             actor = await started(tmp_path, controller, evaluator, addresses)
             await eventually(lambda: state_is(actor, "credentials"))
-            assert "wr0ng" not in str(await actor.sync_log("promo", False, 0, 10))
+            assert "wr0ng" not in str(await actor.sync_log("promo", LogQuery(limit=10)))
             right = IterableSettings.model_validate({**wrong, "api_key": server.key})
             controller.publish(asked("iterable", right))
             await eventually(lambda: delivered(actor, 1))

@@ -10,13 +10,11 @@ import pytest
 
 from actors.delivery import commits as commits_module
 from actors.delivery import letters as letters_module
-from actors.delivery import sync_log as log_module
 from actors.delivery.changes import Told, spool_source
 from actors.delivery.commits import Commits
 from actors.delivery.outbox import ORDER_SPAN
-from actors.delivery.rows import DeadLetter, LogRow, Spool, StoredRow
+from actors.delivery.rows import DeadLetter, Spool, StoredRow
 from actors.delivery.store import DeliveryStore
-from actors.delivery.sync_log import SyncLog
 from destinations.records import Record
 
 SYNC = "promo"
@@ -25,10 +23,6 @@ SYNC = "promo"
 def row(order: int, user: str = "a", body: bytes = b"{}") -> StoredRow:
     record = Record("t", "aud", 1, user, {"id": user}, "entered", 1, 0, "event", {}, "add")
     return StoredRow(order, f"msg_{order}", (record,), body)
-
-
-def log(outcome: str = "delivered", count: int = 1) -> LogRow:
-    return LogRow(1, "msg", count, outcome, 200, 1, 2.5, "")
 
 
 def letter(stored: StoredRow, superseded: Iterable[str] = ()) -> DeadLetter:
@@ -214,32 +208,6 @@ def test_dead_letters_are_bounded_and_drop_the_oldest(tmp_path: Path, monkeypatc
         assert [kept.id for kept in await store.letters.newest(SYNC, 9)] == ["msg_3", "msg_4"]
 
     with_store(tmp_path / "d.db", work)
-
-
-def test_the_log_pages_forward_and_begins_at_its_end_and_drops_the_oldest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(log_module, "SYNC_LOG_ROWS_MAX", 4)
-    monkeypatch.setattr(log_module, "_TRIM_EVERY", 1)
-
-    async def run() -> None:
-        kept = await SyncLog.open(Commits(tmp_path / "l.db", "test"))
-        for count in range(1, 6):
-            kept.append(SYNC, [log("dropped", count)])
-        await kept.close()
-        kept = await SyncLog.open(Commits(tmp_path / "l.db", "test"))
-        newest = await kept.rows(SYNC, failed=False, after=0, limit=2)
-        assert [entry.count for _, entry in newest] == [4, 5]
-        following = await kept.rows(SYNC, failed=False, after=newest[0][0] - 2, limit=2)
-        assert [entry.count for _, entry in following] == [3, 4]
-        kept.append(SYNC, [log()])
-        await kept.forget("other")  # waits for what was asked before
-        assert [entry.count for _, entry in await kept.rows(SYNC, failed=True, after=0, limit=9)] == [3, 4, 5]
-        await kept.forget(SYNC)
-        assert await kept.rows(SYNC, failed=False, after=0, limit=9) == []
-        await kept.close()
-
-    asyncio.run(run())
 
 
 def test_a_forgotten_sync_and_one_of_a_new_identity_leave_nothing(tmp_path: Path) -> None:

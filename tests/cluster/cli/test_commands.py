@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cluster.cli.main import app
+from cluster.clock import SystemClock
 from cluster.runtime.data_dir import DataDir
 from tests.cluster.client.hosting import hosted
 from tests.cluster.edge.serving import Site
@@ -188,6 +189,16 @@ def test_syncs_log_and_retry(shared: Site) -> None:
     assert usher("syncs", here=shared).exit_code == 0
     assert json.loads(usher("log", "push", "--json", here=shared).stdout) == {"sync": "push", "rows": [], "next": 0}
     assert json.loads(usher("retry", "push", "--json", here=shared).stdout) == {"sync": "push", "retried": 0}
+
+
+def test_the_log_is_asked_for_a_user_outcomes_and_a_time() -> None:
+    with hosted() as here:
+        options = ("--user", "ann", "--outcome", "dead", "--outcome", "retry", "--since", "2h", "--until", "2026-11-23")
+        assert usher("log", "push", *options, "--detail", here=here).exit_code == 1, "a day is no time"
+        assert usher("log", "push", *options[:-2], "--detail", here=here).exit_code == 0
+        ((_, _, query),) = here.delivery.asked
+        assert (query.user, query.outcomes, query.detail) == ("ann", ("dead", "retry"), True)
+        assert 0 <= SystemClock().now_ms() - 2 * 3_600_000 - query.since_ms < 600_000
 
 
 def test_a_sync_is_paused_resumed_and_resynced(shared: Site) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from cluster.client import (
 )
 from cluster.client.models import Membership
 from cluster.errors import DefinitionError, InputError
+from cluster.runtime.protocols import LogQuery
 from tests.cluster.client.hosting import Awaited, hosted
 from tests.cluster.edge.serving import Site, track
 from tests.conftest import START_MS
@@ -187,12 +189,18 @@ def test_a_key_is_given_once_and_shown_by_no_repr(connect: Connect) -> None:
 def test_sync_log_and_retry_ask_for_what_was_said(connect: Connect) -> None:
     with hosted() as here, connect(here) as usher:
         assert usher.sync_log("push", failed=True, after=4, limit=5).next == 4
+        at = datetime(2026, 11, 23, 10, tzinfo=UTC)
+        of_whom = {"user": "Zoë & co", "outcomes": ["dead", "dropped"]}
+        usher.sync_log("push", **of_whom, since=at, until=1_800_000_000_000, detail=True)
         assert usher.retry("push").retried == 0
         usher.pause("push")
         usher.resume("push")
         assert usher.resync("push").resyncing == "push"
         assert usher.dead_letters("push", limit=3) == []
-        assert here.delivery.asked == [("log", "push", True, 4, 5), ("retry", "push"), ("suspend", "push", True),
+        between = {"since_ms": 1_795_428_000_000, "until_ms": 1_800_000_000_000}
+        everything = LogQuery(user="Zoë & co", outcomes=("dead", "dropped"), **between, detail=True)
+        assert here.delivery.asked == [("log", "push", LogQuery(failed=True, after=4, limit=5)),
+                                       ("log", "push", everything), ("retry", "push"), ("suspend", "push", True),
                                        ("suspend", "push", False), ("resync", "push"), ("dead_letters", "push", 3)]
 
 

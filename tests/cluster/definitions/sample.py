@@ -49,7 +49,7 @@ _DOCUMENT: Final[Tree] = {
     "version": 1,
     "settings": {
         "retention": "7d", "dedup": {"horizon": "24h", "max_ids": 1_000}, "partitions": 32,
-        "log_max_bytes": 10_000_000,
+        "log_max_bytes": 10_000_000, "sync_log": {"keep": "3d", "max_bytes": 2**21},
     },
     "sources": [
         {"id": "web", "kind": "http", "write_key": "key-of-web", "app_id": "shop", "name": "Web",

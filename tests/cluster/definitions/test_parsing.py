@@ -43,7 +43,7 @@ def test_every_worked_case_is_sound(path: Path) -> None:
 
 def test_every_key_of_a_document_arrives() -> None:
     definitions = parse(document())
-    assert definitions.settings == Settings(604_800_000, 86_400_000, 1_000, 32, 10_000_000)
+    assert definitions.settings == Settings(604_800_000, 86_400_000, 1_000, 32, 10_000_000, 259_200_000, 2**21)
     assert definitions.sources["web"] == Source("web", "http", "key-of-web", ("shop",), "Web", "The shop")
     assert definitions.sources["app"].app_id == ("ios", "android")
     users = definitions.parent_models["users"]

@@ -26,7 +26,7 @@ from cluster.errors import DefinitionError
 from cluster.keys import ROLES, generate_key, hash_key
 from cluster.runtime.controller import as_sent
 from cluster.runtime.placement import deal_partitions
-from cluster.runtime.protocols import ClusterState, EvaluatorInfo, KeyRecord, Reply, Role
+from cluster.runtime.protocols import ClusterState, EvaluatorInfo, KeyRecord, LogQuery, Reply, Role
 from cluster.wire.envelope import unpack
 from destinations.registry import KINDS
 from tests.conftest import START_MS
@@ -218,9 +218,9 @@ class FakeDelivery:
     def __init__(self) -> None:
         self.asked: list[tuple[Any, ...]] = []
 
-    async def sync_log(self, sync: str, failed: bool, after: int, limit: int) -> Reply:
-        self.asked.append(("log", sync, failed, after, limit))
-        return {"rows": [], "next": after}
+    async def sync_log(self, sync: str, query: LogQuery) -> Reply:
+        self.asked.append(("log", sync, query))
+        return {"rows": [], "next": query.after}
 
     async def dead_letters(self, sync: str, limit: int) -> Reply:
         self.asked.append(("dead_letters", sync, limit))
