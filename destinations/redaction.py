@@ -24,6 +24,7 @@ _EMAIL: Final = re.compile(r"[\w.!#$&'*+/=?^`{|}~-]+(?:@|%40)[\w-]+(?:\.[\w-]+)+
 #: Characters that no escaping changes, as many as are looked up.
 _PIECE_CHARS: Final = 6
 _ALIKE: Final = re.compile(rf"[A-Za-z0-9_.~-]{{{_PIECE_CHARS},}}")
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_.~-]*")
 #: Headers that are ours and no secret.
 PLAIN_REQUEST_HEADERS: Final = frozenset(
     {"accept", "content-type", "content-encoding", "user-agent", "webhook-id", "webhook-timestamp"}
@@ -51,13 +52,7 @@ def masked(body: bytes, hidden: Iterable[str], *, chars_max: int, addresses: boo
     Costs one search through that start of the body for each hidden text, whatever the body's length.
     """
     window = _window(body, chars_max)
-    folded = window.lower()
-    pieces = _pieces(folded)
-    found = {form for value in hidden if _may_be_in(value, pieces) for form in _forms(value) if form.lower() in folded}
-    spans = [] if addresses else [match.span() for match in _EMAIL.finditer(window)]
-    for form in found:
-        spans += [match.span() for match in re.finditer(re.escape(form), window, re.IGNORECASE)]
-    return _cut_out(window, sorted(spans), chars_max)
+    return _without(window, _found(window, hidden), chars_max, addresses)
 
 
 def masked_text(text: str, hidden: Iterable[str]) -> str:
@@ -69,19 +64,22 @@ def shown_request(
     request: Request, hidden: Iterable[str], *, chars_max: int, addresses: bool = False
 ) -> dict[str, Any]:
     """Give a request as people may see it: headers that are no secret, the start of its body, nothing hidden."""
-    # Nearly all of a batch's users are not in the part that is shown: they are passed over once, for all its texts.
-    texts = (request.shown_url, *request.headers.values(), _window(request.body, chars_max))
-    pieces = set().union(*(_pieces(text.lower()) for text in texts))
-    known = [value for value in hidden if _may_be_in(value, pieces)]
+    body = _window(request.body, chars_max)
+    # Looked for once in all of it: nearly all of a batch's users are not in the part that is shown.
+    forms = _found("\0".join((request.shown_url, *request.headers.values(), body)), hidden)
+
+    def shown(text: str) -> str:
+        return _without(text, forms, len(text), addresses=False)
+
     return {
         "method": request.method,
-        "url": masked_text(request.shown_url, known),
+        "url": shown(request.shown_url),
         "headers": {
-            name: masked_text(value, known) if name in PLAIN_REQUEST_HEADERS else MASK
+            name: shown(value) if name in PLAIN_REQUEST_HEADERS else MASK
             for name, value in request.headers.items()
         },
         "body_bytes": len(request.body),
-        "body": masked(request.body, known, chars_max=chars_max, addresses=addresses),
+        "body": _without(body, forms, chars_max, addresses),
     }
 
 
@@ -90,8 +88,11 @@ def _window(body: bytes, chars_max: int) -> str:
     return body[: 4 * (chars_max + _MASKED_CHARS_MAX)].decode("utf-8", "replace")[: chars_max + _MASKED_CHARS_MAX]
 
 
-def _pieces(folded: str) -> set[str]:
-    return {folded[at : at + _PIECE_CHARS] for at in range(len(folded) - _PIECE_CHARS + 1)}
+def _found(text: str, hidden: Iterable[str]) -> set[str]:
+    """Give the forms of hidden values that occur in a text, in any case."""
+    folded = text.lower()
+    pieces = {folded[at : at + _PIECE_CHARS] for at in range(len(folded) - _PIECE_CHARS + 1)}
+    return {form for value in hidden if _may_be_in(value, pieces) for form in _forms(value) if form.lower() in folded}
 
 
 def _may_be_in(value: str, pieces: set[str]) -> bool:
@@ -103,17 +104,40 @@ def _may_be_in(value: str, pieces: set[str]) -> bool:
     return alike is None or alike[0][-_PIECE_CHARS:].lower() in pieces
 
 
-def _forms(value: str) -> Iterator[str]:
+def _without(text: str, forms: Iterable[str], chars_max: int, addresses: bool) -> str:
+    spans = [] if addresses else [match.span() for match in _EMAIL.finditer(text)]
+    folded = text.lower()
+    for form in forms:
+        spans += _places(form, text, folded, chars_max)
+    return _cut_out(text, sorted(spans), chars_max)
+
+
+def _places(form: str, text: str, folded: str, chars_max: int) -> Iterator[tuple[int, int]]:
+    """Give where a form stands in a text, in any case, if it begins before `chars_max`."""
+    if len(folded) != len(text):  # one of the few letters whose small one takes more characters
+        yield from (match.span() for match in re.finditer(re.escape(form), text, re.IGNORECASE))
+        return
+    wanted = form.lower()
+    at = folded.find(wanted)
+    while 0 <= at < chars_max:
+        yield at, at + len(wanted)
+        at = folded.find(wanted, at + len(wanted))
+
+
+def _forms(value: str) -> Iterable[str]:
     """The ways in which bodies spell a text: plain, inside JSON, inside a form or a URL."""
     value = value[:_MASKED_CHARS_MAX]
-    if len(value) >= MASKED_CHARS_MIN:
-        yield from {
-            value,
-            json.dumps(value)[1:-1],
-            json.dumps(value, ensure_ascii=False)[1:-1],
-            quote(value, safe=""),
-            quote_plus(value),
-        }
+    if len(value) < MASKED_CHARS_MIN:
+        return ()
+    if _PLAIN.fullmatch(value):
+        return (value,)
+    return {
+        value,
+        json.dumps(value)[1:-1],
+        json.dumps(value, ensure_ascii=False)[1:-1],
+        quote(value, safe=""),
+        quote_plus(value),
+    }
 
 
 def _cut_out(text: str, spans: list[tuple[int, int]], chars_max: int) -> str:

@@ -27,4 +27,4 @@ SYNC_LOG_BYTES_MAX: Final = 64 * 2**20
 #: The start of a request's and of an answer's body that the log keeps.
 LOGGED_BODY_CHARS_MAX: Final = 1_000
 #: Of attempts with which all went well, so many a second are kept with their bodies: to mask one costs ms.
-LOGGED_WELL_A_SECOND: Final = 10
+LOGGED_WELL_A_SECOND: Final = 5
