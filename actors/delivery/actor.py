@@ -140,6 +140,10 @@ class DeliveryActor:
             "syncs": [runner.status() for runner in self._roster.runners.values()],
         }
 
+    async def metrics(self) -> Reply:
+        """See the protocol."""
+        return {"syncs": [await runner.metrics() for runner in list(self._roster.runners.values())]}
+
     async def sync_log(self, sync: str, query: LogQuery) -> Reply:
         """See the protocol. `next` is what to ask with to follow."""
         if sync not in self._roster.runners:

@@ -70,6 +70,7 @@ class Attempts:
                 break
             self._tokens.refused(kind, settings, held)
             await self._turn()
+        self._desk.figures.answered(getattr(answer, "status", None), latency_ms)
         await self._learn(judgement.learned)
         self._desk.attempted[row.id] = Attempted(
             request, answer, latency_ms, judgement.request_id, judgement.notes, judgement.outcomes

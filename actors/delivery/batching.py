@@ -9,7 +9,7 @@ pass what was taken or needs no sending: in order that is a prefix, and net taki
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from actors.delivery.changes import REPEATS, Change, Cursors
 
@@ -30,6 +30,9 @@ class Pending:
 
     def __len__(self) -> int:
         return len(self._by_user) if self._net else len(self._queue)
+
+    def __iter__(self) -> Iterator[Change]:
+        return iter(self._by_user.values() if self._net else self._queue)
 
     @property
     def net(self) -> bool:

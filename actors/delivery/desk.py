@@ -10,6 +10,7 @@ from typing import Any
 from actors.delivery.bounds import LOGGED_BODY_CHARS_MAX, LOGGED_WELL_A_SECOND
 from actors.delivery.cutting import to_row
 from actors.delivery.dead_letters import dead_letter, shown_attempt
+from actors.delivery.figures import Figures
 from actors.delivery.ids import part_id
 from actors.delivery.instructions import Dead
 from actors.delivery.log_lines import Lines
@@ -23,6 +24,7 @@ class Desk:
     """One sync's unfinished business."""
 
     plan: SyncPlan
+    figures: Figures
     delivered: int = 0
     failed: int = 0
     #: What steps and answers taught: list ids, cursors of a search; no secrets.
@@ -33,6 +35,8 @@ class Desk:
     attempted: dict[str, Attempted] = field(default_factory=dict)
     #: The second of the last exchange that was kept although all went well, and how many there were in it.
     _kept: tuple[int, int] = (0, 0)
+    #: Since when the oldest change of each unfinished batch waits, where that was asked for; None: it has none.
+    _since_ms: dict[str, int | None] = field(default_factory=dict)
 
     def dead_letter(
         self, row: StoredRow, dead: Dead, attempt: int, attempted: Attempted, now_ms: int
@@ -48,6 +52,14 @@ class Desk:
         alive = {row.records[index].user_id for index in dead.indexes if index not in dead.superseded}
         superseded = frozenset(record.user_id for record in records) - alive
         return dead_letter(lost, attempted, dead, now_ms, self.hidden(row.records), superseded)
+
+    def batched_since_ms(self) -> int | None:
+        """Give since when the oldest change in an unfinished batch waits, UTC ms."""
+        known = self._since_ms
+        self._since_ms = {
+            id_: known[id_] if id_ in known else self.figures.since_ms(row.records) for id_, row in self.rows.items()
+        }
+        return min((at_ms for at_ms in self._since_ms.values() if at_ms is not None), default=None)
 
     def lines(self, batch_id: str, attempt: int, attempted: Attempted | None, now_ms: int) -> Lines:
         """Begin the sync log's lines of an attempt."""

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from actors.delivery.batching import Pending
 from actors.delivery.bounds import CURSOR_EVERY_MS, FETCHED_AT_ONCE, PARKED_AT_ONCE, PENDING_BATCHES_MAX
 from actors.delivery.breaker import NEVER
-from actors.delivery.changes import Change, Cursors
+from actors.delivery.changes import REPEATS, Change, Cursors
 from actors.delivery.instructions import Fetch, Hold, Instruction, MoveCursors, Park
 from actors.delivery.stimuli import Changes, Fetched, Parked, SyncConfig
 from cluster.limits import SYNC_PENDING_MAX
@@ -49,6 +49,11 @@ class Intake:
     def pending(self) -> int:
         """Changes in memory."""
         return len(self._pending)
+
+    @property
+    def oldest_at_ms(self) -> int | None:
+        """When the oldest change in memory happened; what only repeats membership does not count."""
+        return min((change.at_ms for change in self._pending if change.cause not in REPEATS), default=None)
 
     @property
     def has_room(self) -> bool:

@@ -81,10 +81,10 @@ class Lines:
 
     def add_outcomes(
         self, records: Sequence[Record], outcomes: Sequence[Outcome], dead: Dead, rests: Sequence[Rest], reason: str
-    ) -> None:
+    ) -> list[Record]:
         """Add what became of a batch: `dead` records, those that go on in `rests`, and the others, which are done.
 
-        `reason` is that of records whose own outcome has none.
+        `reason` is that of records whose own outcome has none. Gives the records that arrived.
         """
         assert len(records) == len(outcomes), "one outcome per record"
         gone = {*dead.indexes, *(index for rest in rests for index in rest.kept)}
@@ -94,11 +94,13 @@ class Lines:
             left = set(skipped)
             done = [index for index in done if index not in left]
         why = _reasons(outcomes, reason)
-        self.add("delivered", [(records[index].user_id, records[index].verb) for index in done])
+        arrived = [records[index] for index in done]
+        self.add("delivered", [(record.user_id, record.verb) for record in arrived])
         self.add_by_reason("skipped", _with_reasons(records, skipped, why))
         self.add_by_reason("dead", _with_reasons(records, dead.indexes, why))
         for rest in rests:
             self.add_by_reason(rest.outcome, _with_reasons(records, rest.kept, why), batch_id=rest.id)
+        return arrived
 
     def add_all(self, outcome: str, records: Sequence[Record], outcomes: Sequence[Outcome], reason: str) -> None:
         """Add every record of a batch under one outcome, each with its own reason."""

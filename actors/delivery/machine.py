@@ -131,6 +131,11 @@ class SyncMachine:
         return self._intake.pending
 
     @property
+    def oldest_at_ms(self) -> int | None:
+        """When the oldest change in memory and in no batch happened, UTC ms; None where there is none. O(changes)."""
+        return self._intake.oldest_at_ms
+
+    @property
     def next_order(self) -> int:
         """Whatever is sealed from now on has this order or a later one."""
         return self._next_order

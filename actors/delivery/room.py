@@ -103,6 +103,15 @@ class RoomStore:
         )
         return bool(row[0])
 
+    async def first_at_ms(self, sync: str) -> int | None:
+        """Give when the change happened that is due first; None where none waits."""
+        row = await self._commits.read(
+            lambda connection: connection.execute(
+                "SELECT at_ms FROM room WHERE sync=? ORDER BY due_ms, number LIMIT 1", (sync,)
+            ).fetchone()
+        )
+        return None if row is None else int(row[0])
+
     async def release(self, sync: str, now_ms: int) -> int:
         """Let everything be due now; gives when the first change is."""
         result = [_NEVER]

@@ -13,6 +13,7 @@ from actors.delivery.bounds import SYNC_LOG_BYTES_MAX, SYNC_LOG_KEEP_MS
 from actors.delivery.concurrency import ConcurrencyScopes
 from actors.delivery.desk import Desk
 from actors.delivery.endings import from_ending, takes_an_end, to_ending
+from actors.delivery.figures import Figures
 from actors.delivery.machine import Recovered, SyncMachine
 from actors.delivery.plans import SyncPlan, plan_syncs
 from actors.delivery.rate_limit import RateScopes
@@ -177,7 +178,10 @@ class Roster:
             *await self._tools.store.room.count(plan.sync.id),
         )  # fmt: skip
         runner = SyncRunner(
-            Desk(plan, row.delivered, row.failed, dict(row.learned), {stored.id: stored for stored in rows}),
+            Desk(
+                plan, Figures(row.incarnation), row.delivered, row.failed, dict(row.learned),
+                {stored.id: stored for stored in rows},
+            ),
             SyncMachine(plan.config, shares, recovered, jitter=self._tools.chance.random),
             store=self._tools.store,
             log=self._tools.log,

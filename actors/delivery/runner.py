@@ -213,6 +213,23 @@ class SyncRunner:
             "ending": self._ending,
         }
 
+    async def oldest_unsent_ms(self) -> int | None:
+        """Give the age of the oldest change that is not sent; None where there is none."""
+        figures = self.desk.figures
+        waiting = [self.desk.batched_since_ms(), figures.floor(self.machine.oldest_at_ms)]
+        waiting.append(figures.floor(await self._store.room.first_at_ms(self.plan.sync.id)))
+        since_ms = min((at_ms for at_ms in waiting if at_ms is not None), default=None)
+        return None if since_ms is None else max(0, self._clock.now_ms() - since_ms)
+
+    async def metrics(self) -> dict[str, Any]:
+        """Give what /metrics says of the sync."""
+        return {
+            **self.status(),
+            **self.desk.figures.shown(),
+            "oldest_unsent_ms": await self.oldest_unsent_ms(),
+            "dead_letters": await self._store.letters.count(self.plan.sync.id),
+        }
+
     # --- performing --------------------------------------------------------------------------------
 
     def _perform(self, instruction: Instruction) -> None:
@@ -261,7 +278,8 @@ class SyncRunner:
         desk.failed += dead_count
         dead = desk.dead_letter(row, settle.dead, settle.attempt, attempted, now_ms)
         lines = desk.lines(row.id, settle.attempt, attempted, now_ms)
-        lines.add_outcomes(row.records, attempted.outcomes, settle.dead, (), settle.dead.reason)
+        arrived = lines.add_outcomes(row.records, attempted.outcomes, settle.dead, (), settle.dead.reason)
+        desk.figures.delivered(arrived, now_ms)
         well = settle.delivered == len(row.records)
         self._log.append(self.plan.sync.id, lines.rows, desk.exchange(attempted, row.records, now_ms, well=well))
         self._watch(self._store.settle(self.plan.sync.id, row.order, settle.delivered, dead))
@@ -271,6 +289,7 @@ class SyncRunner:
         row = desk.rows[defer.batch_id]
         attempted = desk.attempted.pop(defer.batch_id)
         lines = desk.lines(row.id, defer.attempt, attempted, now_ms)
+        desk.figures.retried += len(row.records) if defer.outcome == "retry" else 0
         lines.add_all(defer.outcome, row.records, attempted.outcomes, defer.reason)
         self._log.append(self.plan.sync.id, lines.rows, desk.exchange(attempted, row.records, now_ms, well=False))
         self._watch(

@@ -185,7 +185,9 @@ class Writer:
         desk.failed += dead_count
         desk.rows.update({part.id: part for part in parts})
         lines = desk.lines(row.id, split.attempt, attempted, now_ms)
-        lines.add_outcomes(row.records, attempted.outcomes, split.dead, split.parts, split.reason)
+        arrived = lines.add_outcomes(row.records, attempted.outcomes, split.dead, split.parts, split.reason)
+        desk.figures.delivered(arrived, now_ms)
+        desk.figures.retried += sum(len(rest.kept) for rest in split.parts if rest.outcome == "retry")
         self._log.append(plan.sync.id, lines.rows, desk.exchange(attempted, row.records, now_ms, well=False))
         durable = self._store.settle(plan.sync.id, row.order, split.delivered, dead, parts)
         return _then(durable, [Persisted(part.id) for part in parts])

@@ -19,6 +19,7 @@ from cluster.edge.acceptor import Acceptor, HandoverReceiver, IngestLink, listen
 from cluster.edge.admin_api import AdminApi
 from cluster.edge.answers import Boundary
 from cluster.edge.batching import EventBatcher
+from cluster.edge.delivery_metrics import delivery_exposition
 from cluster.edge.evaluator_metrics import evaluator_exposition
 from cluster.edge.fastpath import FastConnection, FastMembership
 from cluster.edge.ingest import IngestApi
@@ -73,6 +74,7 @@ class EdgeServer:
         self.name = name or f"edge-{role}"
         self._host, self._requested_port = host, port
         self._evaluators = evaluators
+        self._delivery = delivery
         self._node_id = node_id
         self._handover_paths = handover_paths
         self.watcher = StateWatcher(controller, Decoder)
@@ -246,12 +248,13 @@ class EdgeServer:
         if not is_local(request):
             self.watcher.current.keys.require(request.headers.get("Authorization"), "read")
         own = self.metrics.exposition()
-        if request.query.get("scope") != "process" and self._links:
+        if request.query.get("scope") != "process":
             target = "/metrics?scope=process"
-            evaluators = asyncio.ensure_future(self._evaluator_metrics())
-            others = await asyncio.gather(*(fetch_from(link, target, _METRICS_WAIT_S) for link in self._links))
-            texts = [own, *filter(None, others), await evaluators]
-            own = merge_expositions(text.decode() for text in texts)
+            others = await asyncio.gather(
+                *(fetch_from(link, target, _METRICS_WAIT_S) for link in self._links),
+                self._evaluator_metrics(), self._delivery_metrics(),
+            )  # fmt: skip
+            own = merge_expositions(text.decode() for text in (own, *filter(None, others)))
         return web.Response(body=own, headers={"Content-Type": CONTENT_TYPE})
 
     async def _evaluator_metrics(self) -> bytes:
@@ -260,6 +263,16 @@ class EdgeServer:
         calls = (asyncio.wait_for(self._evaluators(index).status(), _METRICS_WAIT_S) for index in indices)
         replies = await asyncio.gather(*calls, return_exceptions=True)
         return evaluator_exposition([reply for reply in replies if isinstance(reply, dict) and "error" not in reply])
+
+    async def _delivery_metrics(self) -> bytes:
+        """Give what delivery counts of syncs; nothing where it does not answer in time."""
+        try:
+            async with asyncio.timeout(_METRICS_WAIT_S):
+                reply = await self._delivery.metrics()
+        except Exception as error:
+            _log.warning("/metrics leaves syncs out, delivery does not answer: %s", type(error).__name__)
+            return b""
+        return delivery_exposition(reply)
 
     async def openapi(self, request: web.Request) -> web.StreamResponse:
         """The OpenAPI document."""

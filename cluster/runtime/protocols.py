@@ -269,6 +269,10 @@ class LogQuery:
 class Delivery(Protocol):
     """The delivery actor, as edges and the controller call it."""
 
+    async def metrics(self) -> Reply:
+        """Figures of every sync for /metrics: `{"syncs": [{"id", "backlog", "oldest_unsent_ms", "delivery", ...}]}`."""
+        ...
+
     async def sync_log(self, sync: str, query: LogQuery) -> Reply:
         """Sync log rows, newest last: `{"rows": [...], "next": int}`."""
         ...

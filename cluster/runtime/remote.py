@@ -235,6 +235,11 @@ class RemoteDelivery(RemotePart):
     def __init__(self, name: str = "delivery") -> None:
         super().__init__(name)
 
+    async def metrics(self) -> Reply:
+        """See the protocol."""
+        reply: Reply = await self.call("metrics")
+        return reply
+
     async def sync_log(self, sync: str, query: LogQuery) -> Reply:
         """See the protocol."""
         reply: Reply = await self.call("sync_log", sync, query)

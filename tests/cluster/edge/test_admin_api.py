@@ -316,6 +316,26 @@ def test_metrics_count_requests_by_route_and_events_by_outcome() -> None:
     at_site(check)
 
 
+def test_metrics_say_how_each_sync_goes() -> None:
+    async def check(site: Site) -> None:
+        _, text, _ = await site.call("GET", "/metrics", None)
+        lines = text.splitlines()
+        for line in (
+            'usher_sync_backlog{sync="push"} 7.0', 'usher_sync_oldest_unsent_seconds{sync="push"} 1.5',
+            'usher_sync_delivered_total{sync="push"} 5.0', 'usher_sync_failed_total{sync="push"} 2.0',
+            'usher_sync_retried_total{sync="push"} 3.0', 'usher_sync_state{state="failing",sync="push"} 1.0',
+            'usher_sync_requests_total{status="none",sync="push"} 1.0',
+            'usher_sync_delivery_seconds_bucket{le="0.5",sync="push"} 3.0',
+            'usher_sync_delivery_seconds_bucket{le="+Inf",sync="push"} 5.0',
+            'usher_sync_delivery_seconds_count{sync="push"} 5.0', 'usher_sync_delivery_seconds_sum{sync="push"} 4.5',
+        ):  # fmt: skip
+            assert line in lines, line
+        _, own, _ = await site.call("GET", "/metrics?scope=process", None)
+        assert "usher_sync_" not in own
+
+    at_site(check)
+
+
 def test_openapi_and_docs_name_every_route_and_load_nothing() -> None:
     async def check(site: Site) -> None:
         _, document, _ = await site.call("GET", "/openapi.json", None)
