@@ -145,7 +145,15 @@ class _Builder:
     def _sources(self) -> dict[str, Source]:
         sources: dict[str, Source] = {}
         key_of: dict[str, str] = {}
+        taker_of: dict[str, str] = {}
         for index, read in self._valid["sources"].items():
+            for application in read.app_id:
+                if taker_of.setdefault(application, read.id) != read.id:
+                    message = f"the source {show(taker_of[application])} has the same application"
+                    self._faults.add(
+                        ("sources", index, "app_id"), message, found=show(application),
+                        allowed="an application of its own",
+                    )  # fmt: skip
             if read.write_key is not None and key_of.setdefault(read.write_key, read.id) != read.id:
                 message = f"the source {show(key_of[read.write_key])} has the same write key"
                 self._faults.add(("sources", index, "write_key"), message, allowed="a write key of its own")

@@ -48,7 +48,7 @@ class IngestApi:
         self._sightings = sightings
         self._batcher = batcher
         self._metrics = metrics
-        self._budget = BodyBudget()
+        self.budget = BodyBudget()
 
     def routes(self) -> list[Route]:
         """Give the table of these paths."""
@@ -78,7 +78,7 @@ class IngestApi:
             authorization = request.headers.get("Authorization")
             early = basic_user(authorization)
             grant = self._grant(early) if early else None  # an unknown key is refused before the body is read
-            with self._budget.share() as share:
+            with self.budget.share() as share:
                 body = await inflated(request, share)
                 read = read_request(body, kind, new_message_id)
                 key = write_key_of(
@@ -86,7 +86,7 @@ class IngestApi:
                 )
                 if grant is None or key != early:
                     grant = self._grant(key or bearer_token(authorization or ""))
-                await self._take(read.events(source=grant.source))
+                await self.take(read.events(source=grant.source))
             return web.Response(body=_SUCCESS, content_type="application/json")
 
         return handle
@@ -98,13 +98,13 @@ class IngestApi:
         """Native events, with an account of every one that was not accepted."""
         authorization = request.headers.get("Authorization") or ""
         grant = self._grant(bearer_token(authorization) or basic_user(authorization))
-        with self._budget.share() as share:
+        with self.budget.share() as share:
             body = await inflated(request, share)
             read = native.read_events(body, request.headers.get("Content-Type", ""), source=grant.source)
-            outcomes = await self._take(read)
+            outcomes = await self.take(read)
         return json_response(report(read, outcomes))
 
-    async def _take(self, read: ReadEvents) -> RowOutcomes:
+    async def take(self, read: ReadEvents) -> RowOutcomes:
         """Hand events on; returns when the accepted ones are durable."""
         outcomes = await self._batcher.submit(read.raw)
         count = self._metrics.count_events
@@ -114,6 +114,11 @@ class IngestApi:
             count(reason, 1)
         self._sightings.unreadable(len(read.rejected))
         return outcomes
+
+    def unreadable(self, reason: str, events: int) -> None:
+        """Count events that were refused before anybody knew whose they are."""
+        self._metrics.count_events(reason, events)
+        self._sightings.unreadable(events)
 
     async def telemetry(self, request: web.Request) -> web.StreamResponse:
         """Thank for it."""

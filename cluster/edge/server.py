@@ -31,6 +31,7 @@ from cluster.edge.reading import MembershipReader, Memberships
 from cluster.edge.routes import Route, json_response
 from cluster.edge.seen_api import SeenApi
 from cluster.edge.sightings import Sightings
+from cluster.edge.snowplow_api import SnowplowApi
 from cluster.edge.state import EdgeState, StateWatcher
 from cluster.edge.sync_api import SyncApi
 from cluster.limits import BODY_BYTES_MAX, EDGE_DRAIN_MS, HTTP_LINE_BYTES_MAX, KEEPALIVE_MS, READY_WAIT_MS
@@ -87,6 +88,7 @@ class EdgeServer:
         self._ingest = IngestApi(lambda: self.watcher.current, self.batcher, self.metrics, self.sightings)
         self._routes = [
             *self._ingest.routes(),
+            *SnowplowApi(lambda: self.watcher.current, self._ingest).routes(),
             *MembershipApi(lambda: self.watcher.current, self.memberships).routes(),
             *AdminApi(self.watcher, controller, delivery, traits).routes(),
             *SeenApi(self.sightings, lambda: self.watcher.current.keys, lambda: self._links).routes(),

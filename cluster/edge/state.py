@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cluster.admission.plan import EventPlan
@@ -43,6 +43,12 @@ class EdgeState:
     records: tuple[KeyRecord, ...] = ()
     #: Audiences whose publication is under way.
     preparing: tuple[str, ...] = ()
+    #: The source of each Snowplow application, by its `aid`; that of "*" takes all others.
+    applications: Mapping[str, str] = field(default_factory=dict)
+
+    def source_of(self, application: str) -> str | None:
+        """Give the source of a Snowplow application, None where none takes it."""
+        return self.applications.get(application) or self.applications.get("*")
 
     def parent_of(self, audience_id: str) -> str | None:
         """Give the parent model of a readable audience, None for an unknown one."""
@@ -67,7 +73,13 @@ def edge_state(cluster: ClusterState, make_decoder: Callable[[EventPlan], Any]) 
         evaluators=cluster.evaluators,
         records=cluster.keys,
         preparing=cluster.preparing,
+        applications=_applications(definitions),
     )
+
+
+def _applications(definitions: Definitions | None) -> dict[str, str]:
+    sources = definitions.sources.values() if definitions else ()
+    return {application: source.id for source in sources for application in source.app_id}
 
 
 def _readable(definitions: Definitions | None) -> dict[str, Audience]:

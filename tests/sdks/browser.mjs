@@ -31,6 +31,20 @@ const pages = {
     analytics.page('Home', { section: 'shoes' })
     analytics.track('bought', { channel: 'web', amount: 12.5 })
   },
+  snowplow: ({ url }) => {
+    const { newTracker, setUserId, trackPageView, trackStructEvent, trackSelfDescribingEvent } = window.snowplowBrowserTracking
+    newTracker('shop', url, { appId: 'shop-web' })
+    setUserId('ann')
+    trackPageView()
+    trackStructEvent({ category: 'shop', action: 'add_to_basket', label: 'SKU-1', value: 12.5 })
+    trackSelfDescribingEvent({
+      event: {
+        schema: 'iglu:com.example/bought/jsonschema/1-0-2',
+        data: { channel: 'web', amount: 12.5, note: 'Füße 🎈' },
+      },
+      context: [{ schema: 'iglu:com.example/product/jsonschema/1-0-0', data: { sku: 'SKU-1' } }],
+    })
+  },
 }
 
 async function open() {
@@ -64,7 +78,8 @@ let answered = 0
 const done = new Promise((resolve) => {
   page.on('response', (response) => {
     const request = response.request()
-    if (request.url().startsWith(told.url) && request.method() === 'POST' && response.ok()) answered += 1
+    if (!request.url().startsWith(told.url) || request.method() !== 'POST' || !response.ok()) return
+    answered += JSON.parse(request.postData() ?? '{}').data?.length ?? 1 // Snowplow's may send several at once
     if (answered >= wanted) resolve()
   })
 })

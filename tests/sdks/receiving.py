@@ -25,7 +25,7 @@ Calls = list[tuple[str, dict[str, Any]]]
 _IDS = ["user_id", "anonymous_id"]
 
 
-def _model(name: str, kind: str, event: str | None, **columns: tuple[str, str]) -> dict[str, Any]:
+def model(name: str, kind: str, event: str | None, **columns: tuple[str, str]) -> dict[str, Any]:
     read = {column: {"path": path, "type": type_} for column, (path, type_) in columns.items()}
     named = {"event": event} if event else {}
     return {"id": name, "parent": "users", "type": kind, "foreign_key": _IDS, "columns": read, **named}
@@ -40,12 +40,12 @@ DOCUMENT: dict[str, Any] = {
     ],
     "parent_models": [{"id": "users", "primary_key": "user_id"}],
     "event_models": [
-        _model("bought", "track", "bought", channel=("properties.channel", "string"),
+        model("bought", "track", "bought", channel=("properties.channel", "string"),
                amount=("properties.amount", "number"), note=("properties.note", "string")),
-        _model("identified", "identify", None, plan=("traits.plan", "string"), seats=("traits.seats", "number")),
-        _model("home", "page", "Home", section=("properties.section", "string")),
-        _model("basket", "screen", "Basket", items=("properties.items", "number")),
-        _model("joined", "group", None, group=("group_id", "string"), company=("traits.name", "string")),
+        model("identified", "identify", None, plan=("traits.plan", "string"), seats=("traits.seats", "number")),
+        model("home", "page", "Home", section=("properties.section", "string")),
+        model("basket", "screen", "Basket", items=("properties.items", "number")),
+        model("joined", "group", None, group=("group_id", "string"), company=("traits.name", "string")),
     ],
     "audiences": [
         {"id": "buyers", "name": "Buyers", "parent": "users", "where": {"event": "bought", "within": "5m"}},
@@ -67,7 +67,10 @@ STORY: Calls = [
 
 
 class Taken(NamedTuple):
-    """An event that a model took. `age_ms` is how long before now it happened; `values` are those not null."""
+    """An event that a model took.
+
+    `age_ms`: how long before now it happened (none said: 0); `values`: those not null.
+    """
 
     model: str
     key: str
@@ -84,7 +87,8 @@ def taken(site: Site) -> list[Taken]:
         assert hit["message_id"], hit
         model = plan.models[hit["model"]]
         values = {name: hit[f"c{column}"] for name, column in plan.columns_of_model[hit["model"]].items()}
-        age_ms = -hit["ts_ms"] if hit["ts_relative"] else round(time.time() * 1000) - hit["ts_ms"]
+        at_ms = hit["ts_ms"] or 0
+        age_ms = round(time.time() * 1000) - at_ms if at_ms and not hit["ts_relative"] else -at_ms
         source = plan.sources[hit["source"]]
         found.append(
             Taken(model.id, hit["key"], source, age_ms, {k: v for k, v in values.items() if v is not None})

@@ -62,6 +62,8 @@ SHAPES = [
          "http, kafka, file"),
     Case("sources.1.write_key", "key-of-web", "sources[1].write_key", 'the source "web" has the same write key',
          "<hidden>", "a write key of its own"),
+    Case("sources.1.app_id", ["ios", "shop"], "sources[1].app_id", 'the source "web" has the same application',
+         '"shop"', "an application of its own"),
     Case("parent_models.1.primary_key", ..., "parent_models[1]", "required key primary_key is missing", "",
          "id, name, description, primary_key, traits"),
     Case("parent_models.0.traits.source.kind", "parket", "parent_models[0].traits.source.kind",

@@ -310,7 +310,7 @@ def test_a_body_that_does_not_come_is_408(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_bodies_together_are_bounded_and_the_budget_is_given_back() -> None:
     async def check(site: Site) -> None:
-        site.server._ingest._budget = bodies.BodyBudget(200)
+        site.server._ingest.budget = bodies.BodyBudget(200)
         status, problem, headers = await site.send([track(properties={"x": "y" * 300})])
         assert (status, problem["code"], headers["Retry-After"]) == (503, "overloaded", "1")
         for _ in range(5):
