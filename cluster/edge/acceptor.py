@@ -85,6 +85,11 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def url_of(host: str, port: int) -> str:
+    """Give the address of who listens there."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 class IngestLink:
     """The way to one ingest process: connects when needed, forgets a connection that breaks."""
 

@@ -15,7 +15,7 @@ from aiohttp import web
 from cluster.admission.decoder import Decoder
 from cluster.clock import Clock
 from cluster.edge import openapi, problems
-from cluster.edge.acceptor import Acceptor, HandoverReceiver, IngestLink, listen
+from cluster.edge.acceptor import Acceptor, HandoverReceiver, IngestLink, listen, url_of
 from cluster.edge.admin_api import AdminApi
 from cluster.edge.answers import Boundary
 from cluster.edge.batching import EventBatcher
@@ -162,6 +162,7 @@ class EdgeServer:
             "pid": os.getpid(),
             "node": self._node_id,
             "state": "draining" if self._draining else "ready",
+            **({"url": url_of(self._host, self.port)} if self.role == "front" else {}),
             "version": self.watcher.current.version,
             "rows_waiting": self.batcher.rows_held,
             "events": {"rejected": rejected},

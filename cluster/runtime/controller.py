@@ -10,7 +10,7 @@ import asyncio
 import os
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -37,6 +37,7 @@ from cluster.runtime.placement import sources_of
 from cluster.runtime.protocols import ClusterState, EvaluatorInfo, EvaluatorStart, KeyRecord, Reply, Role
 from cluster.runtime.scaling import Scaler
 from cluster.runtime.status_report import Peers, build_report, gather_replies
+from cluster.runtime.whereabouts import Whereabouts
 from destinations.registry import KINDS
 
 #: Who is named in the audit where the caller gives no name.
@@ -57,13 +58,15 @@ class ControllerActor:
         info_of: Callable[[int], EvaluatorInfo] | None = None,
     ) -> None:
         self._node_id = node_id
-        self._info_of = info_of or {info.index: info for info in machine.evaluators}.__getitem__
         self._machine = machine
         self._data_dir = data_dir
         self._peers = peers
         self._nodes = nodes
         self._clock = clock or SystemClock()
         self._store = ControllerStore(data_dir.controller_db)
+        self._where = Whereabouts(
+            self._store, info_of or {info.index: info for info in machine.evaluators}.__getitem__
+        )
         self._changed = asyncio.Condition()
         self._applying = asyncio.Lock()
         self._publisher: asyncio.Task[None] | None = None
@@ -82,10 +85,12 @@ class ControllerActor:
         if placement is None:
             self._store.set_placement(machine.placement())
         else:
-            machine.place(placement, self._info_of)
+            machine.place(placement, self._where)
+        for index in machine.processes():
+            machine.found(self._where(index))
         machine.scaling = self._store.scaling()
         self._know_evaluators()
-        self._scaler = Scaler(machine, self._store, self._peers, self._clock, self._info_of, self._tell)
+        self._scaler = Scaler(machine, self._store, self._peers, self._clock, self._where, self._tell)
         self._scaler.start()
         if not self._machine.keys:
             self._make_first_admin_key()
@@ -178,8 +183,15 @@ class ControllerActor:
         """
         return self._machine.published or self._machine.target
 
-    async def starting_evaluator(self, index: int) -> EvaluatorStart:
-        """Give what a starting evaluator is: one of those at work, one that has handed its users over, or an heir."""
+    async def starting_evaluator(self, index: int, info: EvaluatorInfo | None = None) -> EvaluatorStart:
+        """Give what a starting evaluator is: one of those at work, one that has handed its users over, or an heir.
+
+        `info` says where it is, which everybody knows from then on.
+        """
+        if info is not None and info != self._where(index):
+            self._where.note(info, self._machine.processes())
+            self._machine.found(info)
+            await self._tell()
         published, machine = await self.starting_definitions(), self._machine
         placement, scaling = machine.placement(), machine.scaling
         if scaling is not None and index in scaling.heirs:
@@ -188,8 +200,13 @@ class ControllerActor:
             )
         return EvaluatorStart(published, placement.partitions_of(index))
 
-    async def processes(self) -> Reply:
-        """Give the evaluators that are to run: `{"evaluators": [index]}`."""
+    async def processes(self, edges: Sequence[str] = ()) -> Reply:
+        """Give the evaluators that are to run: `{"evaluators": [index]}`. `edges` names the edge processes that do."""
+        if edges:
+            for name in set(self._peers.edges) - set(edges):
+                del self._peers.edges[name]
+            for name in edges:
+                self._peers.edges[name]
         return {"evaluators": list(self._machine.processes())}
 
     async def take_first_admin_key(self) -> str | None:

@@ -64,6 +64,18 @@ class ControllerMachine:
         self.next_index = placement.next_index
         self.revision += 1
 
+    def found(self, info: EvaluatorInfo) -> None:
+        """Note where an evaluator is, which has just begun to start there."""
+        known = {one.index: one for one in self.evaluators}
+        if known.get(info.index, info) != info:
+            known[info.index] = info
+            self.evaluators = tuple(known.values())
+            self.revision += 1
+        retired = self.retired.get(info.index)
+        if retired is not None and retired.info != info:
+            self.retired[info.index] = Retired(info, retired.last_seq)
+            self.revision += 1
+
     def processes(self) -> tuple[int, ...]:
         """Give every evaluator that is to run: who owns users, has handed them over, or is about to get some."""
         heirs = self.scaling.heirs if self.scaling is not None else ()

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from cluster.errors import InputError, NotReady, UsherError
 from cluster.limits import READY_DEADLINE_MS, RETRY_AFTER_MS
-from cluster.runtime.plan import Plan, Stopped
+from cluster.runtime.plan import AT_SITE, Plan, Stopped
 from cluster.runtime.protocols import Reply
 from cluster.runtime.ray_session import NAMESPACE
 from cluster.runtime.wiring import create
+
+_log = logging.getLogger("usher.nodes")
 
 #: How often a starting process is asked, and how soon a stop signal is seen.
 _POLL_S: Final = 0.1
@@ -27,18 +30,22 @@ _NAME_S: Final = 0.02
 class Fleet:
     """The processes of one run. From any thread, but not from an event loop: calls wait."""
 
-    def __init__(self, plan: Plan, stopping: Callable[[], bool]) -> None:
-        self._plan = plan
+    def __init__(self, stopping: Callable[[], bool]) -> None:
         self._stopping = stopping
         self._handles: dict[str, Any] = {}
+        #: By name, what a process was made with: it is made with the same again.
+        self._made: dict[str, tuple[Plan, str]] = {}
         #: Held while a process gets another's name, or its own is given up.
         self._naming = threading.Lock()
 
-    def start(self, names: Sequence[str]) -> None:
-        """Make these processes; they start side by side. Raises InputError where another Usher runs on this Ray."""
+    def start(self, names: Sequence[str], plan: Plan, node_id: str) -> None:
+        """Make these processes on a node; they start side by side. See `wiring.create`.
+
+        Raises InputError where another Usher runs on this Ray.
+        """
         for name in names:
             try:
-                self._handles[name] = create(self._plan, name)
+                self._make(name, plan, node_id)
             except ValueError as error:
                 message = f"This Ray cluster already has an actor {name} in the namespace {NAMESPACE}: {error}"
                 raise InputError(message, next_step="Stop the other Usher on it first.") from error
@@ -88,6 +95,15 @@ class Fleet:
                     late.append(f"{name}: {reply['late']}")
         return late
 
+    def nodes(self) -> list[dict[str, Any]]:
+        """Give what Ray says of its nodes; nothing while its head does not answer."""
+        try:
+            nodes: list[dict[str, Any]] = ray.nodes()
+        except (RayError, ConnectionError) as error:
+            _log.warning("Ray does not say which nodes there are: %s", error)
+            return []
+        return nodes
+
     @property
     def names(self) -> list[str]:
         """Name the processes that were made."""
@@ -126,7 +142,7 @@ class Fleet:
             until = time.monotonic() + _ANSWER_S
             while True:
                 try:
-                    self._handles[name] = create(self._plan, name)
+                    self._make(name, *self._made[name])
                 except ValueError as error:
                     if time.monotonic() > until:
                         message = f"{name} is silent, and Ray does not let go of its name: {error}"
@@ -135,11 +151,23 @@ class Fleet:
                 else:
                     return True
 
+    def forget(self, name: str) -> None:
+        """End a process whose node is gone: it would wait there for good."""
+        with self._naming:
+            ray.kill(self._handles.pop(name), no_restart=True)
+
     def end(self) -> None:
-        """End every process for good."""
+        """End every process for good. What is shared on other nodes is removed first, where that takes no longer."""
+        tidying = [handle.tidy.remote() for name, handle in self._handles.items() if AT_SITE in name]
+        if tidying:
+            ray.wait(tidying, num_returns=len(tidying), timeout=_ANSWER_S)
         for handle in self._handles.values():
             ray.kill(handle, no_restart=True)
         self._handles.clear()
+
+    def _make(self, name: str, plan: Plan, node_id: str) -> None:
+        self._handles[name] = create(plan, name, node_id)
+        self._made[name] = plan, node_id
 
     def _is_ready(self, name: str) -> bool:
         reply = self._get(self._handles[name].ready.remote(), name, _ANSWER_S)
@@ -153,6 +181,8 @@ class Fleet:
             return ray.get(call, timeout=timeout_s)
         except GetTimeoutError:
             refusal: Reply = {"error": "unreachable", "message": f"{name}: no answer within {timeout_s:.1f} s"}
-        except RayActorError as error:
+        except RayTaskError:
+            raise
+        except RayError as error:
             refusal = {"error": "unreachable", "message": f"{name}: {type(error).__name__}"}
         return refusal

@@ -50,6 +50,7 @@ from cluster.runtime.placement import Placement, first_placement
 from cluster.runtime.plan import EVALUATOR_PREFIX, Plan, Stopped, evaluator_name
 from cluster.runtime.protocols import ClusterState
 from cluster.runtime.ray_session import RaySession, start_ray, stop_ray
+from cluster.runtime.sites import Sites
 from destinations.registry import KINDS
 
 
@@ -111,11 +112,14 @@ def run(options: UpOptions, on_ready: OnReady, on_progress: OnProgress = lambda 
     port = free_port(options.host, options.port, ORPHANS_END_MS if was_killed else 0)
     with files.open() as owned:
         log = log_settings(owned.names, options.log)
-        placement = _placement(owned.names, options, definitions)
+        spreads = options.address is not None and bool(log.uri and checkpoints.uri)
+        # Asked before Ray is started where that is not needed for the answer: a mistake shows within a second.
+        placement = None if spreads else _placement(owned.names, options, definitions, os.cpu_count() or 1)
         compile_once(on_progress)
         on_progress("starting Ray" if options.address is None else f"connecting to Ray at {options.address}")
         session = start_ray(owned.names.path, options.address, os.cpu_count() or 1)
         try:
+            placement = placement or _placement(owned.names, options, definitions, session.cpus)
             plan = Plan(
                 data_dir=str(owned.names.path),
                 epoch=owned.epoch,
@@ -177,7 +181,8 @@ class _Run:
         from cluster.runtime.fleet import Fleet
         from cluster.runtime.watching import Watch
 
-        self._fleet = Fleet(plan, self._stop.is_set)
+        self._fleet = Fleet(self._stop.is_set)
+        self._sites = Sites(plan, self._fleet, self._fleet.nodes)
         self._watch = Watch(self._fleet, plan.lease_of, on_progress)
 
     def run(self) -> int:
@@ -190,32 +195,41 @@ class _Run:
                 return 0
             self._watch.start()
             while not self._stop.wait(1.0):  # a signal handler runs between two waits
+                self._follow_nodes()
                 self._follow_placement()
             self._watch.stop()
             return self._drain()
 
+    def _follow_nodes(self) -> None:
+        """Have an edge on a node that joined; make anew elsewhere what was on one that is gone."""
+        for told in self._sites.follow():
+            self._on_progress(told)
+
     def _follow_placement(self) -> None:
         """Start evaluators that are to take users over; end those whose transitions nobody reads any more."""
-        reply = self._fleet.call("controller", "processes")
+        reply = self._fleet.call("controller", "processes", self._sites.edges)
         if not isinstance(reply, dict) or "evaluators" not in reply:
             return  # it restarts
         wanted = {evaluator_name(index) for index in reply["evaluators"]}
-        running = {name for name in self._fleet.names if name.startswith(EVALUATOR_PREFIX)}
-        self._fleet.start(sorted(wanted - running))
+        running = self._sites.evaluators
+        self._sites.start_evaluators(sorted(wanted - running))
         for name in sorted(running - wanted):
-            self._fleet.end_one(name)
+            if name in self._fleet.names:  # else its node is lost, and it is on none yet
+                self._fleet.end_one(name)
+            self._sites.forget_evaluator(name)
             forget_evaluator(self._plan.files, int(name.removeprefix(EVALUATOR_PREFIX)))
 
     def _start(self) -> None:
-        plan, fleet = self._plan, self._fleet
+        plan, fleet, sites = self._plan, self._fleet, self._sites
         evaluators = plan.evaluator_names()
-        others = ["traits", "delivery", *plan.edge_names()]
         self._on_progress("starting the controller")
-        fleet.start(["controller"])
+        sites.start_at_home(["controller"])
         fleet.await_ready(["controller"])
         admin_key = fleet.call("controller", "take_first_admin_key")
         self._on_progress("starting evaluators, delivery and edges")
-        fleet.start([*evaluators, *others])
+        sites.start_evaluators(evaluators)
+        sites.start_at_home(["traits", "delivery"])
+        others = ["traits", "delivery", *sites.start_edges()]
         self._on_progress("compiling and recovering")
         fleet.await_ready(evaluators)
         version = self._apply_definitions()
@@ -257,10 +271,9 @@ class _Run:
 
     def _drain(self) -> int:
         """Refuse new events, finish and checkpoint what was acknowledged, end every process; 1 where one was late."""
-        plan = self._plan
         self._on_progress("draining")
         groups: list[tuple[list[str], float]] = [
-            (plan.edge_names(), 1 / 3),
+            (self._sites.edges, 1 / 3),
             ([name for name in self._fleet.names if name.startswith(EVALUATOR_PREFIX)], 2 / 3),
             (["delivery", "traits"], 3 / 4),
             (["controller"], 1.0),
@@ -349,14 +362,14 @@ def _read_definitions(paths: tuple[Path, ...]) -> Definitions | None:
     return definitions
 
 
-def _placement(files: DataDir, options: UpOptions, definitions: Definitions | None) -> Placement:
-    """Give who owns which partition, as the data dir was first used or last scaled.
+def _placement(files: DataDir, options: UpOptions, definitions: Definitions | None, cpus: int) -> Placement:
+    """Give who owns which partition, as the data dir was first used or last scaled; an evaluator for two CPUs at first.
 
     Raises InputError for another number of evaluators: each one's log holds its own partitions.
     """
     wanted = options.evaluators
     partitions = definitions.settings.partitions if definitions else PARTITIONS_DEFAULT
-    evaluators = wanted or max(1, (os.cpu_count() or 1) // 2)
+    evaluators = wanted or min(max(1, cpus // 2), partitions)
     placement = first_placement(partitions, evaluators)
     if files.controller_db.exists():
         store = ControllerStore(files.controller_db)

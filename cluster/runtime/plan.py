@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cluster.checkpoints.settings import CheckpointSettings
+from cluster.edge.acceptor import url_of
 from cluster.leases.keeper import LeaseSettings
 from cluster.log.settings import LogSettings
 from cluster.runtime.data_dir import DataDir
@@ -22,7 +23,7 @@ class Plan:
     """What one run of Usher consists of; every process gets it whole.
 
     `node_id` is the Ray node of the data dir, `base_dir` where relative paths of trait sources start, `socket_dir`
-    short enough for the names of unix sockets.
+    short enough for the names of unix sockets. `host` and `port` are those of the edge at home.
     """
 
     data_dir: str
@@ -53,34 +54,39 @@ class Plan:
         return self.lease_settings if name.startswith(EVALUATOR_PREFIX) else None
 
     @property
+    def spreads(self) -> bool:
+        """Whether evaluators may be on any node: what they keep is neither in the data dir nor on a node's disk."""
+        return bool(self.log.uri and self.checkpoints.uri)
+
+    @property
     def url(self) -> str:
         """Give the address people use."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        return url_of(self.host, self.port)
 
-    def edge_names(self) -> list[str]:
-        """Name the edge processes: the front one and those that take events."""
-        return ["edge-front", *(f"edge-ingest-{index}" for index in range(self.ingest_edges))]
+    def edge_names(self, site: str = "") -> list[str]:
+        """Name the edge processes of a node: the front one and those that take events. `site` is empty at home."""
+        names = ["edge-front", *(f"edge-ingest-{index}" for index in range(self.ingest_edges))]
+        return [f"{name}{AT_SITE}{site}" for name in names] if site else names
 
-    def socket_path(self, index: int) -> str:
-        """Give the unix socket on which an ingest edge takes connections."""
-        return str(Path(self.socket_dir) / f"ingest-{index}.sock")
+    def socket_path(self, index: int, folder: Path | None = None) -> str:
+        """Give the unix socket on which an ingest edge takes connections, at home unless a folder is given."""
+        return str((folder or Path(self.socket_dir)) / f"ingest-{index}.sock")
 
     def evaluator_names(self) -> list[str]:
         """Name the evaluators' processes at the start, those included that only give their transitions."""
         return [evaluator_name(index) for index in sorted({*self.placement.evaluators, *self.placement.retired})]
 
-    def membership_dir(self, index: int) -> Path:
-        """Give the folder of an evaluator's mapped membership files."""
-        return self.files.membership / evaluator_name(index)
 
-    def info_of(self, index: int) -> EvaluatorInfo:
-        """Give where an evaluator is."""
-        return EvaluatorInfo(index, evaluator_name(index), self.node_id, str(self.membership_dir(index)))
+def info_on(node_id: str, folder: Path, index: int) -> EvaluatorInfo:
+    """Give where an evaluator is that runs on this node, with this folder for what processes on it share."""
+    name = evaluator_name(index)
+    return EvaluatorInfo(index, name, node_id, str(DataDir(folder).membership / name))
 
 
 #: What the names of evaluators' processes begin with; their index follows.
 EVALUATOR_PREFIX = "evaluator-"
+#: Between what an edge process is and the node that it is on, in the names of those that are not at home.
+AT_SITE = "@"
 
 
 def evaluator_name(index: int) -> str:

@@ -41,7 +41,7 @@ PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True, slots=True)
 class RaySession:
-    """A Ray that `start_ray` connected to. `node_id` is the node of this process.
+    """A Ray that `start_ray` connected to. `node_id` is the node of this process, `cpus` those of all nodes.
 
     `folder` is short, private (mode 700) and gone after `stop_ray`: for Ray's files and for unix sockets.
     """
@@ -49,16 +49,19 @@ class RaySession:
     address: str
     node_id: str
     folder: Path
+    cpus: int
 
 
 def start_ray(data_dir: Path, address: str | None, cpus: int) -> RaySession:
     """Start an embedded Ray (`address` None), about 5 s, or connect to the one at `address`.
 
-    Raises InputError where nothing answers at `address`. The environment of this process is changed: embedded Ray's
-    processes read it.
+    Raises InputError where nothing answers at `address`, or there is no token for it. The environment of this process
+    is changed: embedded Ray's processes read it.
     """
     if address is None:
         _prepare_environment(data_dir)
+    else:
+        _require_token(address)
     import ray  # here, because it reads the environment once, at its first import
 
     common: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": "ERROR"}
@@ -77,7 +80,8 @@ def start_ray(data_dir: Path, address: str | None, cpus: int) -> RaySession:
     # Ray's own lines about dead workers go to stdout, which belongs to the command (and its --json).
     ray._private.worker.print_to_stdstream = _to_log
     context = ray.get_runtime_context()
-    return RaySession(address=context.gcs_address, node_id=context.get_node_id(), folder=folder)
+    cpus = int(ray.cluster_resources().get("CPU", 0)) or 1
+    return RaySession(address=context.gcs_address, node_id=context.get_node_id(), folder=folder, cpus=cpus)
 
 
 def stop_ray(session: RaySession) -> None:
@@ -133,6 +137,23 @@ def _prepare_environment(data_dir: Path) -> None:
         os.environ["RAY_AUTH_MODE"] = "token"
     if os.environ["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN" not in os.environ:
         os.environ.setdefault("RAY_AUTH_TOKEN_PATH", str(_token_file(data_dir)))
+
+
+def _require_token(address: str) -> None:
+    """Have Ray show its token, unless the user chose otherwise by RAY_AUTH_MODE. Raises InputError without a token.
+
+    Where Ray looks: https://docs.ray.io/en/master/ray-core/internals/token-authentication.html
+    """
+    mode = os.environ.setdefault("RAY_AUTH_MODE", "token")
+    found = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if mode == "token" and not found and not (Path.home() / ".ray" / "auth_token").exists():
+        message = f"--address {address}: there is no token for that Ray cluster."
+        step = (
+            "Set RAY_AUTH_TOKEN_PATH to the file with the token that the cluster was started with "
+            "(`ray get-auth-token --generate` makes one), or RAY_AUTH_MODE=disabled for a cluster that asks for none: "
+            "then whoever reaches it can run code on it."
+        )
+        raise InputError(message, next_step=step)
 
 
 def _token_file(data_dir: Path) -> Path:

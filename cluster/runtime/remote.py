@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import ray
-from ray.exceptions import RayActorError, RaySystemError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from cluster.definitions.model import Published
 from cluster.errors import NotReady, UsherError
 from cluster.limits import CALL_TIMEOUT_MS, DRAIN_DEADLINE_MS, LOOKUP_TIMEOUT_MS, RETRY_AFTER_MS
-from cluster.runtime.protocols import ClusterState, EvaluatorStart, LogQuery, Reply, Role
+from cluster.runtime.protocols import ClusterState, EvaluatorInfo, EvaluatorStart, LogQuery, Reply, Role
 from cluster.runtime.ray_session import NAMESPACE
 from cluster.runtime.tenure import Epochs
 
@@ -64,7 +64,7 @@ class RemotePart:
             raise
         except TimeoutError:
             return unreachable(self.name, f"no answer within {timeout_ms} ms")
-        except (RayActorError, RaySystemError, ConnectionError) as error:
+        except (RayError, ConnectionError) as error:
             self._handle = None
             return unreachable(self.name, f"its process is gone or restarting ({type(error).__name__})")
         except LookupError as error:
@@ -195,10 +195,10 @@ class RemoteController(RemotePart):
                 return published
             await asyncio.sleep(_ASK_AGAIN_S)
 
-    async def starting_evaluator(self, index: int) -> EvaluatorStart:
-        """Give what a starting evaluator is; waits for a controller that starts or restarts."""
+    async def starting_evaluator(self, index: int, info: EvaluatorInfo) -> EvaluatorStart:
+        """Give what a starting evaluator is, and say where; waits for a controller that starts or restarts."""
         while True:
-            answer = await self.call("starting_evaluator", index)
+            answer = await self.call("starting_evaluator", index, info)
             if isinstance(answer, EvaluatorStart):
                 return answer
             await asyncio.sleep(_ASK_AGAIN_S)

@@ -26,7 +26,7 @@ class Peers:
     evaluators: dict[int, Evaluator]
     delivery: Delivery
     traits: Part
-    edges: Mapping[str, Part] = field(default_factory=dict)
+    edges: dict[str, Part] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,8 @@ def _actor(name: str, kind: str, reply: Reply) -> dict[str, Any]:
     if "error" in reply:
         return {**row, "state": reply["error"], "message": reply.get("message", "")}
     row["state"] = reply.get("state", "ready")
+    if "url" in reply:
+        row["url"] = reply["url"]
     if kind == "evaluator":
         shown = ("partitions", "users", "seq", "log_bytes", "history_from_ms", "clock_ms", "lag_ms", "checkpoints")
         row.update({key: reply[key] for key in shown if key in reply})

@@ -10,8 +10,9 @@ import asyncio
 import gc
 import logging
 import os
+import shutil
 import traceback
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,11 +23,12 @@ from cluster.clock import SystemClock
 from cluster.errors import Fenced, InternalError, UsherError
 from cluster.leases.keeper import LeaseKeeper
 from cluster.limits import RETRY_AFTER_MS, START_AGAIN_MS
-from cluster.runtime.plan import Plan, evaluator_name
-from cluster.runtime.protocols import Evaluator, EvaluatorStart, Reply
+from cluster.runtime.nodes import node_folder
+from cluster.runtime.plan import AT_SITE, Plan, evaluator_name, info_on
+from cluster.runtime.protocols import Evaluator, EvaluatorInfo, EvaluatorStart, Reply
 from cluster.runtime.ray_session import NAMESPACE
 from cluster.runtime.remote import RemoteController, RemoteDelivery, RemoteEvaluator, RemotePart, RemoteTraits
-from cluster.runtime.status_report import Peers
+from cluster.runtime.status_report import Part, Peers
 from cluster.runtime.tenure import Tenure, replaced
 
 _log = logging.getLogger("usher.evaluator")
@@ -43,6 +45,10 @@ class Host:
     async def __init__(self, plan: Plan, index: int = 0) -> None:  # type: ignore[misc]  # Ray awaits it
         self._plan = plan
         self._index = index
+        context = ray.get_runtime_context()
+        #: Where this process is, which for one that Ray moved is not where it was made.
+        self.node_id: str = context.get_node_id()
+        self.name: str = context.get_actor_name() or ""
         self._part: Any = None
         #: Why the latest attempt to start failed; None while it goes on and once it succeeded.
         self._failure: UsherError | None = None
@@ -51,6 +57,11 @@ class Host:
     async def build(self, plan: Plan, index: int) -> Any:
         """Make and start the part. Imports are here: each process loads only what it runs."""
         raise NotImplementedError
+
+    @property
+    def folder(self) -> Path:
+        """Give the folder that processes of this node share. Raises DataDirError."""
+        return node_folder(Path(self._plan.data_dir), self._plan.node_id, self.node_id)
 
     async def ready(self) -> Reply:
         """Say whether the part has started: `{"ready": bool, "pid": int, "failure": UsherError | None}`."""
@@ -61,6 +72,11 @@ class Host:
         if self._part is None:
             return self._not_ready()
         return await getattr(self._part, method)(*args)
+
+    async def tidy(self) -> None:
+        """Remove what processes of this node shared, once all of them have ended their work; nothing at home."""
+        if self.node_id != self._plan.node_id:
+            await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
 
     async def _start(self) -> None:
         """Try until it works: a full disk is freed, a port comes free. The launcher gives up at the first failure."""
@@ -86,7 +102,7 @@ class Host:
             "message": str(self._failure) if self._failure else "it is starting",
             "retry_after_ms": RETRY_AFTER_MS,
             "pid": os.getpid(),
-            "node": self._plan.node_id,
+            "node": self.node_id,
         }
 
 
@@ -99,7 +115,7 @@ class UsherController(Host):
         from cluster.runtime.controller_machine import ControllerMachine
 
         machine = ControllerMachine(
-            evaluators=tuple(map(plan.info_of, plan.placement.evaluators)),
+            evaluators=tuple(map(nowhere_yet, plan.placement.evaluators)),
             owner_of_partition=plan.placement.owners,
             settings={"url": plan.url, "data_dir": plan.data_dir, "log": plan.log.uri},
         )
@@ -107,10 +123,10 @@ class UsherController(Host):
             evaluators=Evaluators(),
             delivery=RemoteDelivery(),
             traits=RemoteTraits(),
-            edges={name: RemotePart(name) for name in plan.edge_names()},
+            edges=Edges({name: RemotePart(name) for name in plan.edge_names()}),
         )
         controller = ControllerActor(
-            machine, plan.files, peers, nodes=nodes, node_id=plan.node_id, info_of=plan.info_of
+            machine, plan.files, peers, nodes=nodes, node_id=self.node_id, info_of=nowhere_yet
         )
         await controller.start()
         return controller
@@ -126,6 +142,19 @@ class Evaluators(dict[int, Evaluator]):
     def get(self, index: int, default: Any = None) -> Any:
         """Give the evaluator: there always is one."""
         return self[index]
+
+
+class Edges(dict[str, Part]):
+    """The edge processes as the controller calls them, by name; any name has one, whether it runs or not."""
+
+    def __missing__(self, name: str) -> Part:
+        self[name] = RemotePart(name)
+        return self[name]
+
+
+def nowhere_yet(index: int) -> EvaluatorInfo:
+    """Give what is known of an evaluator that has not said where it is: who wants to read of it asks it."""
+    return EvaluatorInfo(index, evaluator_name(index), "", "")
 
 
 def nodes() -> list[dict[str, Any]]:
@@ -159,7 +188,8 @@ class UsherEvaluator(Host):
         from cluster.runtime.warming import warm_up
 
         await warm_up()
-        start = await RemoteController().starting_evaluator(index)
+        here = info_on(self.node_id, self.folder, index)
+        start = await RemoteController().starting_evaluator(index, here)
         try:
             return await self._started(plan, index, lease, start)
         except Fenced as fenced:
@@ -180,10 +210,10 @@ class UsherEvaluator(Host):
             legacy = Legacy(start.published, {source: evaluators[source] for source in start.sources}, start.sources)
         evaluator = EvaluatorActor(
             index,
-            plan.data_dir,
+            str(self.folder),
             lease.epoch,
             start.partitions,
-            node_id=plan.node_id,
+            node_id=self.node_id,
             legacy=legacy,
             checkpoints=plan.checkpoints,
             log=plan.log,
@@ -213,7 +243,7 @@ class UsherDelivery(Host):
             SystemClock(),
             traits=RemoteTraits().columns,
             trait_changes=RemoteTraits().changed,
-            node_id=plan.node_id,
+            node_id=self.node_id,
         )
         await delivery.start()
         return delivery
@@ -232,50 +262,54 @@ class UsherTraits(Host):
             Evaluators(),
             put=ray.put,
             base_dir=Path(plan.base_dir),
-            node_id=plan.node_id,
+            node_id=self.node_id,
         )
         await traits.start()
         return traits
 
 
-class UsherFront(Host):
+class Edge(Host):
+    """What the processes of an edge have in common."""
+
+    async def serve(self, role: Literal["front", "ingest"], ingest: Iterable[int]) -> Any:
+        """Make and start this process's server; `ingest` numbers the processes to whose sockets it has to do."""
+        from actors.evaluator.membership_files import MembershipReader
+        from cluster.edge.server import EdgeServer
+
+        plan = self._plan
+        at_home = self.node_id == plan.node_id
+        server = EdgeServer(
+            role,
+            plan.host,
+            plan.port,
+            RemoteController(),
+            Evaluators().__getitem__,
+            RemoteDelivery(),
+            RemoteTraits(),
+            SystemClock(),
+            MembershipReader,
+            handover_paths=tuple(plan.socket_path(index, None if at_home else self.folder) for index in ingest),
+            name=self.name,
+            node_id=self.node_id,
+        )
+        await server.start()
+        return server
+
+
+class UsherFront(Edge):
     """Hosts the edge that listens where people connect, serves reads and hands event connections over."""
 
     async def build(self, plan: Plan, index: int) -> Any:
         """Bind the port, again after a restart, and serve."""
-        return await start_edge(plan, "front", "edge-front", tuple(map(plan.socket_path, range(plan.ingest_edges))))
+        return await self.serve("front", range(plan.ingest_edges))
 
 
-class UsherIngest(Host):
+class UsherIngest(Edge):
     """Hosts an edge that takes events."""
 
     async def build(self, plan: Plan, index: int) -> Any:
         """Listen on its unix socket and serve."""
-        return await start_edge(plan, "ingest", f"edge-ingest-{index}", (plan.socket_path(index),))
-
-
-async def start_edge(plan: Plan, role: Literal["front", "ingest"], name: str, handover_paths: tuple[str, ...]) -> Any:
-    """Make and start an edge process's server."""
-    from actors.evaluator.membership_files import MembershipReader
-    from cluster.edge.server import EdgeServer
-
-    evaluators = Evaluators()
-    server = EdgeServer(
-        role,
-        plan.host,
-        plan.port,
-        RemoteController(),
-        evaluators.__getitem__,
-        RemoteDelivery(),
-        RemoteTraits(),
-        SystemClock(),
-        MembershipReader,
-        handover_paths=handover_paths,
-        name=name,
-        node_id=plan.node_id,
-    )
-    await server.start()
-    return server
+        return await self.serve("ingest", [index])
 
 
 _HOSTS: dict[str, type[Host]] = {
@@ -288,16 +322,17 @@ _HOSTS: dict[str, type[Host]] = {
 }
 
 
-def create(plan: Plan, name: str) -> Any:
-    """Start the process `name` of a plan and give its handle. Raises ValueError where the name is taken on this Ray.
+def create(plan: Plan, name: str, node_id: str) -> Any:
+    """Start the process `name` of a plan on a node and give its handle. Raises ValueError where the name is taken.
 
     num_cpus=0: Usher's processes share the machine as the operating system deals it; Ray would refuse the third on two
     cores.
     """
-    kind, _, number = name.rpartition("-")
+    what = name.partition(AT_SITE)[0]
+    kind, _, number = what.rpartition("-")
     index = int(number) if number.isdigit() else 0
-    host = ray.remote(_HOSTS[kind if number.isdigit() else name])
-    placed = NodeAffinitySchedulingStrategy(node_id=plan.node_id, soft=False)
+    host = ray.remote(_HOSTS[kind if number.isdigit() else what])
+    placed = NodeAffinitySchedulingStrategy(node_id=node_id, soft=False)
     return host.options(
         name=name,
         namespace=NAMESPACE,

@@ -4,62 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.live.conftest import write_definitions
-from tests.live.usher import (
-    Receiver,
-    Usher,
-    assert_nothing_sent_twice_under_another_id,
-    eventually,
-    kinds,
-)
+from tests.live.shoppers import Shoppers, evaluators, scaled
+from tests.live.usher import Receiver, Usher, assert_nothing_sent_twice_under_another_id, eventually, kinds
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(170)]
-
-
-class Shoppers(threading.Thread):
-    """People who buy, one after the other, each once; a purchase is sent again until it is taken."""
-
-    def __init__(self, usher: Usher) -> None:
-        super().__init__(daemon=True)
-        self._usher = usher
-        self._enough = threading.Event()
-        self.taken: list[str] = []
-        self.wrong: list[str] = []
-
-    def run(self) -> None:
-        number = 0
-        while not self._enough.is_set():
-            user = f"shopper-{number}"
-            self._usher.track_surely(user, "order_completed", f"m-{user}", channel="web")
-            # "Already true for the next look-up", whoever has the user now.
-            if self._usher.is_member("hide_promo", user) is False:
-                self.wrong.append(user)
-            self.taken.append(user)
-            number += 1
-
-    def stop(self) -> None:
-        self._enough.set()
-        self.join(60)
-
-
-def evaluators(usher: Usher) -> dict[str, str]:
-    return {row["name"]: row["state"] for row in usher.status()["actors"] if row["kind"] == "evaluator"}
-
-
-def scaled(usher: Usher, number: int) -> dict[str, Any]:
-    def probe() -> Any:
-        code, body = usher.request("POST", "/api/v1/scale", {"evaluators": number})
-        assert code in (200, 0, 503), body
-        return body if code == 200 and not body.get("under_way") else None
-
-    found: dict[str, Any] = eventually(f"there are {number} evaluators", probe)
-    return found
 
 
 def test_users_move_to_other_evaluators_while_events_come(tmp_path: Path) -> None:

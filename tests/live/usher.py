@@ -12,10 +12,11 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from standardwebhooks import Webhook
@@ -104,12 +105,16 @@ class Receiver:
 class Usher:
     """`usher up` in a process of its own."""
 
-    def __init__(self, data_dir: Path, port: int = 0, **options: Any) -> None:
+    def __init__(
+        self, data_dir: Path, port: int = 0, *, ray: Mapping[str, str] = MappingProxyType({}), **options: Any
+    ) -> None:
+        """`ray`: what the environment says of Ray."""
         self.data_dir = data_dir
         arguments = {"data_dir": str(data_dir), "port": port, **options}
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
             environment.pop(name, None)
+        environment.update(ray)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.live.up_child", json.dumps(arguments)],
             cwd=data_dir.parent, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

@@ -391,8 +391,9 @@ def build(world: World, process: Process) -> Callable[[], Awaitable[Any]]:
         return made
 
     async def evaluator() -> Any:
-        start = await handle(world, RemoteController, "controller").starting_evaluator(int(number))
-        made = SimEvaluator(world, process, int(number), folder, start)
+        index = int(number)
+        start = await handle(world, RemoteController, "controller").starting_evaluator(index, _info(world, index))
+        made = SimEvaluator(world, process, index, folder, start)
         await made.start(start.published)
         return made
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import stat
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from cluster.keys import hash_key
 from cluster.runtime import controller as controller_module
 from cluster.runtime.controller import ControllerActor
 from cluster.runtime.data_dir import DataDir
-from cluster.runtime.protocols import Reply
+from cluster.runtime.protocols import EvaluatorInfo, Reply
 from cluster.runtime.status_report import Peers
 from tests.cluster.runtime.building import machine
 
@@ -271,6 +272,41 @@ def test_a_long_poll_ends_with_the_change(tmp_path: Path, clock: ManualClock) ->
         await asyncio.sleep(0)
         await controller.create_key("read", "ci")
         assert len((await waiting).keys) == 2
+
+    run(tmp_path, clock, body)
+
+
+def test_everybody_learns_where_an_evaluator_starts_also_after_a_restart(tmp_path: Path, clock: ManualClock) -> None:
+    async def body(controller: ControllerActor, bench: Bench) -> None:
+        revision = (await controller.state_after(-1, NO_WAIT_MS)).revision
+        waiting = asyncio.create_task(controller.state_after(revision, 60_000))
+        await asyncio.sleep(0)
+        there = EvaluatorInfo(1, "evaluator-1", "another", "/elsewhere")
+        start = await controller.starting_evaluator(1, there)
+        assert start.partitions == (4, 5, 6, 7)
+        assert (await waiting).evaluators[1] == there
+        revision = (await controller.state_after(-1, NO_WAIT_MS)).revision
+        await controller.starting_evaluator(1, there)
+        assert (await controller.state_after(-1, NO_WAIT_MS)).revision == revision, "nothing is new in that"
+        await controller.drain()
+        after = await (await bench.start()).state_after(-1, NO_WAIT_MS)
+        assert after.evaluators[1] == there
+        assert after.evaluators[0].node_id == "node"
+
+    run(tmp_path, clock, body, Evaluator(), Evaluator())
+
+
+def test_the_launcher_says_which_edges_there_are(tmp_path: Path, clock: ManualClock) -> None:
+    class Parts(dict[str, Any]):
+        def __missing__(self, name: str) -> Any:
+            self[name] = Evaluator()
+            return self[name]
+
+    async def body(controller: ControllerActor, bench: Bench) -> None:
+        controller._peers = replace(controller._peers, edges=Parts(gone=Evaluator()))
+        assert await controller.processes(["edge-front", "edge-front@a"]) == {"evaluators": [0]}
+        shown = [row["name"] for row in (await controller.status())["actors"] if row["kind"] == "edge"]
+        assert shown == ["edge-front", "edge-front@a"]
 
     run(tmp_path, clock, body)
 

@@ -61,10 +61,10 @@ def test_a_data_dir_keeps_the_number_of_evaluators_it_was_made_for(tmp_path: Pat
     store = ControllerStore(files.controller_db)
     store.set_placement(first_placement(8, 2))
     store.close()
-    assert launch._placement(files, UpOptions(), None).owners == (0, 0, 0, 0, 1, 1, 1, 1)
-    assert launch._placement(files, UpOptions(evaluators=2), None).evaluators == (0, 1)
+    assert launch._placement(files, UpOptions(), None, 16).owners == (0, 0, 0, 0, 1, 1, 1, 1)
+    assert launch._placement(files, UpOptions(evaluators=2), None, 16).evaluators == (0, 1)
     with pytest.raises(InputError, match="usher scale --evaluators 3"):
-        launch._placement(files, UpOptions(evaluators=3), None)
+        launch._placement(files, UpOptions(evaluators=3), None, 16)
 
 
 def test_a_data_dir_keeps_the_log_it_was_made_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,12 +86,11 @@ def test_a_data_dir_keeps_the_log_it_was_made_with(tmp_path: Path, monkeypatch: 
         launch.log_settings(files, "kafka://a:1/other")
 
 
-def test_the_first_start_deals_one_evaluator_to_two_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_start_deals_one_evaluator_to_two_cores(tmp_path: Path) -> None:
     files = DataDir(tmp_path)
-    for cores, evaluators in ((1, 1), (2, 1), (3, 1), (4, 2), (16, 8)):
-        monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
-        assert len(launch._placement(files, UpOptions(), None).evaluators) == evaluators
-    owners = launch._placement(files, UpOptions(evaluators=4), None).owners
+    for cores, evaluators in ((1, 1), (2, 1), (3, 1), (4, 2), (16, 8), (1_000, 64)):
+        assert len(launch._placement(files, UpOptions(), None, cores).evaluators) == evaluators
+    owners = launch._placement(files, UpOptions(evaluators=4), None, 2).owners
     assert len(owners) == 64
     assert set(owners) == {0, 1, 2, 3}
 

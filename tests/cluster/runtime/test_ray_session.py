@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.errors import InternalError
+from cluster.errors import InputError, InternalError
 from cluster.runtime import ray_session
 
 LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -85,3 +85,23 @@ def test_an_address_where_nobody_listens_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match="int"):
         ray_session._knock("no-port-here")
     ray_session._knock("auto")
+
+
+def test_a_running_cluster_is_asked_with_a_token_unless_the_user_says_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    with pytest.raises(InputError, match="no token") as refused:
+        ray_session._require_token("10.0.0.1:6379")
+    assert "RAY_AUTH_TOKEN_PATH" in str(refused.value.next_step)
+    os.environ["RAY_AUTH_TOKEN_PATH"] = "mine"
+    ray_session._require_token("10.0.0.1:6379")
+    assert os.environ["RAY_AUTH_MODE"] == "token"
+    del os.environ["RAY_AUTH_TOKEN_PATH"]
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("token")
+    ray_session._require_token("auto")
+    (tmp_path / ".ray" / "auth_token").unlink()
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    ray_session._require_token("auto")
+    assert os.environ["RAY_AUTH_MODE"] == "disabled"

@@ -1,0 +1,48 @@
+"""People who shop while evaluators move, and what is asked of Usher meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from tests.live.usher import Usher, eventually
+
+
+class Shoppers(threading.Thread):
+    """People who buy, one after the other, each once; a purchase is sent again until it is taken."""
+
+    def __init__(self, usher: Usher) -> None:
+        super().__init__(daemon=True)
+        self._usher = usher
+        self._enough = threading.Event()
+        self.taken: list[str] = []
+        self.wrong: list[str] = []
+
+    def run(self) -> None:
+        number = 0
+        while not self._enough.is_set():
+            user = f"shopper-{number}"
+            self._usher.track_surely(user, "order_completed", f"m-{user}", channel="web")
+            # "Already true for the next look-up", whoever has the user now.
+            if self._usher.is_member("hide_promo", user) is False:
+                self.wrong.append(user)
+            self.taken.append(user)
+            number += 1
+
+    def stop(self) -> None:
+        self._enough.set()
+        self.join(60)
+
+
+def evaluators(usher: Usher) -> dict[str, str]:
+    return {row["name"]: row["state"] for row in usher.status()["actors"] if row["kind"] == "evaluator"}
+
+
+def scaled(usher: Usher, number: int) -> dict[str, Any]:
+    def probe() -> Any:
+        code, body = usher.request("POST", "/api/v1/scale", {"evaluators": number})
+        assert code in (200, 0, 503), body
+        return body if code == 200 and not body.get("under_way") else None
+
+    found: dict[str, Any] = eventually(f"there are {number} evaluators", probe)
+    return found
