@@ -48,7 +48,8 @@ class DeliveryActor:
 
     `evaluator_of` gives the evaluator to call for its description; `traits` looks up trait columns and is only asked
     where a sync uses any, `trait_changes` says who differs from an older version of them. `seed` fixes the jitter of
-    retries, None draws one.
+    retries, None draws one. `epoch`: under which this process owns its files (see `Commits`); a request waits while
+    `may_send` says that it owns them no more.
     """
 
     def __init__(
@@ -64,8 +65,12 @@ class DeliveryActor:
         name: str = "delivery",
         kinds: Kinds = KINDS,
         seed: int | None = None,
+        epoch: int | None = None,
+        may_send: Callable[[], bool] = lambda: True,
     ) -> None:
         self._data_dir = Path(data_dir)
+        self._epoch = epoch
+        self._may_send = may_send
         self._controller = controller
         self._evaluator_of = evaluator_of
         self._clock = clock
@@ -99,13 +104,14 @@ class DeliveryActor:
             self._watchers.append(asyncio.get_running_loop().create_task(work, name=name))
 
     async def _open(self) -> None:
-        self._store = await DeliveryStore.open(Commits(self._data_dir / "delivery.db", "delivery-store"))
+        epoch = self._epoch
+        self._store = await DeliveryStore.open(Commits(self._data_dir / "delivery.db", "delivery-store", epoch))
         try:
-            self._log = await SyncLog.open(Commits(self._data_dir / "sync_log.db", "sync-log"))
+            self._log = await SyncLog.open(Commits(self._data_dir / "sync_log.db", "sync-log", epoch))
         except BaseException:
             await self._store.close()
             raise
-        self._transport = HttpTransport(self._clock)
+        self._transport = HttpTransport(self._clock, may_send=self._may_send)
 
     async def drain(self, within_ms: int = DRAIN_DEADLINE_MS) -> Reply:
         """Let what is in flight end, make its outcome durable, close. What is unsent stays durable."""

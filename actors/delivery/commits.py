@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Final, TypeAlias, TypeVar
 
 from cluster.errors import StorageFull
-from cluster.log.database import connect_writer, transaction
+from cluster.log.database import connect_writer
+from cluster.log.occupancy import Occupancy
 
 _Result = TypeVar("_Result")
 #: Changes the file inside a transaction; run again from the start where the disk refused.
@@ -30,12 +31,18 @@ _REFUSED_PAUSE_S: Final = 0.5
 
 
 class Commits:
-    """Use it inside one event loop; `open` comes first."""
+    """Use it inside one event loop; `open` comes first.
 
-    def __init__(self, path: Path, name: str) -> None:
+    `epoch`: under which its process owns the file, None: whoever opens it last. A write of an earlier owner fails with
+    Fenced and changes nothing.
+    """
+
+    def __init__(self, path: Path, name: str, epoch: int | None = None) -> None:
         self._path = path
+        self._epoch = epoch
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
         self._connection: sqlite3.Connection
+        self._occupancy: Occupancy
         self._waiting: list[tuple[Write, asyncio.Future[None]]] = []
         self._committer: asyncio.Task[None] | None = None
         self._lazy: asyncio.TimerHandle | None = None
@@ -45,11 +52,12 @@ class Commits:
         self.failure = ""
 
     async def open(self, prepare: Callable[[sqlite3.Connection], _Result]) -> _Result:
-        """Open or create the file; `prepare` runs in its first transaction. Raises StorageFull or DataDirError."""
+        """Open or create the file; `prepare` runs in a transaction of its own. Raises StorageFull or DataDirError."""
 
         def begin() -> _Result:
             self._connection = connect_writer(self._path)
-            with transaction(self._connection, self._path):
+            self._occupancy = Occupancy.take(self._connection, self._path, self._epoch)
+            with self._occupancy.transaction():
                 return prepare(self._connection)
 
         try:
@@ -140,6 +148,6 @@ class Commits:
             return
 
     def _commit(self, writes: list[Write]) -> None:
-        with transaction(self._connection, self._path):
+        with self._occupancy.transaction():
             for write in writes:
                 write(self._connection)

@@ -6,8 +6,10 @@ address that was checked: a name that resolves differently a moment later gains 
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Final
 
 import aiohttp
@@ -21,6 +23,8 @@ from destinations.ssrf import refused_address, refused_host, refused_url
 #: Connections kept over all destinations; a sync has few requests at a time.
 _CONNECTIONS_MAX: Final = 256
 _CHUNK_BYTES: Final = 16 * 1024
+#: Pause before it is looked again whether a request may go.
+_HELD_S: Final = 0.05
 
 
 class RefusedAddressError(OSError):
@@ -52,11 +56,17 @@ class CheckedResolver(AbstractResolver):
 
 
 class HttpTransport:
-    """Performs requests of every destination. Make it inside the event loop; `close` it there."""
+    """Performs requests of every destination. Make it inside the event loop; `close` it there.
 
-    def __init__(self, clock: Clock, resolver: AbstractResolver | None = None) -> None:
+    No request goes while `may_send` says no: a process that was stopped must not tell what is long out of date.
+    """
+
+    def __init__(
+        self, clock: Clock, resolver: AbstractResolver | None = None, *, may_send: Callable[[], bool] = lambda: True
+    ) -> None:
         self._clock = clock
         self._resolver = resolver
+        self._may_send = may_send
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
 
     async def send(self, request: Request) -> Answer:
@@ -83,6 +93,8 @@ class HttpTransport:
             return NoResponse("connect", "the server closed the connection without an answer")
 
     async def _send_once(self, request: Request) -> Answer:
+        while not self._may_send():
+            await asyncio.sleep(_HELD_S)
         session = self._session(request.allow_private)
         timeout = aiohttp.ClientTimeout(total=request.timeout_ms / 1000)
         try:

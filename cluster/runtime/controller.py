@@ -56,6 +56,7 @@ class ControllerActor:
         clock: Clock | None = None,
         node_id: str = "",
         info_of: Callable[[int], EvaluatorInfo] | None = None,
+        epoch: int | None = None,
     ) -> None:
         self._node_id = node_id
         self._machine = machine
@@ -63,7 +64,7 @@ class ControllerActor:
         self._peers = peers
         self._nodes = nodes
         self._clock = clock or SystemClock()
-        self._store = ControllerStore(data_dir.controller_db)
+        self._store = ControllerStore(data_dir.controller_db, epoch)
         self._where = Whereabouts(
             self._store, info_of or {info.index: info for info in machine.evaluators}.__getitem__
         )

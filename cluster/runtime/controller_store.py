@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +19,7 @@ import msgspec
 from cluster.errors import StorageFull
 from cluster.limits import RETRY_AFTER_MS
 from cluster.log.database import connect_writer, transaction, typed_errors
+from cluster.log.occupancy import Occupancy
 from cluster.runtime.placement import Placement, Scaling
 from cluster.runtime.protocols import KeyRecord, Role
 
@@ -46,15 +48,18 @@ class StoredDefinitions:
 class ControllerStore:
     """The controller's file: one process, one connection.
 
+    `epoch`: under which its process owns the file; an earlier owner's writes raise Fenced. None: it looks into the file
+    and leaves whose it is.
     Raises DataDirError where the file is damaged or held by another process, StorageFull where it cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, epoch: int | None = None) -> None:
         self._path = path
         with typed_errors(path):
             make_private(path)
             self._db = connect_writer(path)
             self._db.executescript(_SCHEMA)
+            self._occupancy = None if epoch is None else Occupancy.take(self._db, path, epoch)
 
     def close(self) -> None:
         """Close the file."""
@@ -64,7 +69,7 @@ class ControllerStore:
 
     def add_definitions(self, stored: StoredDefinitions, now_ms: int, who: str, detail: str) -> None:
         """Store a version and its audit row in one transaction."""
-        with transaction(self._db, self._path):
+        with self._transaction():
             self._db.execute(
                 "INSERT INTO definitions VALUES (?,?,?,?,?)",
                 (
@@ -99,7 +104,7 @@ class ControllerStore:
 
     def add_key(self, key: KeyRecord, who: str) -> None:
         """Store a key's hash and its audit row."""
-        with transaction(self._db, self._path):
+        with self._transaction():
             self._db.execute(
                 "INSERT INTO keys VALUES (?,?,?,?,?)",
                 (key.id, key.name, key.role, key.hash_hex, key.created_at_ms),
@@ -108,7 +113,7 @@ class ControllerStore:
 
     def remove_key(self, key_id: str, now_ms: int, who: str) -> None:
         """Forget a key; its audit rows stay."""
-        with transaction(self._db, self._path):
+        with self._transaction():
             self._db.execute("DELETE FROM keys WHERE id=?", (key_id,))
             self._audit(now_ms, who, "revoke_key", key_id, "")
 
@@ -136,7 +141,7 @@ class ControllerStore:
             "placement": msgspec.json.encode(placement).decode(),
             "scaling": msgspec.json.encode(scaling).decode() if scaling is not None else "",
         }
-        with transaction(self._db, self._path):
+        with self._transaction():
             self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?,?)", list(values.items()))
 
     def count_start(self) -> int:
@@ -160,8 +165,11 @@ class ControllerStore:
 
     def set_meta(self, key: str, value: str) -> None:
         """Set a meta value."""
-        with transaction(self._db, self._path):
+        with self._transaction():
             self._db.execute("INSERT OR REPLACE INTO meta VALUES (?,?)", (key, value))
+
+    def _transaction(self) -> AbstractContextManager[None]:
+        return transaction(self._db, self._path) if self._occupancy is None else self._occupancy.transaction()
 
     def _audit(self, at_ms: int, who: str, action: str, subject: str, detail: str) -> None:
         self._db.execute(

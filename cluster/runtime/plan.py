@@ -49,9 +49,16 @@ class Plan:
         """Give where it is noted who owns which evaluator: the data dir unless said otherwise."""
         return self.leases or LeaseSettings(self.data_dir)
 
+    @property
+    def home_leases(self) -> LeaseSettings:
+        """Give where it is noted who runs what owns files in the data dir."""
+        return LeaseSettings(self.data_dir)
+
     def lease_of(self, name: str) -> LeaseSettings | None:
         """Give where it is noted who runs a process that owns something; None for an edge, which owns nothing."""
-        return self.lease_settings if name.startswith(EVALUATOR_PREFIX) else None
+        if name.startswith(EVALUATOR_PREFIX):
+            return self.lease_settings
+        return self.home_leases if name in OWNERS_AT_HOME else None
 
     @property
     def spreads(self) -> bool:
@@ -83,6 +90,8 @@ def info_on(node_id: str, folder: Path, index: int) -> EvaluatorInfo:
     return EvaluatorInfo(index, name, node_id, str(DataDir(folder).membership / name))
 
 
+#: Processes beside the data dir, each of which owns files in it.
+OWNERS_AT_HOME = ("controller", "delivery", "traits")
 #: What the names of evaluators' processes begin with; their index follows.
 EVALUATOR_PREFIX = "evaluator-"
 #: Between what an edge process is and the node that it is on, in the names of those that are not at home.

@@ -1,4 +1,4 @@
-"""Calls reach an evaluator only while its process owns it, and its answers say under which epoch.
+"""Calls reach an owner only while its process is that, and an evaluator's answers say under which epoch.
 
 A process that was stopped and goes on does not know what it missed. Its lease does, by the clock alone: until it has
 looked whether another has taken over, it answers nothing; if one has, it ends. What it had begun to answer from what it
@@ -21,22 +21,26 @@ from cluster.runtime.protocols import Reply
 #: These say what ails it.
 _ALWAYS: Final = frozenset({"status"})
 #: Once one of these is answered it is durable, whoever owns now.
-_DURABLE: Final = frozenset({"append", "publish", "apply_traits"})
+_DURABLE: Final = frozenset({"append", "publish", "apply_traits", "apply", "create_key", "revoke_key", "retry"})
 
 
 class Tenure:
-    """An evaluator (or what else has one owner) and this process's hold on it: has every method of the evaluator's."""
+    """An evaluator (or what else has one owner) and this process's hold on it: has every method of the part's.
 
-    def __init__(self, part: Any, lease: LeaseKeeper) -> None:
+    `signs`: answers say under which epoch; for callers that judge them (`Epochs`).
+    """
+
+    def __init__(self, part: Any, lease: LeaseKeeper, *, signs: bool = True) -> None:
         self._part = part
         self._lease = lease
+        self._signs = signs
 
     def __getattr__(self, method: str) -> Callable[..., Coroutine[Any, Any, Any]]:
-        """Give the evaluator's method, for an owner alone."""
+        """Give the part's method, for an owner alone."""
         return partial(self._call, method)
 
     async def drain(self, *args: Any) -> Any:
-        """Let the evaluator finish what it holds, then let go of it."""
+        """Let the part finish what it holds, then let go of it."""
         reply = await self._part.drain(*args)
         await asyncio.to_thread(self._lease.release)
         return reply
@@ -52,11 +56,12 @@ class Tenure:
         return self._signed(reply)
 
     def _signed(self, reply: Any) -> Any:
-        return {**reply, "epoch": self._lease.epoch} if isinstance(reply, dict) else reply
+        return {**reply, "epoch": self._lease.epoch} if self._signs and isinstance(reply, dict) else reply
 
-    def _not_owned(self) -> Reply:
+    def _not_owned(self) -> Any:
         message = f"the lease of {self._lease.name} has lapsed; this process looks whether another has it"
-        return {"error": "not_ready", "message": message, "retry_after_ms": RETRY_AFTER_MS, "epoch": self._lease.epoch}
+        reply: Reply = {"error": "not_ready", "message": message, "retry_after_ms": RETRY_AFTER_MS}
+        return self._signed(reply)
 
 
 class Epochs:

@@ -13,6 +13,7 @@ import os
 import shutil
 import traceback
 from collections.abc import Coroutine, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from cluster.clock import SystemClock
 from cluster.errors import Fenced, InternalError, UsherError
 from cluster.leases.keeper import LeaseKeeper
 from cluster.limits import RETRY_AFTER_MS, START_AGAIN_MS
+from cluster.log.occupancy import highest_epoch
 from cluster.runtime.nodes import node_folder
 from cluster.runtime.plan import AT_SITE, Plan, evaluator_name, info_on
 from cluster.runtime.protocols import Evaluator, EvaluatorInfo, EvaluatorStart, Reply
@@ -106,10 +108,42 @@ class Host:
         }
 
 
-class UsherController(Host):
-    """Hosts the controller."""
+class Owner(Host):
+    """Hosts a part that owns files beside the data dir: one process at a time runs it, under a lease."""
+
+    #: Files whose last owners' epochs this one's is above; they may be older than the leases.
+    files: tuple[str, ...] = ()
 
     async def build(self, plan: Plan, index: int) -> Any:
+        """Become the one owner, then make and start the part."""
+        paths = [Path(plan.data_dir) / name for name in self.files]
+        seen = await asyncio.to_thread(lambda: max(map(highest_epoch, paths), default=0))
+        lease = LeaseKeeper(plan.home_leases, self.name, floor=max(plan.epoch, seen + 1))
+        await asyncio.to_thread(lease.acquire, LEASE_WAITS * lease.term_ms)
+        lease.when_lost(partial(_end, lease.name))
+        try:
+            return Tenure(await self.owned(plan, lease), lease, signs=False)
+        except BaseException:
+            await asyncio.to_thread(lease.release)
+            raise
+
+    async def owned(self, plan: Plan, lease: LeaseKeeper) -> Any:
+        """Make and start the part, whose process owns it. Imports are here."""
+        raise NotImplementedError
+
+
+def _end(name: str) -> None:
+    """End this process at once: another has its place."""
+    _log.error("%s", replaced(name))
+    os._exit(1)
+
+
+class UsherController(Owner):
+    """Hosts the controller."""
+
+    files = ("controller.db",)
+
+    async def owned(self, plan: Plan, lease: LeaseKeeper) -> Any:
         """Make the controller over the data dir."""
         from cluster.runtime.controller import ControllerActor
         from cluster.runtime.controller_machine import ControllerMachine
@@ -126,7 +160,7 @@ class UsherController(Host):
             edges=Edges({name: RemotePart(name) for name in plan.edge_names()}),
         )
         controller = ControllerActor(
-            machine, plan.files, peers, nodes=nodes, node_id=self.node_id, info_of=nowhere_yet
+            machine, plan.files, peers, nodes=nodes, node_id=self.node_id, info_of=nowhere_yet, epoch=lease.epoch
         )
         await controller.start()
         return controller
@@ -229,10 +263,12 @@ def _in_loop(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -
     asyncio.run_coroutine_threadsafe(work, loop)
 
 
-class UsherDelivery(Host):
+class UsherDelivery(Owner):
     """Hosts delivery."""
 
-    async def build(self, plan: Plan, index: int) -> Any:
+    files = ("delivery.db", "sync_log.db")
+
+    async def owned(self, plan: Plan, lease: LeaseKeeper) -> Any:
         """Take up every sync where its durable cursor stands."""
         from actors.delivery.actor import DeliveryActor
 
@@ -244,15 +280,17 @@ class UsherDelivery(Host):
             traits=RemoteTraits().columns,
             trait_changes=RemoteTraits().changed,
             node_id=self.node_id,
+            epoch=lease.epoch,
+            may_send=lease.holds,
         )
         await delivery.start()
         return delivery
 
 
-class UsherTraits(Host):
+class UsherTraits(Owner):
     """Hosts the trait loader."""
 
-    async def build(self, plan: Plan, index: int) -> Any:
+    async def owned(self, plan: Plan, lease: LeaseKeeper) -> Any:
         """Load what the definitions name, put it in the object store once, and go on watching."""
         from actors.traits.actor import TraitsActor
 

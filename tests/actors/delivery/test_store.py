@@ -15,6 +15,7 @@ from actors.delivery.commits import Commits
 from actors.delivery.outbox import ORDER_SPAN
 from actors.delivery.rows import DeadLetter, Spool, StoredRow
 from actors.delivery.store import DeliveryStore
+from cluster.errors import Fenced
 from destinations.records import Record
 
 SYNC = "promo"
@@ -251,3 +252,23 @@ def test_a_disk_that_is_full_is_waited_for_and_nothing_passes_it(
         assert len(await store.batches(SYNC)) == 1
 
     with_store(tmp_path / "d.db", work)
+
+
+def test_who_was_replaced_writes_nothing_and_says_why(tmp_path: Path) -> None:
+    path = tmp_path / "d.db"
+
+    async def run() -> None:
+        before = await DeliveryStore.open(Commits(path, "before", 1))
+        await begun(before)
+        after = await DeliveryStore.open(Commits(path, "after", 2))
+        with pytest.raises(Fenced):
+            await before.create("other", 8, "aud\0hook", b"f")
+        assert "another process" in before.failure
+        assert await after.sync_names() == [SYNC]
+        with pytest.raises(Fenced):
+            await DeliveryStore.open(Commits(path, "late", 1))
+        await after.create("other", 8, "aud\0hook", b"f")
+        await before.abandon()
+        await after.close()
+
+    asyncio.run(run())

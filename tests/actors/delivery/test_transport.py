@@ -198,6 +198,36 @@ def test_a_connection_that_was_closed_while_idle_is_made_anew_without_a_failed_a
     assert [answer.status for answer in asyncio.run(run()) if isinstance(answer, Response)] == [200, 200]
 
 
+def test_who_may_not_send_waits_and_sends_nothing() -> None:
+    async def run() -> tuple[int, Answer]:
+        came = 0
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal came
+            came += 1
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+            await writer.drain()
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        owns = False
+        transport = HttpTransport(SystemClock(), may_send=lambda: owns)
+        sending = asyncio.create_task(transport.send(request_to(f"http://127.0.0.1:{port}/")))
+        await asyncio.sleep(0.3)
+        came_before, owns = came, True
+        answer = await sending
+        await transport.close()
+        server.close()
+        await server.wait_closed()
+        return came_before, answer
+
+    came_before, answer = asyncio.run(run())
+    assert came_before == 0
+    assert isinstance(answer, Response)
+
+
 def test_nobody_listening_is_no_answer() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

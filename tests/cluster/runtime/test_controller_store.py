@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.errors import DataDirError, StorageFull
+from cluster.errors import DataDirError, Fenced, StorageFull
 from cluster.runtime.controller_store import ControllerStore, StoredDefinitions
 from cluster.runtime.protocols import KeyRecord
 
@@ -84,3 +84,17 @@ def test_a_file_that_is_no_database_is_a_data_dir_error(tmp_path: Path) -> None:
 def test_a_folder_that_is_missing_is_named_in_the_error(tmp_path: Path) -> None:
     with pytest.raises(StorageFull, match="cannot be written"):
         ControllerStore(tmp_path / "missing" / "controller.db")
+
+
+def test_an_owner_that_was_replaced_writes_nothing_and_who_only_looks_replaces_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "controller.db"
+    before = ControllerStore(path, 3)
+    before.set_meta("a", "1")
+    ControllerStore(path).close()
+    before.set_meta("a", "2")
+    after = ControllerStore(path, 4)
+    with pytest.raises(Fenced):
+        before.set_meta("a", "3")
+    assert after.meta("a") == "2"
+    with pytest.raises(Fenced):
+        ControllerStore(path, 3)

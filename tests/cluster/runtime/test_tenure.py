@@ -86,6 +86,16 @@ def test_whoever_it_is_says_how_it_is_and_can_be_ended() -> None:
     assert lease.released
 
 
+def test_others_than_evaluators_do_not_sign() -> None:
+    lease = Lease()
+    part = Part(lease)
+    tenure = Tenure(part, lease, signs=False)  # type: ignore[arg-type]
+    assert asyncio.run(tenure.sync_log("s")) == {"method": "sync_log", "args": ("s",)}
+    lease.held = False
+    refusal = asyncio.run(tenure.sync_log("s"))
+    assert (refusal["error"], "epoch" in refusal) == ("not_ready", False)
+
+
 def test_an_answer_of_an_earlier_epoch_is_a_refusal() -> None:
     epochs = Epochs("evaluator-0")
     assert epochs.judged({"seq": 1, "epoch": 3}) == {"seq": 1, "epoch": 3}
