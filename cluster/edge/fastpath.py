@@ -22,7 +22,7 @@ from cluster.clock import Clock
 from cluster.edge import problems
 from cluster.edge.auth import KeyRing
 from cluster.edge.problems import Problem
-from cluster.edge.reading import Memberships, usable_key
+from cluster.edge.reading import AS_OF, Memberships, usable_key
 from cluster.edge.state import EMPTY, EdgeState
 from cluster.limits import FAST_HEADS_MAX, HTTP_LINE_BYTES_MAX
 
@@ -38,6 +38,8 @@ _SPECIAL: Final = frozenset(
     (b"content-length", b"transfer-encoding", b"upgrade", b"expect", b"te", b"trailer", b"origin", b"content-encoding")
 )
 _HEAD_BYTES_MAX: Final = 4_096
+_TRUE: Final = b'{"isMember":true}'
+_FALSE: Final = b'{"isMember":false}'
 
 #: An answer now, an answer to wait for, or None: not a request for this path.
 Answer = bytes | Awaitable[bytes] | None
@@ -92,11 +94,15 @@ class FastMembership:
     async def _ask(self, audience: tuple[str, str], user: str) -> bytes:
         """Ask the evaluator, since the mapped files cannot tell; a refusal is an answer too."""
         try:
-            member = await self._memberships.is_member(audience[1], user, audience[0])
+            known = await self._memberships.is_member(audience[1], user, audience[0])
         except Problem as problem:
             return _problem_bytes(problem, self._clock.now_ms() // 1000)
-        self._write_answers(self._clock.now_ms() // 1000)
-        return self._true if member else self._false
+        second = self._clock.now_ms() // 1000
+        if known.as_of_ms is not None:
+            body = _TRUE if known.is_member else _FALSE
+            return _answer_bytes(200, "application/json", body, second, f"{AS_OF}: {known.as_of_ms}\r\n")
+        self._write_answers(second)
+        return self._true if known.is_member else self._false
 
     def _admit(self, head: bytes) -> bool:
         """Read a head that was not seen before; remember it if it is plain and its key may read."""
@@ -115,8 +121,8 @@ class FastMembership:
     def _write_answers(self, second: int) -> None:
         if second != self._second:
             self._second = second
-            self._true = _answer_bytes(200, "application/json", b'{"isMember":true}', second)
-            self._false = _answer_bytes(200, "application/json", b'{"isMember":false}', second)
+            self._true = _answer_bytes(200, "application/json", _TRUE, second)
+            self._false = _answer_bytes(200, "application/json", _FALSE, second)
 
 
 def plain_authorization(head: bytes) -> str | None:

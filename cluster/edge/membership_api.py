@@ -13,7 +13,7 @@ from aiohttp import web
 
 from cluster.edge import problems
 from cluster.edge.bodies import read_document
-from cluster.edge.reading import Memberships, usable_key
+from cluster.edge.reading import AS_OF, AWAY, Known, Memberships, usable_key
 from cluster.edge.routes import Route, json_response
 from cluster.edge.state import EdgeState
 from cluster.limits import LOOKUP_PAIRS_MAX, MEMBERS_PAGE_DEFAULT, MEMBERS_PAGE_MAX
@@ -67,16 +67,24 @@ class MembershipApi:
         parent = readable_parent(self._state(), audience_id)
         if flag(request.query, "detail"):
             return json_response(await self._detail(parent, user, audience_id), headers=_NO_STORE)
-        member = usable_key(user) and await self._memberships.is_member(parent, user, audience_id)
-        body = _TRUE if member else _FALSE
-        return web.Response(body=body, content_type="application/json", headers=_NO_STORE)
+        known = await self._memberships.is_member(parent, user, audience_id) if usable_key(user) else Known(False)
+        body = _TRUE if known.is_member else _FALSE
+        headers = _NO_STORE if known.as_of_ms is None else {**_NO_STORE, AS_OF: str(known.as_of_ms)}
+        return web.Response(body=body, content_type="application/json", headers=headers)
 
     async def _detail(self, parent: str, user: str, audience_id: str) -> dict[str, Any]:
         version = self._state().audience_versions.get(audience_id, 0)
         if not usable_key(user):
             return {"isMember": False, "as_of": None, "since": None, "changes_at": None, "version": version}
         owner = self._memberships.owner(user)
-        reply = await self._memberships.ask(owner, parent, [user], [audience_id], detail=True)
+        try:
+            reply = await self._memberships.ask(owner, parent, [user], [audience_id], detail=True)
+        except problems.Problem as problem:
+            known = self._memberships.last_known(parent, user, audience_id) if problem.code in AWAY else None
+            if known is None:
+                raise
+            unknown = {"since": None, "changes_at": None, "version": version}
+            return {"isMember": known.is_member, "as_of": known.as_of_ms, **unknown}
         details = reply["details"][0][0]
         return {
             "isMember": bool(reply["members"][0][0]),
@@ -98,28 +106,31 @@ class MembershipApi:
         if count > LOOKUP_PAIRS_MAX:
             message = f"{count:,} pairs were asked for; at most {LOOKUP_PAIRS_MAX:,} are allowed. Ask in several calls."
             raise problems.unprocessable(message)
-        rows = await self._rows(pairs)
-        return json_response({"memberships": rows}, headers=_NO_STORE)
+        rows, as_of_ms = await self._rows(pairs)
+        return json_response({"memberships": rows, **_stale(as_of_ms)}, headers=_NO_STORE)
 
-    async def _rows(self, pairs: Pairs) -> list[dict[str, Any]]:
+    async def _rows(self, pairs: Pairs) -> tuple[list[dict[str, Any]], int | None]:
         state = self._state()
         by_parent: dict[str, list[str]] = {}
         for audience_id in dict.fromkeys(pairs.audiences):
             by_parent.setdefault(readable_parent(state, audience_id), []).append(audience_id)
         users = [user for user in dict.fromkeys(pairs.users) if usable_key(user)]
         members: dict[tuple[str, str], bool] = {}
+        oldest_ms: int | None = None
         for parent, audiences in by_parent.items():
-            matrix = await self._memberships.matrix(parent, users, audiences)
+            matrix, as_of_ms = await self._memberships.matrix(parent, users, audiences)
+            oldest_ms = _older(oldest_ms, as_of_ms)
             members.update(
                 ((user, audience), member)
                 for user, row in zip(users, matrix, strict=True)
                 for audience, member in zip(audiences, row, strict=True)
             )
-        return [
+        rows = [
             {"user": user, "audience": audience, "isMember": members.get((user, audience), False)}
             for user in pairs.users
             for audience in pairs.audiences
         ]
+        return rows, oldest_ms
 
     async def of_user(self, request: web.Request) -> web.StreamResponse:
         """All audiences of all parents that have this key."""
@@ -128,10 +139,12 @@ class MembershipApi:
         for audience in state.audiences.values():
             by_parent.setdefault(audience.parent, []).append(audience.id)
         found: list[str] = []
+        oldest_ms: int | None = None
         for parent, audiences in by_parent.items() if usable_key(user) else ():
-            row = (await self._memberships.matrix(parent, [user], audiences))[0]
+            [row], as_of_ms = await self._memberships.matrix(parent, [user], audiences)
+            oldest_ms = _older(oldest_ms, as_of_ms)
             found.extend(audience for audience, member in zip(audiences, row, strict=True) if member)
-        return json_response({"user": user, "audiences": sorted(found)}, headers=_NO_STORE)
+        return json_response({"user": user, "audiences": sorted(found), **_stale(oldest_ms)}, headers=_NO_STORE)
 
     async def members(self, request: web.Request) -> web.StreamResponse:
         """One page, evaluator after evaluator; the cursor names the evaluator and its own cursor."""
@@ -176,6 +189,15 @@ def flag(query: Mapping[str, str], name: str) -> bool:
     if text not in _FLAGS:
         raise problems.bad_request(f"The parameter {name} is {text!r}; allowed: 1, true, 0, false.")
     return _FLAGS[text]
+
+
+def _older(known_ms: int | None, other_ms: int | None) -> int | None:
+    """Give the older of two times of which None is now."""
+    return other_ms if known_ms is None else known_ms if other_ms is None else min(known_ms, other_ms)
+
+
+def _stale(as_of_ms: int | None) -> dict[str, int]:
+    return {} if as_of_ms is None else {"as_of": as_of_ms}
 
 
 def whole_number(query: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from cluster.clock import Clock
 from cluster.edge import problems
@@ -20,12 +20,30 @@ _log = logging.getLogger("usher.edge")
 _REOPEN_MS: Final = 500
 
 
+#: A header of a plain answer whose evaluator is away: as of when it is known, UTC ms.
+AS_OF: Final = "Usher-As-Of"
+#: Refusals of an evaluator that is away: killed, stopped, starting.
+AWAY: Final = frozenset({"unreachable", "not_ready"})
+
+
 class MembershipReader(Protocol):
     """One evaluator's mapped membership files."""
 
     def is_member(self, parent: str, key: str, audience_id: str, now_ms: int) -> bool | None:
         """Membership at `now_ms`; None: only the evaluator can tell. Costs 1 to 2 µs."""
         ...
+
+    @property
+    def clock_ms(self) -> int:
+        """As of when the files know it: the evaluator's clock when it last wrote; 0 before that."""
+        ...
+
+
+class Known(NamedTuple):
+    """What was read. `as_of_ms` None: it is so now; else how it was when the evaluator was last heard of."""
+
+    is_member: bool
+    as_of_ms: int | None = None
 
 
 class Memberships:
@@ -122,30 +140,75 @@ class Memberships:
             raise problem
         return reply
 
-    async def is_member(self, parent: str, key: str, audience_id: str) -> bool:
-        """Give membership now, asking the evaluator where the files cannot tell."""
-        member = self.read(parent, key, audience_id, self._clock.now_ms())
-        if member is None:
-            reply = await self.ask(self.owner(key), parent, [key], [audience_id], detail=False)
-            member = bool(reply["members"][0][0])
-        return member
+    def last_known(self, parent: str, key: str, audience_id: str) -> Known | None:
+        """Give membership as of what the evaluator last wrote into the files on this node; None where they cannot tell.
 
-    async def matrix(self, parent: str, users: list[str], audiences: list[str]) -> list[list[bool]]:
-        """Give membership of each user in each audience of one parent; one call an evaluator at most."""
+        For the time in which an evaluator does not answer: what became due since is not in it.
+        """
+        reader = self._readers.get(self.owner(key))
+        as_of_ms = reader.clock_ms if reader is not None else 0
+        if reader is None or not as_of_ms:
+            return None
+        member = reader.is_member(parent, key, audience_id, as_of_ms)
+        return None if member is None else Known(member, as_of_ms)
+
+    async def is_member(self, parent: str, key: str, audience_id: str) -> Known:
+        """Give membership now, asking the evaluator where the files cannot tell; as last known where it is away.
+
+        Raises Problem 503 where that is not known either.
+        """
+        member = self.read(parent, key, audience_id, self._clock.now_ms())
+        if member is not None:
+            return Known(member)
+        try:
+            reply = await self.ask(self.owner(key), parent, [key], [audience_id], detail=False)
+        except problems.Problem as problem:
+            known = self.last_known(parent, key, audience_id) if problem.code in AWAY else None
+            if known is None:
+                raise
+            return known
+        return Known(bool(reply["members"][0][0]))
+
+    async def matrix(
+        self, parent: str, users: list[str], audiences: list[str]
+    ) -> tuple[list[list[bool]], int | None]:
+        """Give membership of each user in each audience of one parent; one call an evaluator at most.
+
+        Second: as of when the oldest of it is, where an evaluator is away; None: all of it is so now.
+        """
         rows, unknown = self._read_matrix(parent, users, audiences)
+        as_of_ms: int | None = None
         by_owner: dict[int, list[int]] = {}
         for index in unknown:
             by_owner.setdefault(self.owner(users[index]), []).append(index)
         replies = await asyncio.gather(
             *(
-                self.ask(owner, parent, [users[index] for index in indices], audiences, detail=False)
+                self._rows(owner, parent, [users[index] for index in indices], audiences)
                 for owner, indices in by_owner.items()
             )
         )
-        for indices, reply in zip(by_owner.values(), replies, strict=True):
-            for index, members in zip(indices, reply["members"], strict=True):
-                rows[index] = [bool(member) for member in members]
-        return rows
+        for indices, (members, since_ms) in zip(by_owner.values(), replies, strict=True):
+            for index, row in zip(indices, members, strict=True):
+                rows[index] = row
+            if since_ms is not None:
+                as_of_ms = since_ms if as_of_ms is None else min(as_of_ms, since_ms)
+        return rows, as_of_ms
+
+    async def _rows(
+        self, owner: int, parent: str, users: list[str], audiences: list[str]
+    ) -> tuple[list[list[bool]], int | None]:
+        """Ask an evaluator for some users, or give what is known of them where it is away."""
+        try:
+            reply = await self.ask(owner, parent, users, audiences, detail=False)
+        except problems.Problem as problem:
+            known = [[self.last_known(parent, user, audience) for audience in audiences] for user in users]
+            if problem.code not in AWAY or any(one is None for row in known for one in row):
+                raise
+            found = [[one for one in row if one is not None] for row in known]
+            return [[one.is_member for one in row] for row in found], min(
+                one.as_of_ms or 0 for row in found for one in row
+            )
+        return [[bool(member) for member in row] for row in reply["members"]], None
 
     def _read_matrix(
         self, parent: str, users: list[str], audiences: list[str]

@@ -144,7 +144,10 @@ def transitions_alternate(run: Run) -> Iterator[Found]:
 
 
 def reads_are_right(run: Run) -> Iterator[Found]:
-    """A look-up sees all that was answered before it was asked, and what was due by then; nothing that is not yet."""
+    """A look-up sees all that was answered before it was asked, and what was due by then; nothing that is not yet.
+
+    One that says that its evaluator is away sees what was due when that was last heard of.
+    """
     if run.restless:
         return
     # Where a clock is set back, what was due by it before was not yet due by the evaluator's, which has not moved.
@@ -154,7 +157,8 @@ def reads_are_right(run: Run) -> Iterator[Found]:
         known = steady and not any(_has_unseen(history, seen) for history in run.truth.histories.values())
         for each in run.truth.by_pair.get((seen.read.user, seen.read.audience), ()):
             member = each["kind"] == "entered"
-            due = known and each["cause"] == "time" and each["at"] <= seen.asked_ms
+            by_ms = seen.asked_ms if seen.as_of_ms is None else min(seen.as_of_ms, seen.asked_ms)
+            due = known and each["cause"] == "time" and each["at"] <= by_ms
             if due or (each["shown_s"] is not None and each["shown_s"] <= seen.asked_s):
                 allowed = {member}
             elif each["committed_s"] <= seen.answered_s:

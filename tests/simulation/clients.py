@@ -49,6 +49,8 @@ class Seen:
     asked_ms: int
     answered_s: float
     is_member: bool
+    #: None: so it is then; else how it was when the evaluator, which is away, was last heard of.
+    as_of_ms: int | None
 
 
 class Clients:
@@ -99,10 +101,12 @@ class Clients:
         world = self._world
         await self._until(read.at_s)
         asked_s, asked_ms = world.loop.time(), world.machine.clock.now_ms()
-        status, _, member = await self._ask("edge-0", "get", read.user, read.audience)
+        status, _, known = await self._ask("edge-0", "get", read.user, read.audience)
         if status == 200:
-            world.say("reads", "client", f"{read.user} in {read.audience}: {member}", [read.user])
-            self.seen.append(Seen(read, asked_s, asked_ms, world.loop.time(), bool(member)))
+            member, as_of_ms = known
+            late = "" if as_of_ms is None else f" as of {as_of_ms}"
+            world.say("reads", "client", f"{read.user} in {read.audience}: {member}{late}", [read.user])
+            self.seen.append(Seen(read, asked_s, asked_ms, world.loop.time(), member, as_of_ms))
 
     async def _ask(self, edge: str, method: str, *args: Any) -> tuple[int, Mapping[str, str], Any]:
         try:

@@ -314,7 +314,8 @@ class SimEdge:
             parent = self.watcher.current.parent_of(audience)
             if parent is None:
                 raise problems.not_found("no such audience")
-            return 200, {}, await self.memberships.is_member(parent, user, audience)
+            known = await self.memberships.is_member(parent, user, audience)
+            return 200, {}, (known.is_member, known.as_of_ms)
         except Exception as error:
             return self._problem(error)
 

@@ -273,10 +273,12 @@ class FakeReader:
 
     members: dict[str, set[str]] = field(default_factory=dict)
     ask: set[str] = field(default_factory=set)
+    #: As of when the files know; 0: they know nothing.
+    clock_ms: int = 0
 
     def is_member(self, parent: str, key: str, audience_id: str, now_ms: int) -> bool | None:
         assert parent == "users"
-        return None if key in self.ask else key in self.members.get(audience_id, set())
+        return None if key in self.ask and now_ms != self.clock_ms else key in self.members.get(audience_id, set())
 
 
 @dataclass

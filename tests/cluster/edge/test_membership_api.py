@@ -145,6 +145,41 @@ def test_where_the_files_cannot_tell_the_evaluator_is_asked() -> None:
     at_site(check)
 
 
+def test_while_the_evaluator_is_away_what_was_last_known_is_told_and_as_of_when() -> None:
+    async def check(site: Site) -> None:
+        site.reader.members, site.reader.ask, site.reader.clock_ms = {"buyers": {"late"}}, {"late", "other"}, 77
+        site.evaluators[0].refusals = [{"error": "unreachable", "message": "gone", "retry_after_ms": 100}] * 6
+        wire = await Wire.open(site)
+        for user, member in (("late", "true"), ("other", "false")):
+            status, headers, body = await wire.ask(plain_get(site, user))
+            assert (status, headers["usher-as-of"], body) == (200, "77", b'{"isMember":%s}' % member.encode())
+        await wire.close()
+        status, answer, told = await site.call("GET", path_of("late") + "?detail=0", "read")
+        assert (status, answer, told["Usher-As-Of"]) == (200, {"isMember": True}, "77")
+        status, answer, _ = await site.call("GET", path_of("late") + "?detail=1", "read")
+        unknown = {"since": None, "changes_at": None, "version": 1}
+        assert (status, answer) == (200, {"isMember": True, "as_of": 77, **unknown})
+        pairs = {"users": ["late", "other"], "audiences": ["buyers"]}
+        status, answer, _ = await site.call("POST", "/api/v1/memberships", "read", json=pairs)
+        assert (status, answer["as_of"], [row["isMember"] for row in answer["memberships"]]) == (200, 77, [True, False])
+        status, answer, _ = await site.call("GET", "/api/v1/users/late/memberships", "read")
+        assert (status, answer["as_of"], answer["audiences"]) == (200, 77, ["buyers"])
+        site.evaluators[0].refusals = []
+        status, answer, told = await site.call("GET", path_of("late") + "?detail=0", "read")
+        assert (status, answer, "Usher-As-Of" in told) == (200, {"isMember": False}, False)
+
+    at_site(check)
+
+
+def test_an_evaluator_that_has_too_much_to_do_is_not_away() -> None:
+    async def check(site: Site) -> None:
+        site.reader.members, site.reader.ask, site.reader.clock_ms = {"buyers": {"late"}}, {"late"}, 77
+        site.evaluators[0].refusals = [{"error": "overloaded", "message": "busy", "retry_after_ms": 100}]
+        assert (await site.call("GET", path_of("late") + "?detail=0", "read"))[0] == 503
+
+    at_site(check)
+
+
 def test_detail_says_since_when_and_until_when() -> None:
     async def check(site: Site) -> None:
         site.evaluators[0].members = {"buyers": ["u1"]}
