@@ -58,6 +58,8 @@ class Boundary:
 
     def _problem(self, request: web.Request, problem: Problem) -> web.Response:
         """Write a problem in the shape that this path's clients read."""
+        if is_event_path(request.path):
+            self._metrics.count_refusal(problem.code)
         if is_event_path(request.path) and request.path != "/api/v1/events":
             body, content_type = problem.sdk_body(), "application/json"
         else:

@@ -33,6 +33,10 @@ class EdgeMetrics:
             "usher_events", "Events answered for, by what became of them.", ("edge", "outcome"),
             registry=self._registry,
         )  # fmt: skip
+        self._refusals = Counter(
+            "usher_refused_requests", "Event requests refused as a whole, by reason.", ("edge", "reason"),
+            registry=self._registry,
+        )  # fmt: skip
         self._violations = Counter(
             "usher_contract_violations", "Rules of contracts that events broke, by event model.", ("edge", "model"),
             registry=self._registry,
@@ -43,6 +47,8 @@ class EdgeMetrics:
         self._event_children: dict[str, Counter] = {}
         #: Events by outcome: accepted, duplicate, or the reason of a rejection.
         self.events: dict[str, int] = {}
+        #: Event requests refused as a whole, by reason.
+        self.refusals: dict[str, int] = {}
 
     def count_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answered request."""
@@ -65,6 +71,11 @@ class EdgeMetrics:
         if child is None:
             child = self._event_children[outcome] = self._events.labels(self._edge, outcome)
         child.inc(count)
+
+    def count_refusal(self, reason: str) -> None:
+        """Count an event request of which nothing was taken."""
+        self._refusals.labels(self._edge, reason).inc()
+        self.refusals[reason] = self.refusals.get(reason, 0) + 1
 
     def count_violations(self, model: str, events: int) -> None:
         """Count events that broke a rule of a model's contract."""

@@ -16,7 +16,8 @@ from cluster.wire.repair import repair, valid_utf8
 from cluster.wire.snowplow_events import time_ms, translate
 
 _SEGMENT: Final = 1
-_PAYLOAD: Final = "iglu:com.snowplowanalytics.snowplow/payload_data/"
+#: How the schemas of request bodies begin.
+PAYLOAD_SCHEMA: Final = "iglu:com.snowplowanalytics.snowplow/payload_data/"
 _FIELDS: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TEXT: msgspec.json.Decoder[str] = msgspec.json.Decoder(str)
 
@@ -72,8 +73,8 @@ def read_payload(body: bytes, asked: Asked, new_message_id: Callable[[], str]) -
         payload = _PAYLOADS.decode(text)
     except (ValueError, RecursionError):
         payload = _repaired(text)
-    if not payload.schema.startswith(_PAYLOAD):
-        message = f"The body's schema is {payload.schema[:100]!r}; this path takes {_PAYLOAD}jsonschema/1-0-4."
+    if not payload.schema.startswith(PAYLOAD_SCHEMA):
+        message = f"The body's schema is {payload.schema[:100]!r}; this path takes {PAYLOAD_SCHEMA}jsonschema/1-0-4."
         raise WireError(400, "invalid_request", message)
     raw, _, rejected = sift([bytes(event) for event in payload.data])
     events: list[dict[str, str]] = []
