@@ -3,6 +3,9 @@
 First beside 20,000 events/s, an open loop, where a request that waits for a move is charged for it. Then beside a
 closed loop at full speed, the worst company there is: every process wants a processor, and the log never ends.
 
+On a cluster: USHER_BENCH_UP has the options for `usher up`, USHER_BENCH_GENERATORS the number of load generators, which
+share out the nodes' edges among them.
+
 Then the cores of two evaluators, half of the users each, run side by side against one with all of them: what is left
 of twice is what they take from each other (memory, caches). Edge and generator need processors too, and are left out.
 """
@@ -11,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import statistics
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
@@ -38,6 +42,8 @@ from benchmarks.system import System, running
 from benchmarks.verify import all_answered, wrong_memberships
 from benchmarks.workloads import engine_workload
 
+#: An environment variable: how many processes send.
+GENERATORS = "USHER_BENCH_GENERATORS"
 PAUSE_TARGET_MS = 1_000.0
 TWO_TARGET = 1.8
 _NUMBERS_APART = 1_000_000_000
@@ -54,9 +60,10 @@ async def _measure(quick: bool, step: Step) -> CaseResult:
     traits = customers(10_000 if quick else 100_000)
     blocks = event_blocks(BLOCKS_QUICK, traits.num_rows)
     seconds, moves = (2.0, 2) if quick else (4.0, 2)
-    with generators(1) as pool:
+    count = int(os.environ.get(GENERATORS, "1"))
+    with generators(count) as pool:
         async with running(traits, shop_document, step) as system:
-            load = _Loads(pool, system, blocks)
+            load = _Loads(pool, await system.edges(), count, blocks)
             step("warming up")
             await load.for_seconds(1.0)
             calm: list[float] = []
@@ -98,27 +105,38 @@ async def _measure(quick: bool, step: Step) -> CaseResult:
 class _Loads:
     """Closed loops one after the other; counts how often each block was sent."""
 
-    def __init__(self, pool: ProcessPoolExecutor, system: System, blocks: list[EventBlock]) -> None:
+    def __init__(
+        self, pool: ProcessPoolExecutor, edges: list[tuple[str, int]], generators: int, blocks: list[EventBlock]
+    ) -> None:
         self._pool = pool
-        self._system = system
-        self._requests = tuple(batch_request(system.authority, block) for block in blocks)
+        self._edges = [edges[number % len(edges)] for number in range(generators)]
+        self._blocks = len(blocks)
+        self._requests = {
+            edge: tuple(batch_request(f"{edge[0]}:{edge[1]}", block) for block in blocks) for edge in set(self._edges)
+        }
         self._next = WARM_UP_NUMBER
         self.counts: Counter[int] = Counter()
         self.sent: list[Sent] = []
         self.slowest_ms = 0.0
 
     async def for_seconds(self, seconds: float, rate: float | None = None) -> float:
-        """Send so many requests a second, None: at full speed; gives events/s."""
+        """Send so many requests a second in all, None: at full speed; gives events/s."""
+        of_each = await asyncio.gather(*(self._send(edge, seconds, rate) for edge in self._edges))
+        for sent in of_each:
+            if rate is not None:
+                self.slowest_ms = max(self.slowest_ms, float((sent.done_ns - sent.due_ns).max()) / 1e6)
+            places = range(self._blocks)
+            self.counts.update({place: len(range(place, sent.sends, self._blocks)) for place in places})
+            self.sent.append(sent)
+        return sum(sent.sends * EVENTS_A_REQUEST / sent.seconds for sent in of_each)
+
+    async def _send(self, edge: tuple[str, int], seconds: float, rate: float | None) -> Sent:
         first, self._next = self._next, self._next + _NUMBERS_APART
-        load = Load(self._system.host, self._system.port, self._requests, CONNECTIONS, numbers=True, first_number=first)
-        run = partial(closed_loop, load, seconds) if rate is None else partial(open_loop, load, rate, seconds)
-        sent = await asyncio.get_running_loop().run_in_executor(self._pool, run)
+        load = Load(*edge, self._requests[edge], CONNECTIONS, numbers=True, first_number=first)
+        run = partial(closed_loop, load, seconds)
         if rate is not None:
-            self.slowest_ms = max(self.slowest_ms, float((sent.done_ns - sent.due_ns).max()) / 1e6)
-        places = range(len(self._requests))
-        self.counts.update({place: len(range(place, sent.sends, len(self._requests))) for place in places})
-        self.sent.append(sent)
-        return sent.sends * EVENTS_A_REQUEST / sent.seconds
+            run = partial(open_loop, load, rate / len(self._edges), seconds)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, run)
 
 
 async def _moved(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -19,6 +21,9 @@ from benchmarks.machine import cpu_seconds, filesystem_of
 from benchmarks.results import Check
 from cluster.client.asynchronous import AsyncClient
 from cluster.demo.process import UsherProcess
+
+#: An environment variable: more options for `usher up`, to measure on a cluster: `--address auto --log kafka://… …`.
+UP_OPTIONS: Final = "USHER_BENCH_UP"
 
 
 @dataclass(slots=True)
@@ -36,6 +41,13 @@ class System:
     def authority(self) -> str:
         """Give the value of a Host header."""
         return f"{self.host}:{self.port}"
+
+    async def edges(self) -> list[tuple[str, int]]:
+        """Give where each node's edge listens, the one that people know first."""
+        status = await self.client.status()
+        urls = [urlsplit(actor.url) for actor in status.actors if actor.url]
+        others = [(url.hostname or "", url.port or 0) for url in urls if url.port != self.port]
+        return [(self.host, self.port), *others]
 
     async def cpu_seconds(self) -> dict[str, float]:
         """Give the processor time that each process has used so far, by name."""
@@ -64,7 +76,7 @@ async def running(
         definitions = folder / "definitions.json"
         definitions.write_text(json.dumps(document_for(str(folder / "users.parquet"))))
         step("starting Usher")
-        usher = UsherProcess(folder, definitions, 0, {})
+        usher = UsherProcess(folder, definitions, 0, {}, shlex.split(os.environ.get(UP_OPTIONS, "")))
         system: System | None = None
         try:
             client = await usher.ready(lambda text: step(f"starting Usher: {text}"))

@@ -71,13 +71,14 @@ def _actors(report: Status) -> Any:
             state_text(str(actor.get("state", ""))),
             str(actor.get("pid") or "–"),
             str(actor.get("node") or "–")[:12],
+            actor.get("url"),
             actor.get("lag_ms"),
             actor.get("users"),
             _bytes(actor.get("log_bytes")),
         )
         for actor in report.document.get("actors", [])
     ]
-    shown = table(("actor", "state", "pid", "node", "lag ms", "users", "log"), rows)
+    shown = table(("actor", "state", "pid", "node", "listens at", "lag ms", "users", "log"), rows)
     return with_reasons(shown, [(actor["name"], actor.get("message")) for actor in report.document.get("actors", [])])
 
 

@@ -183,6 +183,8 @@ class ActorStatus(msgspec.Struct, frozen=True, kw_only=True):
     node: str | None = None
     state: str = ""
     lag_ms: float | None = None
+    #: Where an edge listens.
+    url: str | None = None
 
 
 class EventCounts(msgspec.Struct, frozen=True, kw_only=True):

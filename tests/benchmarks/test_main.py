@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from benchmarks import main as bench
 from benchmarks.cases import CASES
 from benchmarks.plots import draw, require_matplotlib
 from benchmarks.results import CURVE_POINTS, CaseResult, Check, Figure
 from benchmarks.wrk import parse_wrk
+from cluster.cli.main import app
 from cluster.errors import InputError
 
 GOOD = CaseResult("read", [Figure("ratio", 0.5, "times", 0.85)], [Check("answers", True)])
@@ -27,6 +29,11 @@ def test_names_are_checked_first_and_none_means_all() -> None:
     assert bench.checked([]) == list(CASES)
     assert bench.checked(["read", "engine", "read"]) == ["read", "engine"]
     assert bench.command_line(["read"], quick=True) == "usher bench read --quick"
+
+
+def test_help_names_every_case() -> None:
+    told = CliRunner().invoke(app, ["bench", "--help"], env={"COLUMNS": "200"}).output
+    assert ", ".join(CASES) in " ".join(told.replace("│", " ").split())
 
 
 @pytest.mark.parametrize(("result", "code"), [(GOOD, 0), (BAD, 1)])
