@@ -14,6 +14,8 @@ PACKAGES = ("cluster", "actors", "destinations", "benchmarks")
 #: Layers from the ground up: a file imports from its own layer and those before it.
 LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("vocabulary", (
+        # which addresses anything of ours may be sent to: rules over texts, for definitions as for destinations
+        "destinations/ssrf.py",
         "cluster/errors.py", "cluster/arrays.py", "cluster/clock.py", "cluster/limits.py", "cluster/model/*",
         "cluster/definitions/*", "cluster/wire/*", "cluster/admission/*",
         # what shells and processes say to each other: protocols and records, nothing that runs
@@ -25,7 +27,8 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("shells", (
         "actors/*/actor.py", *(f"actors/delivery/{name}.py" for name in (
             "attempts", "commits", "followups", "ledger", "letters", "reader", "room", "roster", "runner", "store",
-            "sync_log", "tokens", "transport", "trying", "upkeep", "writer",
+            "sync_log", "tokens", "transport", "trying", "upkeep", "writer", "alerting/mail", "alerting/watch",
+            "alerting/sampling",
         )),
         "actors/evaluator/membership_files.py", "actors/evaluator/worker.py",
         "actors/evaluator/recovery.py", "actors/evaluator/stored.py", "actors/evaluator/backfill.py",

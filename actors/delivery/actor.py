@@ -14,6 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from actors.delivery.alerting.rules import Sample
+from actors.delivery.alerting.sampling import sample_of
+from actors.delivery.alerting.watch import AlertWatch
 from actors.delivery.commits import Commits
 from actors.delivery.dead_letters import shown
 from actors.delivery.roster import Roster, Tools
@@ -84,6 +87,7 @@ class DeliveryActor:
         self._log: SyncLog
         self._transport: HttpTransport
         self._roster: Roster
+        self._alerts: AlertWatch
         self._watchers: list[asyncio.Task[None]] = []
         self._failure = ""
         self._draining = False
@@ -99,6 +103,8 @@ class DeliveryActor:
                 self._kinds, self._evaluator_of,
             )
         )  # fmt: skip
+        self._alerts = AlertWatch(self._store, self._transport, self._clock, self._sample, self._random.random)
+        await self._alerts.load()
         self._roster.start()
         for work, name in ((self._watch(), "delivery-watch"), (self._trim_log(), "delivery-trim")):
             self._watchers.append(asyncio.get_running_loop().create_task(work, name=name))
@@ -144,11 +150,13 @@ class DeliveryActor:
             "state": "draining" if self._draining else "running",
             "failure": self._failure or self._store.failure or self._log.failure,
             "syncs": [runner.status() for runner in self._roster.runners.values()],
+            "alerts": self._alerts.status(),
         }
 
     async def metrics(self) -> Reply:
         """See the protocol."""
-        return {"syncs": [await runner.metrics() for runner in list(self._roster.runners.values())]}
+        syncs = [await runner.metrics() for runner in list(self._roster.runners.values())]
+        return {"syncs": syncs, "alerts": self._alerts.status()}
 
     async def sync_log(self, sync: str, query: LogQuery) -> Reply:
         """See the protocol. `next` is what to ask with to follow."""
@@ -229,6 +237,10 @@ class DeliveryActor:
                 state = await self._controller.state_after(revision, _STATE_WAIT_MS)
                 if state.revision > revision:
                     await self._roster.follow(state)
+                    if state.published is not None:
+                        # Now that there are syncs to judge: what stood when the last process ended still stands.
+                        self._alerts.configure(state.published.definitions)
+                        self._alerts.start()
                     revision = state.revision
                 self._failure = ""
             except Exception as error:
@@ -238,6 +250,9 @@ class DeliveryActor:
                     _log.exception("delivery cannot follow the definitions")
                 self._failure = message
                 await asyncio.sleep(_STATE_PAUSE_S)
+
+    async def _sample(self, asks_evaluators: bool) -> Sample:
+        return await sample_of(self._roster.runners, self._roster.evaluators, asks=asks_evaluators)
 
     async def _trim_log(self) -> None:
         """Drop what is too old of the sync log, also of syncs that send nothing."""
@@ -249,6 +264,7 @@ class DeliveryActor:
         for watcher in self._watchers:
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
+        await self._alerts.stop()
         await self._roster.stop()
 
 

@@ -68,6 +68,11 @@ class Roster:
         self._keys: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def evaluators(self) -> list[Evaluator]:
+        """Those that own users now."""
+        return [self._evaluators[index] for index in self.present]
+
     def start(self) -> None:
         """Begin to watch the traits."""
         self._tasks.add(asyncio.get_running_loop().create_task(self._watch_traits(), name="delivery-traits"))

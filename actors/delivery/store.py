@@ -62,6 +62,21 @@ class DeliveryStore:
         """Close the file and forget what waits, as the end of the process would."""
         await self._commits.abandon()
 
+    # --- alerts ------------------------------------------------------------------------------------
+
+    async def alerts(self) -> bytes:
+        """Give what `set_alerts` kept, empty where nothing was."""
+        row = await self._commits.read(
+            lambda connection: connection.execute("SELECT value FROM meta WHERE key='alerts'").fetchone()
+        )
+        return b"" if row is None else bytes(row[0])
+
+    def set_alerts(self, kept: bytes) -> Awaitable[None]:
+        """Keep how alerts stand, and the notices that are not sent yet."""
+        return self._commits.write(
+            lambda connection: run(connection, "INSERT OR REPLACE INTO meta VALUES ('alerts', ?)", kept)
+        )
+
     # --- syncs and cursors -------------------------------------------------------------------------
 
     async def sync_names(self) -> list[str]:

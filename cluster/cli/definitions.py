@@ -125,6 +125,8 @@ def _counts(definitions: Definitions) -> dict[str, int]:
         "audiences": len(definitions.audiences),
         "destinations": len(definitions.destinations),
         "syncs": len(definitions.syncs),
+        "alert_channels": len(definitions.alert_channels),
+        "alerts": len(definitions.alerts),
     }
 
 
@@ -137,6 +139,7 @@ def _show_sound(definitions: Definitions, warnings: list[Fault]) -> None:
         "sources": definitions.sources, "parent models": definitions.parent_models,
         "event models": definitions.event_models, "audiences": definitions.audiences,
         "destinations": definitions.destinations, "syncs": definitions.syncs,
+        "alert channels": definitions.alert_channels, "alerts": definitions.alerts,
     }  # fmt: skip
     rows = [(name, len(objects), _some(objects)) for name, objects in sections.items() if objects]
     stdout().print(table(("section", "objects", "ids"), rows))

@@ -43,6 +43,9 @@ def _whole(report: Status, url: str) -> Group:
     if traits := report.document.get("traits"):
         parts.append(shown_traits(traits))
     parts += [_audiences(report), _syncs(report)]
+    if alerts := report.document.get("alerts", {}).get("firing"):
+        rows = [(row["alert"], row["subject"], row["since"], row["message"]) for row in alerts]
+        parts.append(table(("alert", "of", "since", "says"), rows))
     return Group(*parts)
 
 

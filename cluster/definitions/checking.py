@@ -12,6 +12,14 @@ from typing import Any
 import pydantic
 
 from cluster.definitions import document as doc
+from cluster.definitions.alerting import (
+    ALERT_LABELS,
+    CHANNEL_LABELS,
+    CHANNEL_MODELS,
+    RULE_MODELS,
+    Alert,
+    AlertChannel,
+)
 from cluster.definitions.conditions import AudienceShape, ModelShape, Scope, parse_condition
 from cluster.definitions.cycles import audience_cycles
 from cluster.definitions.faults import Faults, Place, listed, show
@@ -38,8 +46,6 @@ from cluster.limits import (
     RETENTION_DEFAULT_MS,
 )
 from cluster.model.durations import parse_duration
-
-_LABELS = ("id", "kind", "name", "description")
 
 
 def build(document: Mapping[str, Any], kinds: Mapping[str, DestinationKind], faults: Faults) -> Definitions | None:
@@ -83,6 +89,8 @@ class _Builder:
             destinations=self._destinations(),
             syncs=self._syncs(),
             document=self._document,
+            alert_channels=self._channels(),
+            alerts=self._alerts(),
         )
         for path in audience_cycles(definitions.audiences):
             self._add_cycle(path)
@@ -258,24 +266,19 @@ class _Builder:
     def _destinations(self) -> dict[str, Destination]:
         destinations = {}
         for index, read in self._valid["destinations"].items():
-            settings = self._destination_settings(read, self._document["destinations"][index], ("destinations", index))
+            settings = self._destination_settings(read, index)
             self._kind_settings[read.id] = settings
             destinations[read.id] = Destination(read.id, read.kind, settings, read.name, read.description)
         return destinations
 
     def _destination_settings(
-        self, read: doc.DestinationDocument, raw: dict[str, Any], place: Place
+        self, read: doc.DestinationDocument, index: int
     ) -> pydantic.BaseModel | None:
         kind = self._kinds.get(read.kind)
         if kind is None:
-            self._add_unknown_kind(read.kind, (*place, "kind"))
+            self._add_unknown_kind(read.kind, ("destinations", index, "kind"))
             return None
-        own = {key: value for key, value in raw.items() if key not in _LABELS}
-        try:
-            return kind.settings_model.model_validate(own)
-        except pydantic.ValidationError as error:
-            add_faults(error, kind.settings_model, own, place, self._faults, also_allowed=_LABELS)
-            return None
+        return self._own("destinations", index, kind.settings_model, CHANNEL_LABELS)
 
     def _add_unknown_kind(self, kind: str, place: Place) -> None:
         available = listed(self._kinds)
@@ -334,6 +337,42 @@ class _Builder:
             settings, fields=fields, on_exit=read.on_exit, deliver=read.deliver
         ):
             self._faults.add((*place, key), message, allowed=allowed)
+
+    # --- alerts ----------------------------------------------------------------------------------
+
+    def _channels(self) -> dict[str, AlertChannel]:
+        channels = {}
+        for index, read in self._valid["alert_channels"].items():
+            own = self._own("alert_channels", index, CHANNEL_MODELS[read.kind], CHANNEL_LABELS)
+            channels[read.id] = AlertChannel(read.id, read.kind, own, read.name, read.description)
+        return channels
+
+    def _alerts(self) -> dict[str, Alert]:
+        channels, alerts = dict(self._by_id("alert_channels")), {}
+        for index, read in self._valid["alerts"].items():
+            place: Place = ("alerts", index)
+            for number, channel in enumerate(read.channels):
+                self._refer(channel, channels, "alert channel", (*place, "channels", number))
+            rule = self._own("alerts", index, RULE_MODELS[read.rule], ALERT_LABELS)
+            for section, noun in (("syncs", "sync"), ("audiences", "audience")):
+                known = dict(self._by_id(section))
+                for number, id_ in enumerate(getattr(rule, section, None) or ()):
+                    self._refer(id_, known, noun, (*place, section, number))
+            alerts[read.id] = Alert(
+                read.id, read.rule, rule, tuple(read.channels), read.cooldown, read.name, read.description
+            )
+        return alerts
+
+    def _own(
+        self, section: str, index: int, model: type[pydantic.BaseModel], labels: tuple[str, ...]
+    ) -> pydantic.BaseModel | None:
+        """Validate the keys of an object that are its kind's own; None where they have faults."""
+        own = {key: value for key, value in self._document[section][index].items() if key not in labels}
+        try:
+            return model.model_validate(own)
+        except pydantic.ValidationError as error:
+            add_faults(error, model, own, (section, index), self._faults, also_allowed=labels)
+            return None
 
     def _refer(self, name: str, known: Any, noun: str, place: Place) -> None:
         if name not in known:

@@ -24,6 +24,8 @@ EVENT_ROOTS: Final = (
     "type", "event", "user_id", "anonymous_id", "group_id", "previous_id", "message_id", "source", "timestamp",
     "received_at", "properties", "traits", "context",
 )
+#: How long an alert is silent about a subject after it told of it, unless it says otherwise.
+ALERT_COOLDOWN_DEFAULT_MS: Final = 3_600_000
 SOURCE_KINDS: Final = ("http", "kafka", "file")
 
 
@@ -233,6 +235,22 @@ class SyncDocument(Labelled):
     log_pii: bool = False
 
 
+class AlertChannelDocument(Labelled):
+    """`alert_channels[]`: the common keys; the others go to the kind's model (`alerting.py`)."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+    kind: Literal["webhook", "slack", "email"]
+
+
+class AlertDocument(Labelled):
+    """`alerts[]`: the common keys; the others go to the rule's model (`alerting.py`)."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+    rule: Literal["failure_rate", "backlog_age", "credentials", "audience_size", "no_events"]
+    channels: Annotated[list[Name], BeforeValidator(_as_list), Field(min_length=1)]
+    cooldown: Duration = ALERT_COOLDOWN_DEFAULT_MS
+
+
 class SyncLogDocument(Strict):
     """`settings.sync_log`: how long and how much of each sync's log is kept."""
 
@@ -265,5 +283,7 @@ SECTIONS: Final[dict[str, type[Labelled]]] = {
     "audiences": AudienceDocument,
     "destinations": DestinationDocument,
     "syncs": SyncDocument,
+    "alert_channels": AlertChannelDocument,
+    "alerts": AlertDocument,
 }
 TOP_KEYS: Final = ("version", "settings", *SECTIONS)

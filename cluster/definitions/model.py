@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from cluster.definitions.alerting import Alert, AlertChannel
 from cluster.definitions.trait_sources import TraitSource
 
 ValueType = Literal["string", "number", "boolean", "timestamp", "list"]
@@ -389,6 +390,8 @@ class Definitions:
     destinations: Mapping[str, Destination]
     syncs: Mapping[str, Sync]
     document: Mapping[str, Any] = field(repr=False, default_factory=dict)
+    alert_channels: Mapping[str, AlertChannel] = field(default_factory=dict)
+    alerts: Mapping[str, Alert] = field(default_factory=dict)
 
     def parent_retention_ms(self, parent: str) -> int:
         """Give the longest retention of the parent's event models (settings' own where it has none)."""

@@ -26,6 +26,11 @@ _ALLOWED_BY_MESSAGE: Final = (
     ("uri or a driver", _DRIVERS),
     ("unknown encoding", "a name that Python knows: utf-8, latin-1, utf-16, cp1252, …"),
     ("one ASCII character", "one ASCII character, no end of line"),
+    ("not a share", "a number above 0 and a percent sign: 5%, 0.5%"),
+    ("e-mail address", "somebody@example.org"),
+    ("mail server is refused", "a public host with starttls or tls at 25, 465, 587 or from 1024 on; allow_private: true"
+     " opens private networks, other ports and security: none"),
+    ("username and password", "both, or neither"),
     ("url is refused", "https://HOST/PATH of a public HOST; allow_private: true opens http and private networks too"),
 )
 _KINDS: Final[dict[str, tuple[str, str]]] = {
@@ -61,7 +66,8 @@ class _Error:
         """List the keys of the mapping that the error is in."""
         inner = _model_at(self.model, self.own[:-1])
         also = self.also_allowed if len(self.own) == 1 else ()
-        return (*also, *inner.model_fields) if inner else also
+        own = [field.alias or name for name, field in inner.model_fields.items()] if inner else []
+        return (*also, *own)
 
 
 def add_faults(

@@ -31,7 +31,10 @@ from cluster.definitions.model import (
     TraitTest,
 )
 
-_SECTIONS: Final = ("sources", "parent_models", "event_models", "audiences", "destinations", "syncs")
+_SECTIONS: Final = (
+    "sources", "parent_models", "event_models", "audiences", "destinations", "syncs", "alert_channels",
+    "alerts",
+)  # fmt: skip
 _EVALUATION_SECTIONS: Final = ("event_models", "audiences")
 
 

@@ -20,7 +20,7 @@ from cluster.runtime.protocols import Controller, Delivery, Reply, Role, Traits
 
 _MODES: Final = ("merge", "replace")
 #: Sections that hold credentials or say where they go.
-_ADMIN_SECTIONS: Final = frozenset({"sources", "destinations"})
+_ADMIN_SECTIONS: Final = frozenset({"sources", "destinations", "alert_channels"})
 
 
 class NewKey(msgspec.Struct, forbid_unknown_fields=True):

@@ -30,15 +30,16 @@ _HISTOGRAMS: Final = (
 
 def delivery_exposition(reply: Mapping[str, Any]) -> bytes:
     """Give the metrics of delivery's `metrics` reply in the Prometheus text format."""
-    return generate_latest(_Syncs(reply.get("syncs", ())))
+    return generate_latest(_Delivery(reply))
 
 
-class _Syncs(CollectorRegistry):
+class _Delivery(CollectorRegistry):
     """A registry of what one reply says."""
 
-    def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, reply: Mapping[str, Any]) -> None:
         super().__init__()
-        self._rows = rows
+        self._rows: Sequence[Mapping[str, Any]] = reply.get("syncs", ())
+        self._alerts: Mapping[str, Any] = reply.get("alerts", {})
 
     def collect(self) -> Iterator[Metric]:
         """Give the present values."""
@@ -58,6 +59,7 @@ class _Syncs(CollectorRegistry):
                 histogram.add_metric([row["id"]], _buckets(row[key]), row[key]["sum_s"])
             yield histogram
         yield from self._others()
+        yield from self._told()
 
     def _others(self) -> Iterator[Metric]:
         oldest = GaugeMetricFamily(
@@ -75,6 +77,19 @@ class _Syncs(CollectorRegistry):
             for status, count in row["requests"].items():
                 requests.add_metric([row["id"], status], count)
         yield from (oldest, state, requests)
+
+    def _told(self) -> Iterator[Metric]:
+        firing = GaugeMetricFamily("usher_alert_firing", "1 where an alert is true.", labels=["alert", "subject"])
+        for row in self._alerts.get("firing", ()):
+            firing.add_metric([row["alert"], row["subject"]], 1)
+        notices = CounterMetricFamily(
+            "usher_alert_notices", "Notices of alerts, by channel and what became of them.",
+            labels=["channel", "outcome"],
+        )  # fmt: skip
+        for row in self._alerts.get("channels", ()):
+            for outcome in ("sent", "lost"):
+                notices.add_metric([row["id"], outcome], row[outcome])
+        yield from (firing, notices)
 
 
 def _buckets(histogram: Mapping[str, Any]) -> list[tuple[str, float]]:

@@ -20,7 +20,7 @@ _SECRET_NAME: Final = re.compile(
 )
 _VARIABLE: Final = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 #: Sections that a marketer may change.
-EDITABLE: Final = frozenset({"audiences", "syncs"})
+EDITABLE: Final = frozenset({"audiences", "syncs", "alerts"})
 
 
 def read_body(body: bytes, content_type: str) -> dict[str, Any]:
@@ -77,6 +77,9 @@ def hide_secrets(section: str, item: Mapping[str, Any]) -> dict[str, Any]:
     """Give a copy of an object with its secrets hidden. Looks only where secrets can be: columns may be named so."""
     if section in ("sources", "destinations"):
         return dict(_hidden(item, False))
+    if section == "alert_channels":
+        # Whoever knows the URL of an incoming webhook may post there.
+        return {**_hidden(item, False), **({"url": HIDDEN} if "url" in item else {})}
     traits = item.get("traits")
     if section == "parent_models" and isinstance(traits, Mapping):
         return {**item, "traits": _hidden_sources(traits)}

@@ -270,7 +270,7 @@ class Delivery(Protocol):
     """The delivery actor, as edges and the controller call it."""
 
     async def metrics(self) -> Reply:
-        """Figures of every sync for /metrics: `{"syncs": [{"id", "backlog", "oldest_unsent_ms", "delivery", ...}]}`."""
+        """Figures for /metrics: `{"syncs": [{"id", "backlog", "oldest_unsent_ms", "delivery", ...}], "alerts"}`."""
         ...
 
     async def sync_log(self, sync: str, query: LogQuery) -> Reply:

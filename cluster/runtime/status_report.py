@@ -74,6 +74,7 @@ def build_report(
         "partitions": len(state.owner_of_partition),
         "audiences": _audiences(state, target, evaluators),
         "syncs": replies.delivery.get("syncs", []),
+        "alerts": replies.delivery.get("alerts", {}),
         "traits": replies.traits.get("parents", []),
         "events": _events(evaluators, list(replies.edges.values())),
     }

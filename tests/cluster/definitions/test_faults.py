@@ -28,7 +28,9 @@ class Case(NamedTuple):
 DURATIONS = "an integer and a unit (ms, s, m, h, d), joinable: 30s, 5m, 1h30m, 7d"
 IDS = "1 to 128 of A-Z a-z 0-9 _ . - and no dot at the start"
 TEXT = "text (in quotes where it looks like a number or a boolean)"
-SECTIONS = "version, settings, sources, parent_models, event_models, audiences, destinations, syncs"
+SECTIONS = (
+    "version, settings, sources, parent_models, event_models, audiences, destinations, syncs, alert_channels, alerts"
+)
 TRAIT_KINDS = "parquet, arrow, csv, delta, iceberg, duckdb, adbc"
 DRIVERS = "uri: postgresql://…, or driver: postgresql, snowflake, bigquery, flightsql, sqlite, or a module"
 COLUMN_TYPES = "string, number, boolean, timestamp, list"

@@ -222,7 +222,9 @@ class FakeDelivery:
         buckets = {"bounds_s": [0.5, 1.0], "counts": [3, 1, 1], "sum_s": 4.5}
         return {"syncs": [{"id": "push", "backlog": 7, "oldest_unsent_ms": 1_500, "delivered": 5, "failed": 2,
                            "retried": 3, "state": "failing", "in_flight": 1, "concurrency": 4, "dead_letters": 2,
-                           "requests": {"2xx": 4, "none": 1}, "delivery": buckets, "request": buckets}]}  # fmt: skip
+                           "requests": {"2xx": 4, "none": 1}, "delivery": buckets, "request": buckets}],
+                "alerts": {"firing": [{"alert": "late", "subject": "sync push"}],
+                           "channels": [{"id": "ops", "sent": 3, "lost": 1}]}}  # fmt: skip
 
     async def sync_log(self, sync: str, query: LogQuery) -> Reply:
         self.asked.append(("log", sync, query))

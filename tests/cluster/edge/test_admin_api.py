@@ -327,6 +327,8 @@ def test_metrics_say_how_each_sync_goes() -> None:
             'usher_sync_requests_total{status="none",sync="push"} 1.0',
             'usher_sync_delivery_seconds_bucket{le="0.5",sync="push"} 3.0',
             'usher_sync_delivery_seconds_bucket{le="+Inf",sync="push"} 5.0',
+            'usher_alert_firing{alert="late",subject="sync push"} 1.0',
+            'usher_alert_notices_total{channel="ops",outcome="lost"} 1.0',
             'usher_sync_delivery_seconds_count{sync="push"} 5.0', 'usher_sync_delivery_seconds_sum{sync="push"} 4.5',
         ):  # fmt: skip
             assert line in lines, line

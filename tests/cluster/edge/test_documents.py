@@ -31,6 +31,14 @@ def test_secrets_are_hidden_by_name_and_below_headers() -> None:
     }  # fmt: skip
 
 
+def test_the_url_of_an_alert_channel_is_a_secret_and_one_of_a_destination_is_not() -> None:
+    channel = {"id": "chat", "kind": "slack", "url": "https://hooks.slack.com/services/T0/B0/x"}
+    assert hide_secrets("alert_channels", channel) == {**channel, "url": HIDDEN}
+    assert restore_secrets(hide_secrets("alert_channels", channel), channel) == channel
+    mail = {"id": "mail", "kind": "email", "host": "smtp.example.com", "password": "x"}
+    assert hide_secrets("alert_channels", mail) == {**mail, "password": HIDDEN}
+
+
 def test_a_column_called_token_is_no_secret() -> None:
     model = {"id": "e", "columns": {"token": {"path": "properties.token", "type": "string"}}}
     assert hide_secrets("event_models", model) == model
