@@ -6,6 +6,10 @@ row a user: due time, then the membership words), `table-G` (an exact-enough has
 -> row) and `names-G.json` (which audience is which bit). Readers map a generation once and look at `current` on every
 read; a new generation (growth, new definitions, a restart) makes them map again.
 
+One writer has the folder: who opens it puts a `current` of its own in the place of the one before, and says so in that,
+where a process that was stopped and goes on may still write. It does so to nobody, and to files that are not named like
+its successor's.
+
 Order of memory. One process writes. A user's row changes in three steps, each a call of its own into numpy: due :=
 ASK, words, due := its new value. Between the calls the interpreter runs (and gives up and takes the GIL, a full
 barrier), so no compiler moves a store across them, and x86 and the barrier keep their order for others. A reader
@@ -33,10 +37,15 @@ from actors.evaluator.key_table import ENTRY_WORDS, KeyTable, Users, key_hash, p
 from cluster.errors import StorageFull
 from cluster.limits import RETRY_AFTER_MS
 
-#: Words of `current`: generation (0: ask), clock of the last publication, and which start of the machine wrote it.
+#: Words of `current`: generation (0: ask), clock of the last publication, which start of the machine wrote it, whether
+#: another writer has the folder, and above which number the generations of this one are.
 GENERATION: Final = 0
 CLOCK: Final = 1
 BOOT: Final = 2
+SUCCEEDED: Final = 3
+FIRST: Final = 4
+#: Generations that one writer makes at most: those of two have different numbers.
+_GENERATIONS_MAX: Final = 1 << 20
 _CURRENT_BYTES: Final = 4096
 #: A due time that says: ask.
 ASK: Final = -1
@@ -85,18 +94,37 @@ class MembershipWriter:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._salt = salt
-        self._current = _map(folder / "current", _CURRENT_BYTES)
-        if self._current[BOOT] != boot():
-            self.withdraw()
-            self._current[BOOT] = boot()
-        #: Above every file there is: one that a crash left half-written is never taken for ours.
-        newest = max([int(self._current[GENERATION]), *map(_generation_of, folder.iterdir())])
-        self._numbers = itertools.count(newest + 1)
+        self._current, self._first = self._succeed()
+        self._numbers = itertools.count(self._first + 1)
         #: Generations laid out and not current yet.
         self._coming: set[int] = set()
         self._rows: NDArray[np.int64] = np.zeros((0, 1), np.int64)
         #: The users of the generation, also while there is no room for its files.
         self.keys = KeyTable(())
+
+    def _succeed(self) -> tuple[NDArray[np.int64], int]:
+        """Put a `current` of our own in place, which shows what the one before did; gives it and the first number.
+
+        That is above every file there is, and every one that the writer before may still make. Raises StorageFull.
+        """
+        path, beside = self._folder / "current", self._folder / "current.tmp"
+        before = _map(path, _CURRENT_BYTES) if path.exists() else None
+        beside.unlink(missing_ok=True)
+        try:
+            current = _map(beside, _CURRENT_BYTES)
+        except OSError as error:
+            raise self._full(error) from error
+        if before is not None:
+            current[:] = before
+        if current[BOOT] != boot():
+            current[GENERATION], current[BOOT] = 0, boot()
+        newest = max([int(current[FIRST]), int(current[GENERATION]), *map(_generation_of, self._folder.iterdir())])
+        first = (newest // _GENERATIONS_MAX + 1) * _GENERATIONS_MAX
+        current[FIRST], current[SUCCEEDED] = first, 0
+        beside.replace(path)
+        if before is not None:
+            before[SUCCEEDED] = 1
+        return current, first
 
     def withdraw(self) -> None:
         """Tell readers to ask until the next `publish_all`."""
@@ -213,10 +241,14 @@ class MembershipWriter:
             (self._folder / name).unlink(missing_ok=True)
 
     def _drop_others(self) -> None:
-        """Unlink other generations: readers that have them mapped keep them until they map the new one."""
+        """Unlink other generations: readers that have them mapped keep them until they map the new one.
+
+        A successor's are let be.
+        """
         kept = {0, int(self._current[GENERATION]), *self._coming}
         for path in self._folder.iterdir():
-            if _generation_of(path) not in kept:
+            number = _generation_of(path)
+            if number not in kept and number < self._first + _GENERATIONS_MAX:
                 path.unlink(missing_ok=True)
 
 
@@ -291,7 +323,9 @@ class MembershipReader:
             place = (place + 1) % size
 
     def _check(self) -> bool:
-        """Map again if there is a newer generation; False while there is none."""
+        """Map again if there is a newer generation or writer; False while there is no generation."""
+        if self._current is not None and self._current[SUCCEEDED]:
+            self._current = None
         if self._current is None or self._current[GENERATION] != self._generation:
             self._refresh()
         return self._names is not None

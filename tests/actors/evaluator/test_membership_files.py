@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from actors.evaluator import membership_files
-from actors.evaluator.key_table import parent_seed
+from actors.evaluator.key_table import KeyTable, parent_seed
 from actors.evaluator.membership_files import BOOT, MembershipReader, MembershipWriter
 from cluster.errors import StorageFull
 
@@ -60,6 +60,11 @@ def write(folder: str, clocks: int) -> None:
             renewed = False
 
 
+def generation(folder: Path) -> int:
+    (names,) = folder.glob("names-*.json")
+    return int(names.stem.removeprefix("names-"))
+
+
 def test_a_reader_beside_a_writer_never_sees_what_did_not_hold(tmp_path: Path) -> None:
     process = multiprocessing.get_context("spawn").Process(target=write, args=(str(tmp_path), 2_000))
     process.start()
@@ -86,9 +91,11 @@ def test_a_reader_beside_a_writer_never_sees_what_did_not_hold(tmp_path: Path) -
 
 def test_what_a_crash_left_half_written_is_never_taken(tmp_path: Path) -> None:
     rows = Rows(["ann", "ben"])
-    MembershipWriter(tmp_path).publish_all(rows, NAMES, 2, 0)
+    writer = MembershipWriter(tmp_path)
+    writer.publish_all(rows, NAMES, 2, 0)
+    number = generation(tmp_path)
     for name in ("rows", "table"):
-        (tmp_path / f"{name}-2").write_bytes((tmp_path / f"{name}-1").read_bytes())
+        (tmp_path / f"{name}-{number + 1}").write_bytes((tmp_path / f"{name}-{number}").read_bytes())
     swapped = Rows(["ben", "ann"])
     again = MembershipWriter(tmp_path)
     again.publish_all(swapped, NAMES, 2, 0)
@@ -97,6 +104,31 @@ def test_what_a_crash_left_half_written_is_never_taken(tmp_path: Path) -> None:
     assert reader._row(seed, "ben") == 0
     assert reader._row(seed, "ann") == 1
     assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_what_a_writer_does_that_was_succeeded_is_seen_by_nobody(tmp_path: Path) -> None:
+    rows = Rows(["ann"])
+    zombie = MembershipWriter(tmp_path)
+    zombie.publish_all(rows, NAMES, 1, 0)
+    early = MembershipReader(tmp_path)
+    assert early.is_member("users", "ann", "a0", 0) is True
+    coming = zombie.lay_out(1, 3)
+    heir = MembershipWriter(tmp_path)
+    for reader in (early, MembershipReader(tmp_path)):
+        assert reader.is_member("users", "ann", "a0", 0) is True, "the last that is known is shown until there is more"
+    rows.clock = 5
+    heir.publish_all(rows, NAMES, 1, 5)
+
+    # A stopped process that goes on: a row, everybody anew, no room for anybody.
+    rows.clock = 0
+    zombie.publish(rows, np.zeros(1, np.int32), 1, 0)
+    zombie.publish_all(rows, NAMES, 1, 0, keys=KeyTable(zombie.seeds(["users"])), generation=coming)
+    zombie.publish_all(rows, NAMES, 1, 0)
+    zombie.withdraw()
+    for reader in (early, MembershipReader(tmp_path)):
+        assert reader.is_member("users", "ann", "a0", 5) is False
+        assert reader.is_member("users", "ann", "a5", 5) is True
+        assert reader.clock_ms == 5
 
 
 def test_what_another_start_of_the_machine_left_counts_as_nothing(tmp_path: Path) -> None:
@@ -140,4 +172,4 @@ def test_a_user_who_is_known_and_not_touched_needs_no_asking(tmp_path: Path) -> 
     rows.keys.append("ben")
     assert writer.publish(rows, np.zeros(0, np.int32), 2, 0)
     assert MembershipReader(tmp_path).is_member("users", "ben", "a1", 0) is False
-    assert json.loads((tmp_path / "names-1.json").read_text())["capacity"] == 1024
+    assert json.loads((tmp_path / f"names-{generation(tmp_path)}.json").read_text())["capacity"] == 1024
