@@ -421,9 +421,9 @@ class EvaluatorActor:
         """See the protocol."""
         return await self._ask(Release())
 
-    async def retire(self, clock_ms: int) -> Reply:
+    async def retire(self, clock_ms: int, seq: int) -> Reply:
         """See the protocol."""
-        return await self._ask(Retire(clock_ms))
+        return await self._ask(Retire(clock_ms, seq))
 
     async def inherit(self) -> Reply:
         """See the protocol."""

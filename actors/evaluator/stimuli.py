@@ -86,7 +86,7 @@ class TakeCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """The earliest clock is asked for that any input after those that wait can have."""
+    """A clock is asked for that no later entry is below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +101,10 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Retire:
-    """Make what is due at or before a clock, and then nothing any more."""
+    """Make what is due at or before a clock, and then nothing any more; `seq`: the last entry that a hold found."""
 
     clock_ms: int
+    seq: int
 
 
 @dataclass(frozen=True, slots=True)

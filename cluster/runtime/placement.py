@@ -35,12 +35,12 @@ class Placement(msgspec.Struct, frozen=True):
 class Scaling(msgspec.Struct, frozen=True):
     """A change of placement that is under way: `owners` as they shall be.
 
-    `finishing`: all present owners have ended, at `clock_ms`, each with a last entry and transition (`ends`); nothing
-    but the end of the change is possible then.
+    `ending`: some present owner may have ended, so that nothing but the end of the change is possible.
+    `finishing`: all have, at `clock_ms`, each with a last entry and transition (`ends`).
     """
 
     owners: tuple[int, ...]
-    phase: Literal["taking over", "finishing"] = "taking over"
+    phase: Literal["taking over", "ending", "finishing"] = "taking over"
     clock_ms: int = 0
     ends: dict[int, tuple[int, int]] = {}
     counts: dict[str, int] = {}

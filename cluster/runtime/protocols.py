@@ -151,9 +151,9 @@ class Evaluator(Protocol):
         ...
 
     async def hold(self) -> Reply:
-        """Let nothing move for some seconds: `{"clock_ms", "version", "traits": {parent: version}}`.
+        """Let nothing move for some seconds: `{"clock_ms", "seq", "version", "traits": {parent: version}}`.
 
-        Inputs are refused with `moved`, time stands still.
+        Inputs are refused with `moved`, time stands still. `seq`: its last entry.
         """
         ...
 
@@ -161,10 +161,12 @@ class Evaluator(Protocol):
         """Go on: `{}`."""
         ...
 
-    async def retire(self, clock_ms: int) -> Reply:
+    async def retire(self, clock_ms: int, seq: int) -> Reply:
         """Make what is due up to a clock, and from then on nothing: `{"seq", "transition_seq", "counts"}`. Durable.
 
-        Refused (`not_ready`) where it is not held, or has been later than that. A retired one goes on to a later clock.
+        Refused (`not_ready`) where it is not held, has been later than that, or has another last entry than `seq`: a
+        call that was under way for long must not move an end that was decided since. A retired one goes on to a later
+        clock.
         """
         ...
 

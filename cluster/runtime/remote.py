@@ -156,9 +156,9 @@ class RemoteEvaluator(RemotePart):
         reply: Reply = await self.call("release")
         return reply
 
-    async def retire(self, clock_ms: int) -> Reply:
+    async def retire(self, clock_ms: int, seq: int) -> Reply:
         """See the protocol."""
-        reply: Reply = await self.call("retire", clock_ms)
+        reply: Reply = await self.call("retire", clock_ms, seq)
         return reply
 
     async def inherit(self) -> Reply:

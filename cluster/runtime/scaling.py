@@ -115,7 +115,7 @@ class Scaler:
         scaling = self._machine.scaling
         assert scaling is not None
         began_ms = self._clock.monotonic_ms()
-        if scaling.phase == "taking over":
+        if scaling.phase != "finishing":
             await self._of_all("taking over", scaling.heirs, lambda index: self._peers.evaluators[index].inherit())
             began_ms = self._clock.monotonic_ms()
             scaling = await self._end_present(scaling)
@@ -139,7 +139,10 @@ class Scaler:
             alike = len({(reply.get("version"), _frozen(reply.get("traits"))) for reply in held}) == 1
             if refused is None and alike:
                 clock_ms = max(self._clock.now_ms(), *(int(reply["clock_ms"]) for reply in held))
-                ended = await asyncio.gather(*(evaluators[index].retire(clock_ms) for index in present))
+                scaling = self._ending(scaling)
+                seqs = [int(reply["seq"]) for reply in held]
+                asked = (evaluators[index].retire(clock_ms, seq) for index, seq in zip(present, seqs, strict=True))
+                ended = await asyncio.gather(*asked)
                 refused = next((reply for reply in ended if "error" in reply), None)
                 if refused is None:
                     break
@@ -155,6 +158,14 @@ class Scaler:
         finishing = msgspec.structs.replace(scaling, phase="finishing", clock_ms=clock_ms, ends=ends, counts=counts)
         await self._note(finishing)
         return finishing
+
+    def _ending(self, scaling: Scaling) -> Scaling:
+        """Note that somebody may end from now on: for an evaluator that ended there is no way back."""
+        ending = msgspec.structs.replace(scaling, phase="ending")
+        if ending != scaling:
+            self._store.set_placement(self._machine.placement(), ending)
+            self._machine.scaling = ending
+        return ending
 
     async def _finish(self, scaling: Scaling) -> None:
         placement, first = self._machine.placement(), scaling.heirs[0]

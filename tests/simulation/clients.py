@@ -131,18 +131,36 @@ class Clients:
             self._world.say("publishes", "client", f"version {reply['version']}")
 
     async def _scale(self) -> None:
-        controller = handle(self._world, RemoteController, "controller")
-        for at_s, evaluators in self._world.plan.scales:
-            await self._until(at_s)
-            reply: dict[str, Any] = {}
-            while reply.get("evaluators") != evaluators or reply.get("under_way"):
-                reply = await controller.scale(evaluators)
-                if reply.get("error") == "invalid":
-                    raise AssertionError(reply)
-                if "error" in reply:
-                    await asyncio.sleep(1.0)
+        present = self._world.plan.evaluators
+        for scale in self._world.plan.scales:
+            await self._until(scale.at_s)
+            changing = asyncio.get_running_loop().create_task(self._scale_to(scale.evaluators))
+            done, _ = await asyncio.wait([changing], timeout=scale.patience_s)
+            if not done and await self._give_up(present):
+                # A question that is under way may still arrive, and is then answered by nobody's wish.
+                changing.cancel()
+                self._world.counts["handing over given up"] += 1
+                continue
+            await changing
+            present = scale.evaluators
             self._world.counts["users handed over"] += 1
-            self._world.say("scales", "client", f"to {evaluators} evaluators")
+            self._world.say("scales", "client", f"to {present} evaluators")
+
+    async def _scale_to(self, evaluators: int) -> None:
+        controller = handle(self._world, RemoteController, "controller")
+        reply: dict[str, Any] = {}
+        while reply.get("evaluators") != evaluators or reply.get("under_way"):
+            reply = await controller.scale(evaluators)
+            if reply.get("error") == "invalid":
+                raise AssertionError(reply)
+            if "error" in reply:
+                await asyncio.sleep(1.0)
+
+    async def _give_up(self, present: int) -> bool:
+        """Ask for as many as there are; false where it is too late for that, or nobody knows."""
+        self._world.say("gives a change up", "client", f"for {present} evaluators")
+        reply = await handle(self._world, RemoteController, "controller").scale(present)
+        return reply.get("evaluators") == present and not reply.get("under_way")
 
     async def _until(self, at_s: float) -> None:
         await asyncio.sleep(max(0.0, at_s - self._world.loop.time()))

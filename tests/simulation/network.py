@@ -22,6 +22,8 @@ TRAVEL_S: Final = 0.000_5
 GONE_S: Final = 0.02
 #: How long at most until it hears that a message was lost.
 LOST_S: Final = 12.0
+#: What somebody wants from now on: no repetition of it comes after what they wanted next.
+_WISHES: Final = frozenset({"apply", "scale"})
 
 
 class Gone(Exception):
@@ -73,7 +75,8 @@ class Network:
         calls = self._calls.setdefault(process, {})
         calls[answer] = None
         answer.add_done_callback(lambda done: calls.pop(done, None), context=contextvars.Context())
-        for _ in range(2 if self._falls(self.weather.repeated, "repeated") else 1):
+        repeated = 0.0 if method in _WISHES else self.weather.repeated
+        for _ in range(2 if self._falls(repeated, "repeated") else 1):
             if self._falls(self.weather.lost, "lost on the way out"):
                 self._tell_late(answer)
             else:

@@ -66,6 +66,15 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True)
+class Scale:
+    """Somebody hands all users over to so many evaluators; after `patience_s` they would rather not, if it is said."""
+
+    at_s: float
+    evaluators: int
+    patience_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Tightness:
     """Bounds of Usher made small, so that few events reach them. `events_a_checkpoint` 0: no checkpoints."""
 
@@ -93,7 +102,7 @@ class Plan:
     #: From when to when (s) the audience of a sync is paused: which, by its name.
     pauses: Sequence[tuple[float, float, str]]
     #: When users are handed over to so many evaluators.
-    scales: Sequence[tuple[float, int]]
+    scales: Sequence[Scale]
     requests: Sequence[Request]
     reads: Sequence[Read]
     snapshots: Sequence[tuple[float, Mapping[str, float | None]]]
@@ -135,7 +144,8 @@ def make_plan(seed: int, kinds: Sequence[FaultKind] = FAULT_KINDS, size: float =
         documents.append((stream.uniform(5.0, length_s), changed(dice(seed, "changed"), documents[0][1])))
     pauses = _pauses(dice(seed, "pauses"), length_s, documents[0][1])
     scales = _scales(dice(seed, "scales"), length_s, documents[0][1])
-    moments = [at_s for at_s, _ in (*scales, *documents[1:])] + [at_s for pause in pauses for at_s in pause[:2]]
+    moments = [scale.at_s for scale in scales] + [at_s for at_s, _ in documents[1:]]
+    moments += [at_s for pause in pauses for at_s in pause[:2]]
     near = [at_s + 0.1 for at_s in moments]
     return Plan(
         seed=seed,
@@ -154,9 +164,9 @@ def make_plan(seed: int, kinds: Sequence[FaultKind] = FAULT_KINDS, size: float =
     )
 
 
-def _names(evaluators: int, edges: int, scales: Sequence[tuple[float, int]]) -> list[str]:
+def _names(evaluators: int, edges: int, scales: Sequence[Scale]) -> list[str]:
     """Name the processes, those that matter most several times, and those that are to come."""
-    owners = [f"evaluator-{i}" for i in range(evaluators + sum(count for _, count in scales))]
+    owners = [f"evaluator-{i}" for i in range(evaluators + sum(scale.evaluators for scale in scales))]
     return [*owners, *owners, "delivery", "delivery", *(f"edge-{i}" for i in range(edges)), "controller"]
 
 
@@ -192,12 +202,13 @@ def _pauses(stream: Random, length_s: float, defined: Node) -> list[tuple[float,
     return [(from_s, to_s, stream.choice(defined["syncs"])["audience"])]
 
 
-def _scales(stream: Random, length_s: float, defined: Node) -> list[tuple[float, int]]:
+def _scales(stream: Random, length_s: float, defined: Node) -> list[Scale]:
     # Who gets users gets what is retained of them: all of it, where checkers are to see all of it.
     if stream.random() >= 0.3 or defined["settings"]["retention"] != RETENTION_LONG:
         return []
     times = sorted(stream.uniform(3.0, length_s) for _ in range(stream.choice([1, 1, 2])))
-    return [(at_s, stream.randint(1, 3)) for at_s in times]
+    patience = [None, None, stream.uniform(0.01, 3.0)]
+    return [Scale(at_s, stream.randint(1, 3), stream.choice(patience)) for at_s in times]
 
 
 def _snapshots(

@@ -21,19 +21,20 @@ from actors.evaluator.membership_files import MembershipWriter
 from actors.evaluator.results import TRANSITION_SCHEMA
 from actors.evaluator.shadow import Shadow
 from actors.evaluator.stimuli import Append
+from actors.evaluator.succession.handing import HandsOver
 from actors.evaluator.succession.importing import Importer
 from actors.evaluator.succession.tenure import Tenure
 from actors.evaluator.worker import EvaluatorWorker
 from cluster.admission.splitting import Share
 from cluster.admission.splitting import split as split_rightly
-from cluster.edge.dealing import Tally
+from cluster.edge.dealing import Part, Tally
 from cluster.edge.problems import Problem
 from cluster.log import database
 from cluster.log.kafka.frames import Frame
 from cluster.log.kafka.log import KafkaLog
 from destinations.webhook.definition import WebhookDestination
 from tests.simulation.journal import JournalLog, SimFile
-from tests.simulation.plans import Fault, FaultKind, Plan, make_plan
+from tests.simulation.plans import Fault, FaultKind, Plan, Scale, make_plan
 from tests.simulation.runner import run_plan
 from tests.simulation.workload import RETENTION_LONG
 
@@ -122,7 +123,15 @@ def scaled(plan: Plan) -> Plan:
     first = plan.documents[0][1]
     lasting = {**first, "settings": {**first["settings"], "retention": RETENTION_LONG, "dedup": {"horizon": "90s"}}}
     requests = [replace(each, at_s=6.0 + 0.03 * place) for place, each in enumerate(plan.requests)]
-    return plan.without(documents=[(0.0, lasting)], scales=[(5.0, 2), (5.4, 3)], requests=requests)
+    return plan.without(documents=[(0.0, lasting)], scales=[Scale(5.0, 2), Scale(5.4, 3)], requests=requests)
+
+
+def scaled_as_clocks_go_back(plan: Plan) -> Plan:
+    """Set the clock back while heirs read the logs of others, of whom only some have anything to do."""
+    plan = scaled(plan)
+    requests = [replace(each, at_s=5.2 + 0.03 * place) for place, each in enumerate(plan.requests)]
+    back = [Fault(5.3 + 0.05 * number, "clock", "", 0.0, -3_000) for number in range(3)]
+    return plan.without(evaluators=3, faults=back, requests=requests)
 
 
 # --- the log ---------------------------------------------------------------------------------------------
@@ -189,6 +198,13 @@ def skips_what_follows(log: Any, *args: Any, **named: Any) -> Any:
     after = iter(entries.entries_since(log, *args, **named))
     next(after, None)
     return after
+
+
+_dealt_anew = Part.dealt_anew
+
+
+def counts_for_all(self: Part, *owners: tuple[int, ...]) -> list[Part]:
+    return [replace(part, partitions=None) for part in _dealt_anew(self, *owners)]
 
 
 async def follows_nobody(self: Importer) -> None:
@@ -286,6 +302,10 @@ PLANTS = (
     Plant("the last entries are not taken over", "what_was_taken_over_is_whole",
           [patch.object(Importer, "_at", lambda self, ends: True), patch.object(Importer, "_follow", follows_nobody)],
           change=scaled, seed=1),
+    Plant("a bound is forgotten", "nothing_broke",
+          [patch.object(HandsOver, "_bound", lambda self: self._clock())], change=scaled_as_clocks_go_back, seed=12),
+    Plant("a part that is dealt anew counts for everybody", "membership_is_the_references",
+          [patch.object(Part, "dealt_anew", counts_for_all)], change=scaled, seed=38),
     Plant("membership is not shown", "reads_are_right",
           [patch.object(MembershipWriter, "publish", lambda self, *args: True)], seed=3),
     Plant("an event of a split request is dropped", "acknowledged_is_logged",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import pyarrow as pa
@@ -32,6 +32,9 @@ from cluster.log.records import Entry, EntryKind
 
 Reply = dict[str, Any]
 
+#: How far a bound that is given may be behind the clock.
+BOUND_EVERY_MS: Final = 200
+
 
 def _not_ready(message: str) -> Reply:
     return {"error": "not_ready", "message": message, "retry_after_ms": MOVED_RETRY_MS}
@@ -54,6 +57,7 @@ class HandsOver:
     _meta: dict[str, bytes]
     _snapshots: dict[str, pa.Table]
     _snapshot_versions: dict[str, int]
+    _wave_left: int
 
     @property
     @abstractmethod
@@ -113,15 +117,18 @@ class HandsOver:
     def _hand(self, stimulus: Handing) -> Reply:
         match stimulus:
             case Bound():
-                return {"clock_ms": self._reached() if self._at_rest else self._clock()}
+                return {"clock_ms": self._bound()}
             case Hold():
                 self.tenure.hold(self._now_ms())
-                return {"clock_ms": self._clock(), "version": self.version, "traits": dict(self._snapshot_versions)}
+                return {
+                    "clock_ms": self._clock(), "seq": self._last_entry(), "version": self.version,
+                    "traits": dict(self._snapshot_versions),
+                }  # fmt: skip
             case Release():
                 self.tenure.release()
                 return {}
             case Retire():
-                return self._retire(stimulus.clock_ms)
+                return self._retire(stimulus)
             case Inherit():
                 return self._inherit(stimulus)
             case Build():
@@ -129,21 +136,42 @@ class HandsOver:
             case Finish():
                 return self._finish(stimulus)
 
-    def _retire(self, clock_ms: int) -> Reply:
-        """Make the last changes, at a clock that all evaluators end at. A later one asks to go on to there."""
-        tenure, machine = self.tenure, self.machine
+    def _bound(self) -> int:
+        """Give the clock of the newest entry: nothing is logged below it any more, whatever becomes of this process.
+
+        A clock that no entry has may be forgotten in a crash, and the machine's be set back. Where the newest entry is
+        some time ago, another is made: what others logged since waits for it.
+        """
+        logged = self._entries[-1].clock_ms if self._entries else self.log.last_clock_ms() or 0
+        clock_ms = self._clock()
+        if clock_ms < logged + BOUND_EVERY_MS or self._at_rest or self.machine is None or self.room.refused:
+            return logged
+        self._log("tick", clock_ms, b"")
+        self._pass(clock_ms, self._wave_left)
+        return clock_ms
+
+    def _last_entry(self) -> int:
+        return self.log.last_seq() + len(self._entries)
+
+    def _retire(self, asked: Retire) -> Reply:
+        """Make the last changes, at a clock that all evaluators end at. A later one asks to go on to there.
+
+        Each is an entry, so that none is taken twice, nor one that was overtaken by another hold.
+        """
+        tenure, machine, clock_ms = self.tenure, self.machine, asked.clock_ms
         if tenure.heir or machine is None:
             return _not_ready("it has no users to hand over yet")
         if not tenure.at_rest(self._now_ms()) or clock_ms < self._reached():
             return _not_ready("it is not held, or was held later than that clock")
-        if clock_ms > tenure.retired_ms:
-            self._log("tick", clock_ms, b"")
-            self._emit(machine, machine.tick(clock_ms))
-            self._meta[RETIRED] = str(clock_ms).encode()
-            tenure.retired_ms = clock_ms
+        if asked.seq != self._last_entry():
+            return _not_ready("it has gone on since it was held")
+        self._log("tick", clock_ms, b"")
+        self._emit(machine, machine.tick(clock_ms))
+        self._meta[RETIRED] = str(clock_ms).encode()
+        tenure.retired_ms = clock_ms
         made = sum(table.num_rows for table in self._tables)
         return {
-            "seq": self.log.last_seq() + len(self._entries),
+            "seq": self._last_entry(),
             "transition_seq": self.log.last_transition_seq() + made,
             "counts": dict(self.counts),
         }

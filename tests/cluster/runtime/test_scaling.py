@@ -31,6 +31,7 @@ class Evaluator:
         self.refusing = refusing
         self.held = False
         self.retired_ms = 0
+        self.ends = 0
         self.clock_ms = 1_000 + index
         self.traits = {"users": 1}
         self.finished: list[tuple[dict[int, Any], int, dict[str, int]]] = []
@@ -47,19 +48,23 @@ class Evaluator:
         refused = self._refused()
         if refused is None:
             self.held = True
-        return refused or {"clock_ms": max(self.clock_ms, self.retired_ms), "version": 1, "traits": self.traits}
+        clock_ms = max(self.clock_ms, self.retired_ms)
+        return refused or {"clock_ms": clock_ms, "seq": self.ends, "version": 1, "traits": self.traits}
 
     async def release(self) -> Reply:
         self.held = False
         self.clock_ms += 7 if not self.retired_ms else 0
         return {}
 
-    async def retire(self, clock_ms: int) -> Reply:
+    async def retire(self, clock_ms: int, seq: int) -> Reply:
         refused = self._refused()
         if refused is not None:
             return refused
         if not (self.held or self.retired_ms) or clock_ms < max(self.clock_ms, self.retired_ms):
             return {"error": "not_ready", "message": "later than that"}
+        if seq != self.ends:
+            return {"error": "not_ready", "message": "asked before that"}
+        self.ends += 1
         self.retired_ms = clock_ms
         return {"seq": clock_ms, "transition_seq": clock_ms + 1, "counts": {"accepted": 10 + self.index}}
 
@@ -207,6 +212,35 @@ def test_a_change_can_be_given_up_before_anybody_ended(tmp_path: Path) -> None:
         assert (await scaler.done())["evaluators"] == 3
         assert [info.index for info in machine.evaluators] == [5, 6, 7], "indexes are never used again"
         await scaler.stop()
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_change_is_not_given_up_once_somebody_ended(tmp_path: Path, restarted: bool) -> None:
+    """Who has ended takes no events any more, whatever becomes of the change."""
+
+    async def check() -> None:
+        site = Site(tmp_path / "controller.db")
+        retire, site.evaluators[1].retire = site.evaluators[1].retire, never
+        scaler, machine, store = site.controller()
+        assert await scaler.ask(3) is None
+        while not site.evaluators[0].retired_ms:
+            await asyncio.sleep(0)
+        if restarted:
+            await scaler.stop()
+            store.close()
+            scaler, machine, store = site.controller()
+        reply = await scaler.ask(2)
+        assert reply is not None
+        assert "3 evaluators is under way" in reply["message"]
+        site.evaluators[1].retire = retire
+        assert (await scaler.done())["evaluators"] == 3
+        assert len(machine.retired) == 2
+        await scaler.stop()
+
+    async def never(clock_ms: int, seq: int) -> Reply:
+        return {"error": "unreachable", "message": "restarting"}
 
     asyncio.run(check())
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.evaluator.stimuli import Append, Hold, Retire
+from actors.evaluator.stimuli import Append, Bound, Hold, Retire
 from cluster.admission.decoder import Decoder
 from cluster.admission.plan import EventPlan
 from cluster.definitions.model import Published
@@ -167,20 +167,38 @@ def test_an_evaluator_that_hands_over_takes_nothing_and_time_stands_still(tmp_pa
     assert worker.process([late])[0]["error"] == "moved"
     town.clock.advance(5_000)
     # The hold ended by itself, so whoever held it has to begin anew.
-    assert worker.process([Retire(held["clock_ms"])])[0]["error"] == "not_ready"
+    assert worker.process([Retire(held["clock_ms"], held["seq"])])[0]["error"] == "not_ready"
     town.tick()
     assert town.history()["u1", "hide_promo"][-1][0] == "exited"
     [held] = worker.process([Hold()])
-    [end] = worker.process([Retire(held["clock_ms"])])
+    [end] = worker.process([Retire(held["clock_ms"], held["seq"])])
     before = town.history()
     town.clock.advance(60_000)
     again = town.open(0, OWNERS[0])
     town.tick()
     assert town.history() == before
     assert again.process([late])[0]["error"] == "moved"
-    [further] = again.process([Retire(town.clock.now_ms())])
+    # What was asked before that end and comes after it (a slow network) must not move it: heirs may work from there.
+    assert again.process([Retire(town.clock.now_ms(), held["seq"])])[0]["error"] == "not_ready"
+    [held] = again.process([Hold()])
+    [further] = again.process([Retire(town.clock.now_ms(), held["seq"])])
     assert further["seq"] == end["seq"] + 1
     assert town.history()["u1", "quiet"] == before["u1", "quiet"]
+
+
+def test_nothing_is_logged_below_a_bound_that_was_given(tmp_path: Path) -> None:
+    """An heir has taken others' entries up to there, whatever becomes of the source and of the machine's clock."""
+    town = Town(tmp_path, published(), (0,) * PARTITIONS)
+    town.events(event("order", "u1", "m1", channel="web"))
+    town.clock.advance(60_000)
+    [bound] = town.workers[0].process([Bound()])
+    assert bound["clock_ms"] == town.clock.now_ms(), "nobody waits for an evaluator that has nothing to do"
+    assert town.workers[0].process([Bound()]) == [bound]
+    town.clock.advance(-30_000)
+    town.open(0, town.owners)
+    assert town.workers[0].process([Bound()]) == [bound]
+    town.events(event("order", "u2", "m2", channel="web"))
+    assert list(town.workers[0].log.entries())[-1].clock_ms == bound["clock_ms"]
 
 
 def test_ranges_of_partitions() -> None:
@@ -217,6 +235,7 @@ def test_what_one_source_refuses_or_a_caller_asks_twice_is_taken_once(tmp_path: 
     for place, user in enumerate(USERS):
         town.clock.advance(10)
         town.events({**event("order", user, None, channel="web"), "context": {"shop": SHOPS[place % 3]}})
+    town.clock.advance(1_000)
     importer = town.heir(2, (2,) * PARTITIONS)
     sources: Any = importer._sources
     sources |= {index: Slow(source, 5, 2 * index) for index, source in sources.items()}

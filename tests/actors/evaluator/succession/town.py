@@ -127,8 +127,8 @@ class Town:
         held = [self.workers[index].process([Hold()])[0] for index in present]
         clock_ms = max(self.clock.now_ms(), *(reply["clock_ms"] for reply in held))
         ends, counts = {}, dict.fromkeys(held and ("accepted", "duplicates", "too_late"), 0)
-        for index in present:
-            [reply] = self.workers[index].process([Retire(clock_ms)])
+        for index, hold in zip(present, held, strict=True):
+            [reply] = self.workers[index].process([Retire(clock_ms, hold["seq"])])
             assert "error" not in reply, reply
             ends[index] = End(reply["seq"], reply["transition_seq"])
             counts = {name: counts[name] + reply["counts"][name] for name in counts}
