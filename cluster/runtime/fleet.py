@@ -23,6 +23,8 @@ _log = logging.getLogger("usher.nodes")
 #: How often a starting process is asked, and how soon a stop signal is seen.
 _POLL_S: Final = 0.1
 _ANSWER_S: Final = 5.0
+#: How long a sign is waited for that tells whether a node is there.
+_SIGN_S: Final = 1.0
 #: Pause before a name that Ray has yet to free is tried again.
 _NAME_S: Final = 0.02
 
@@ -129,20 +131,27 @@ class Fleet:
             return True
         return True
 
-    def replace(self, name: str) -> bool:
+    def answers(self, name: str) -> bool:
+        """Ask a process for a sign, and wait a little for it."""
+        handle = self._handles.get(name)
+        return handle is not None and self.heard(handle.ready.remote(), _SIGN_S)
+
+    def replace(self, name: str, node_id: str | None = None) -> bool:
         """Have another process take the place of one that is silent; false where there is none to replace.
 
         Under the same name, so that everybody finds it: at the kill Ray forgets the one before, whose pending calls
-        fail, and ends it as soon as it can, 5 s later the hard way. Raises NotReady where the name stays taken.
+        fail, and ends it as soon as it can, some s later the hard way. `node_id`: where, None: on the same node. Raises
+        NotReady where the name stays taken.
         """
         with self._naming:
             if name not in self._handles:
                 return False
             ray.kill(self._handles[name], no_restart=True)
+            plan, before = self._made[name]
             until = time.monotonic() + _ANSWER_S
             while True:
                 try:
-                    self._make(name, *self._made[name])
+                    self._make(name, plan, node_id or before)
                 except ValueError as error:
                     if time.monotonic() > until:
                         message = f"{name} is silent, and Ray does not let go of its name: {error}"

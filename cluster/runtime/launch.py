@@ -183,7 +183,7 @@ class _Run:
 
         self._fleet = Fleet(self._stop.is_set)
         self._sites = Sites(plan, self._fleet, self._fleet.nodes)
-        self._watch = Watch(self._fleet, plan.lease_of, on_progress)
+        self._watch = Watch(self._fleet, self._sites.replace, plan.lease_of, on_progress)
 
     def run(self) -> int:
         """Start, serve until told to stop, drain; gives the exit code."""

@@ -29,6 +29,14 @@ class Starter(Protocol):
         """End a process that nobody can ask any more."""
         ...
 
+    def answers(self, name: str) -> bool:
+        """Say whether a process gives a sign."""
+        ...
+
+    def replace(self, name: str, node_id: str | None = None) -> bool:
+        """Have another process take a silent one's place, on this node; None: on its own."""
+        ...
+
 
 class Sites:
     """Where processes of a run are made. `reported` gives what Ray says of its nodes."""
@@ -76,6 +84,24 @@ class Sites:
     def forget_evaluator(self, name: str) -> None:
         """Note that an evaluator was ended for good."""
         self._evaluators.pop(name, None)
+
+    def replace(self, name: str) -> bool:
+        """Have another process take the place of a silent one; from another thread. False where there is none.
+
+        On the same node, but for an evaluator whose node's edge is silent too: a machine that hangs, of which Ray says
+        nothing for a minute.
+        """
+        here = self._evaluators.get(name)
+        if here is None or not self._plan.spreads or any(map(self._starter.answers, self._edges.get(here, ()))):
+            return self._starter.replace(name)
+        others = [node for node in self._nodes if node.id != here]
+        if not others:
+            return self._starter.replace(name)
+        node = emptiest(others, list(self._evaluators.values()))
+        replaced = self._starter.replace(name, node.id)
+        if replaced:
+            self._evaluators[name] = node.id
+        return replaced
 
     def start_edges(self) -> list[str]:
         """Make an edge on each node that has none; gives the names of its processes."""

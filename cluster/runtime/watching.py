@@ -47,22 +47,23 @@ class Processes(Protocol):
         """See Fleet."""
         ...
 
-    def replace(self, name: str) -> bool:
-        """See Fleet."""
-        ...
-
 
 class Watch:
-    """The looks. `lease_of` gives where a process's lease is, None for one that owns nothing."""
+    """The looks. `lease_of` gives where a process's lease is, None for one that owns nothing.
+
+    `replace` has another process take the place of one; false where there is none.
+    """
 
     def __init__(
         self,
         fleet: Processes,
+        replace: Callable[[str], bool],
         lease_of: Callable[[str], LeaseSettings | None],
         say: Callable[[str], None],
         now_ms: Callable[[], float] = lambda: time.monotonic() * 1000,
     ) -> None:
         self._fleet = fleet
+        self._replace = replace
         self._lease_of = lease_of
         self._say = say
         self._now_ms = now_ms
@@ -99,7 +100,7 @@ class Watch:
         """Replace a process unless it answers, or Ray has seen its end and starts it again."""
         if self._fleet.heard(self._fleet.ask(name), _LAST_WORD_S) or self._stop.is_set():
             return
-        if self._fleet.replace(name):
+        if self._replace(name):
             self._asked.pop(name, None)
             self._answers.pop(name, None)
             self._say(f"{name} is silent: another process takes its place.")

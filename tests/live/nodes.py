@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,6 +54,14 @@ class RayNodes:
         """Kill every process of a node at once."""
         self._ask("kill", node)
 
+    def hang(self, node: str) -> None:
+        """Stop every process of a node, as a machine that hangs: nobody hears that they are gone."""
+        self._ask("signal", node, str(int(signal.SIGSTOP)))
+
+    def wake(self, node: str) -> None:
+        """Let the processes of a node that hangs go on."""
+        self._ask("signal", node, str(int(signal.SIGCONT)))
+
     def close(self) -> None:
         """End every node."""
         if self._process.poll() is None:
@@ -72,6 +82,18 @@ class RayNodes:
         raise AssertionError("the process of the Ray cluster ended")
 
 
+def processes_of(node: Any) -> list[int]:
+    """A node's processes, its workers first: they are children of what Ray started."""
+    parents: dict[int, int] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    found = [info.process.pid for infos in node.all_processes.values() for info in infos]
+    for pid in found:  # grows while it is walked
+        found += [child for child, parent in parents.items() if parent == pid]
+    return found[::-1]
+
+
 def serve() -> None:
     """Run the cluster and do what is asked, a JSON list a line, until an empty one."""
     from ray.cluster_utils import Cluster
@@ -89,6 +111,12 @@ def serve() -> None:
                 node = cluster.add_node(**common)
                 nodes[node.node_id] = node
                 say(node=node.node_id)
+            case ["signal", node_id, number]:
+                pids = processes_of(nodes[node_id])
+                for pid in pids:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, int(number))
+                say(signalled=pids)
             case ["kill", node_id]:
                 cluster.remove_node(nodes.pop(node_id), allow_graceful=False)
                 say(killed=node_id)

@@ -11,9 +11,16 @@ from tests.brokers import brokers
 from tests.live.conftest import write_definitions
 from tests.live.nodes import RayNodes
 from tests.live.shoppers import Shoppers, scaled
-from tests.live.usher import Receiver, Usher, assert_nothing_sent_twice_under_another_id, eventually, kinds
+from tests.live.usher import (
+    Receiver,
+    Usher,
+    assert_nothing_sent_twice_under_another_id,
+    eventually,
+    is_gone,
+    kinds,
+)
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(170)]
+pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 
 
 def actors(usher: Usher, kind: str) -> list[dict[str, Any]]:
@@ -84,6 +91,16 @@ def test_a_lost_node_loses_nothing_and_a_new_one_takes_its_part(tmp_path: Path) 
             eventually("it has evaluators", lambda: added in nodes_of_evaluators(usher).values())
             before = len(shoppers.taken)
             eventually("more have bought", lambda: len(shoppers.taken) > before + 20)
+
+            zombies = [row["pid"] for row in actors(usher, "evaluator") if row["node"] == first]
+            ray.hang(first)
+            eventually("all are at work elsewhere", lambda: (
+                len(nodes_of_evaluators(usher)) == 4 and first not in nodes_of_evaluators(usher).values()
+            ))  # fmt: skip
+            before = len(shoppers.taken)
+            eventually("more have bought", lambda: len(shoppers.taken) > before + 20)
+            ray.wake(first)
+            eventually("those that hung have ended", lambda: zombies and all(map(is_gone, zombies)))
             shoppers.stop()
             assert shoppers.wrong == []
             for user in shoppers.taken:

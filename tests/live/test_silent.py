@@ -19,6 +19,7 @@ from tests.live.usher import (
     Usher,
     assert_nothing_sent_twice_under_another_id,
     eventually,
+    is_gone,
     kinds,
 )
 
@@ -67,12 +68,6 @@ def running(tmp_path: Path) -> Iterator[tuple[Usher, Receiver]]:
     finally:
         usher.close()
         receiver.stop()
-
-
-def is_gone(pid: int) -> bool:
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    return True
 
 
 def zombies(usher: Usher, *names: str) -> list[int]:

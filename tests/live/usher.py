@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -39,6 +40,13 @@ def eventually(what: str, probe: Callable[[], Any], patience_s: float = PATIENCE
         time.sleep(0.02)
     message = f"did not happen within {patience_s} s: {what}; last answer: {answer!r}"
     raise AssertionError(message)
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    return True
 
 
 @dataclass

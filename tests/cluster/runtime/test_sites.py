@@ -26,6 +26,8 @@ class Ray:
         #: By name: the node, and the port that it was given.
         self.made: dict[str, tuple[str, int]] = {}
         self.still_named: set[str] = set()
+        #: Nodes that hang.
+        self.hung: set[str] = set()
 
     def start(self, names: Sequence[str], plan: Plan, node_id: str) -> None:
         for name in names:
@@ -36,6 +38,16 @@ class Ray:
 
     def forget(self, name: str) -> None:
         del self.made[name]
+
+    def answers(self, name: str) -> bool:
+        return name in self.made and self.made[name][0] not in self.hung
+
+    def replace(self, name: str, node_id: str | None = None) -> bool:
+        if name not in self.made:
+            return False
+        before, port = self.made[name]
+        self.made[name] = (node_id or before, port)
+        return True
 
     def reported(self) -> list[dict[str, Any]]:
         return [
@@ -120,3 +132,34 @@ def test_nodes_of_one_machine_do_not_share_a_port() -> None:
     running(PLAN, ray)
     assert ray.made["edge-front"][1] == 8080
     assert ray.made["edge-front@a"][1] == 0
+
+
+def test_a_silent_evaluator_is_replaced_on_its_node_unless_that_hangs() -> None:
+    ray = Ray("home", "a", "b")
+    sites = running(SPREAD, ray)
+    assert sites.replace("evaluator-1")
+    assert "evaluator-1" in ray.on("a")
+    ray.hung = {"a"}
+    assert sites.replace("evaluator-1")
+    assert ray.on("a") == {"edge-front@a", "edge-ingest-0@a"}
+    assert "evaluator-1" in ray.on("home")
+    del ray.nodes["a"]
+    assert sites.follow() == ["node a at 10.0.0.1 is lost"], "it is on another already"
+
+
+def test_whoever_is_bound_to_a_node_is_replaced_there() -> None:
+    ray = Ray("home", "a")
+    sites = running(SPREAD, ray)
+    ray.hung = {"a"}
+    assert sites.replace("edge-front@a")
+    assert sites.replace("controller")
+    assert "edge-front@a" in ray.on("a")
+    assert not sites.replace("evaluator-9")
+    at_home = running(PLAN, beside := Ray("home", "a"))
+    beside.hung = {"home"}
+    assert at_home.replace("evaluator-0")
+    assert "evaluator-0" in beside.on("home")
+    alone = running(SPREAD, only := Ray("home"))
+    only.hung = {"home"}
+    assert alone.replace("evaluator-0")
+    assert "evaluator-0" in only.on("home")

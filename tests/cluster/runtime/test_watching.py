@@ -46,7 +46,7 @@ class Looks:
         self.now_ms = 0.0
         self.settings = LeaseSettings(str(folder))
         self.store = self.settings.store("evaluator-0")
-        self.watch = Watch(fleet, self._lease_of, self.said.append, lambda: self.now_ms)
+        self.watch = Watch(fleet, fleet.replace, self._lease_of, self.said.append, lambda: self.now_ms)
 
     def _lease_of(self, name: str) -> LeaseSettings | None:
         return self.settings if name == "evaluator-0" else None
