@@ -28,3 +28,6 @@ SYNC_LOG_BYTES_MAX: Final = 64 * 2**20
 LOGGED_BODY_CHARS_MAX: Final = 1_000
 #: Of attempts with which all went well, so many a second are kept with their bodies: to mask one costs ms.
 LOGGED_WELL_A_SECOND: Final = 5
+#: Users in a row of whom a record was refused alone, after halving, with none of anybody accepted in between: then it
+#: is not the records that are at fault, and the sync stops. One bad record gives one of these, its bad neighbours too.
+REFUSED_ALONE_MAX: Final = 10

@@ -15,7 +15,8 @@ from actors.delivery.changes import Change, Cursors
 from actors.delivery.flaps import Flaps
 from actors.delivery.outbox import ORDER_SPAN
 
-HaltState = Literal["", "credentials", "disabled"]
+#: `refused`: whatever is sent is refused for what it holds, record by record.
+HaltState = Literal["", "credentials", "disabled", "refused"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from actors.delivery.batching import cut
-from actors.delivery.bounds import REVIVED_AT_ONCE, SEALED_AHEAD
+from actors.delivery.bounds import REFUSED_ALONE_MAX, REVIVED_AT_ONCE, SEALED_AHEAD
 from actors.delivery.breaker import NEVER
 from actors.delivery.changes import Change
 from actors.delivery.concluding import conclude
@@ -49,7 +49,7 @@ from actors.delivery.stimuli import (
     SyncConfig,
 )
 from cluster.limits import SYNC_BATCHES_MAX
-from destinations.outcomes import Credentials, Gone, Outcome
+from destinations.outcomes import Credentials, Delivered, Divide, Gone, Outcome, Skipped
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,8 @@ class SyncMachine:
         self._reason = recovered.halt_reason
         self._failing = False
         self._draining = False
+        #: Users of whom a record was refused alone since one of anybody was accepted.
+        self._refused_alone: set[str] = set()
         self._dead_letters_wanted = recovered.reviving
         self._reviving = False
         self._gate = Gate(shares, config.in_flight_max)
@@ -105,7 +107,7 @@ class SyncMachine:
         """What `usher syncs` shows.
 
         `running`, `failing` (the last attempt did), `down` (the destination counts as down and is probed), `paused`
-        (the audience or the sync is), `credentials` or `disabled`.
+        (the audience or the sync is), `credentials`, `disabled` or `refused` (see REFUSED_ALONE_MAX).
         """
         if self._gate.halted:
             return self._gate.halted
@@ -250,6 +252,7 @@ class SyncMachine:
 
     def _mend(self, out: list[Instruction]) -> None:
         self._gate.mend()
+        self._refused_alone.clear()
         for batch in self._outbox:
             # A halt may have lasted longer than a batch is tried: its time starts anew.
             if batch.phase != "in_flight":
@@ -332,6 +335,7 @@ class SyncMachine:
             self._halt(stop, out)
         again_ms = self._again_ms(batch, outcomes, now_ms)
         verdict = divide(batch.users, outcomes, gives_up=again_ms is None)
+        self._count_refused(batch.users, outcomes, out)
         self._failing = bool(verdict.reason)
         if not self._gate.halted:
             self._reason = verdict.reason
@@ -346,10 +350,24 @@ class SyncMachine:
     def _halt(self, stop: Credentials | Gone, out: list[Instruction]) -> None:
         # Gone outweighs credentials: a disabled sync stays disabled whatever late answers say.
         state: HaltState = "disabled" if isinstance(stop, Gone) or self._gate.halted == "disabled" else "credentials"
+        self._stop(state, stop.reason, out)
+
+    def _count_refused(self, users: Sequence[str], outcomes: Sequence[Outcome], out: list[Instruction]) -> None:
+        """Stop where user after user is refused alone: to divide on would cost a request for each, for nothing."""
+        if any(isinstance(outcome, Delivered | Skipped) for outcome in outcomes):
+            self._refused_alone.clear()
+        elif len(outcomes) == 1 and isinstance(outcomes[0], Divide):
+            self._refused_alone.add(users[0])
+            if len(self._refused_alone) >= REFUSED_ALONE_MAX and not self._gate.halted:
+                count = len(self._refused_alone)
+                reason = f"{count} users in a row were refused alone, the last: {outcomes[0].reason}"
+                self._stop("refused", reason, out)
+
+    def _stop(self, state: HaltState, reason: str, out: list[Instruction]) -> None:
         if state != self._gate.halted:
             self._gate.halted = state
-            self._reason = stop.reason
-            out.append(Halt(state, stop.reason))
+            self._reason = reason
+            out.append(Halt(state, reason))
 
     def _again_ms(self, batch: OutboxBatch, outcomes: Sequence[Outcome], now_ms: int) -> int | None:
         """When the records to be tried again are; None: their attempts are used up (or there are none)."""

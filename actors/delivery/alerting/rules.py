@@ -24,7 +24,7 @@ from cluster.model.durations import format_duration
 
 #: Samples kept of a time that a rule looks back on.
 _SAMPLES_MAX: Final = 120
-_STOPPED: Final = frozenset({"credentials", "disabled"})
+_STOPPED: Final = frozenset({"credentials", "disabled", "refused"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from actors.delivery.bounds import BREAKER_FAILURES, BREAKER_FIRST_MS
+from actors.delivery.bounds import BREAKER_FAILURES, BREAKER_FIRST_MS, REFUSED_ALONE_MAX
 from actors.delivery.breaker import NEVER
 from actors.delivery.instructions import (
     Dead,
     Defer,
     Halt,
+    Instruction,
     Revive,
     Seal,
     Send,
@@ -157,6 +158,59 @@ def test_a_batch_that_is_refused_whole_is_halved_until_the_record_at_fault_is_al
     assert dead == ["poison"]
     assert requests <= 7
     assert driver.machine.backlog == 0
+
+
+def refuse_everything(driver: Driver, instructions: list[Instruction], users: dict[str, list[str]]) -> tuple[int, int]:
+    """Refuse whatever is sent, storing parts, until nothing more is; gives the requests and the records that died."""
+    requests = dead = 0
+    while going := sent(instructions):
+        instructions = []
+        for name in going:
+            requests += 1
+            for told in driver.answer(name, *[Divide("400")] * len(users[name])):
+                instructions.append(told)
+                if isinstance(told, Split):
+                    for part in told.parts:
+                        users[part.id] = [users[name][index] for index in part.kept]
+                        instructions += driver.handle(Persisted(part.id))
+                elif isinstance(told, Settle):
+                    dead += len(told.dead.indexes)
+    return requests, dead
+
+
+def test_where_every_record_is_refused_alone_the_sync_stops_instead_of_asking_for_each() -> None:
+    driver = Driver(replace(CONFIG, batch_records=512))
+    names = [f"u{number}" for number in range(512)]
+    instructions = driver.persist(driver.read(*(f"+{name}" for name in names)))
+    requests, dead = refuse_everything(driver, instructions, {IDS[0]: names})
+
+    assert dead == REFUSED_ALONE_MAX
+    assert requests <= 60
+    assert driver.machine.state == "refused"
+    assert driver.machine.reason == "10 users in a row were refused alone, the last: 400"
+    assert driver.machine.backlog == 512 - REFUSED_ALONE_MAX
+    assert sent(driver.after(3_600_000)) == []
+
+    resumed = driver.handle(RetryAsked(dead_letters=False))
+    assert Halt("", "") in resumed
+    assert len(sent(resumed)) >= 1
+    assert driver.machine.state == "failing"
+
+
+def test_records_at_fault_between_good_ones_never_stop_a_sync() -> None:
+    driver = Driver(replace(CONFIG, batch_records=1))
+    for number in range(3 * REFUSED_ALONE_MAX):
+        going = sent(driver.persist(driver.read(f"+u{number}")))
+        driver.answer(going[0], Delivered() if number % REFUSED_ALONE_MAX == 5 else Divide("400"))
+    assert driver.machine.state == "failing"
+
+
+def test_one_users_records_never_stop_a_sync() -> None:
+    driver = Driver(replace(CONFIG, batch_records=1))
+    for number in range(3 * REFUSED_ALONE_MAX):
+        going = sent(driver.persist(driver.read("-+"[number % 2 == 0] + "poison")))
+        driver.answer(going[0], Divide("400"))
+    assert driver.machine.state == "failing"
 
 
 def test_halves_keep_a_users_order_and_stand_before_what_came_later() -> None:
