@@ -28,6 +28,7 @@ _FUNCTIONS = {
     "rd_kafka_mock_cluster_destroy": (None, [_pointer]),
     "rd_kafka_mock_cluster_bootstraps": (_text, [_pointer]),
     "rd_kafka_mock_topic_create": (_int, [_pointer, _text, _int, _int]),
+    "rd_kafka_mock_group_initial_rebalance_delay_ms": (None, [_pointer, ctypes.c_int32]),
     "rd_kafka_mock_broker_set_down": (_int, [_pointer, ctypes.c_int32]),
     "rd_kafka_mock_broker_set_up": (_int, [_pointer, ctypes.c_int32]),
     "rd_kafka_mock_broker_set_rtt": (_int, [_pointer, ctypes.c_int32, _int]),
@@ -58,6 +59,8 @@ class Brokers:
         self._client = self._library.rd_kafka_new(0, settings, said, 512)
         assert self._client, said.value
         self._cluster = self._library.rd_kafka_mock_cluster_new(self._client, 1)
+        # As brokers do, it would wait 3 s for more members of a new group.
+        self._library.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, 100)
         self.bootstrap = self._library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode()
 
     def make_topic(self, name: str, partitions: int = 1) -> None:

@@ -17,7 +17,8 @@ EXAMPLES = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
 def test_every_example_is_a_sound_document(example: str) -> None:
-    assert parse_documents([("events.yaml", example)], {}, {}).event_models
+    variables = dict.fromkeys(re.findall(r"\$\{(\w+)\}", example), "value")
+    assert parse_documents([("events.yaml", example)], variables, {}).event_models
 
 
 @pytest.mark.parametrize("command", ["ingest", "events"])

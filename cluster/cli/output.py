@@ -28,7 +28,7 @@ _COMMANDS: Final = {
 }
 
 #: Words of states, green and yellow; any other is red.
-_GOOD: Final = ("ready", "running", "live", "ok", "idle")
+_GOOD: Final = ("ready", "running", "live", "ok", "idle", "reading")
 _STEADY: Final = (
     "draft", "paused", "archived", "preparing", "backfilling", "starting", "recovering", "draining", "loading",
 )  # fmt: skip

@@ -42,6 +42,8 @@ def _whole(report: Status, url: str) -> Group:
         parts.append(_checkpoints(evaluators))
     if traits := report.document.get("traits"):
         parts.append(shown_traits(traits))
+    if sources := report.document.get("sources"):
+        parts.append(_sources(sources))
     parts += [_audiences(report), _syncs(report)]
     if alerts := report.document.get("alerts", {}).get("firing"):
         rows = [(row["alert"], row["subject"], row["since"], row["message"]) for row in alerts]
@@ -96,6 +98,19 @@ def _checkpoints(actors: list[dict[str, Any]]) -> Any:
         reasons += [(name, f"passed over {row['checkpoint']}: {row['message']}") for row in recovered["passed_over"]]
         reasons.append((name, own["error"] and f"checkpoint: {own['error']}"))
     columns = ("checkpoints of", "newest", "size", "events since", "started from")
+    return with_reasons(table(columns, rows), reasons)
+
+
+def _sources(sources: list[dict[str, Any]]) -> Any:
+    """Show how far the topics are read, and what keeps one waiting."""
+    rows, reasons = [], []
+    for own in sources:
+        dead = sum(own["dead_letters"].values())
+        rows.append((own["id"], state_text(own["state"]), ", ".join(own["topics"]), own["partitions"], own["lag"],
+                     own["records"], dead))  # fmt: skip
+        reasons += [(own["id"], f"{edge}: {problem}") for edge, problem in own["problems"].items()]
+        reasons.append((own["id"], own["missed"] and f"{own['missed']:,} records were deleted before they were read"))
+    columns = ("source", "state", "topics", "partitions", "lag", "records", "dead letters")
     return with_reasons(table(columns, rows), reasons)
 
 

@@ -23,6 +23,7 @@ from cluster.definitions.alerting import (
 from cluster.definitions.conditions import AudienceShape, ModelShape, Scope, parse_condition
 from cluster.definitions.cycles import audience_cycles
 from cluster.definitions.faults import Faults, Place, listed, show
+from cluster.definitions.kafka_sources import kafka_topics
 from cluster.definitions.kinds import PRODUCT_KINDS, DestinationKind
 from cluster.definitions.model import (
     Audience,
@@ -166,8 +167,9 @@ class _Builder:
                 message = f"the source {show(key_of[read.write_key])} has the same write key"
                 self._faults.add(("sources", index, "write_key"), message, allowed="a write key of its own")
             sources[read.id] = Source(
-                read.id, read.kind, read.write_key, tuple(read.app_id), read.name, read.description
-            )
+                read.id, read.kind, read.write_key, tuple(read.app_id), read.name, read.description,
+                kafka_topics(read, ("sources", index), self._faults),
+            )  # fmt: skip
         return sources
 
     def _parent_models(self) -> dict[str, ParentModel]:

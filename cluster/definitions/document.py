@@ -92,11 +92,17 @@ class Labelled(Strict):
 
 
 class SourceDocument(Labelled):
-    """`sources[]`. Keys of kinds other than http are theirs to check."""
+    """`sources[]`: the keys of all kinds; `kafka_sources.py` says which ones a topic needs and which not."""
 
     kind: Literal["http", "kafka", "file"]
     write_key: Name | None = None
     app_id: Annotated[list[Name], BeforeValidator(_as_list)] = Field(default_factory=list)
+    brokers: Annotated[list[Name], BeforeValidator(_as_list)] = Field(default_factory=list)
+    topics: Annotated[list[Name], BeforeValidator(_as_list)] = Field(default_factory=list)
+    group: Name | None = None
+    start: Literal["earliest", "latest"] | None = None
+    config: dict[Name, Name] = Field(default_factory=dict)
+    dead_letter_topic: Name | None = None
 
 
 class TraitSourceDocument(Strict):

@@ -31,9 +31,9 @@ _Found: TypeAlias = tuple[Place, str, str, str]
 
 def _sources(definitions: Definitions) -> Iterator[_Found]:
     for index, source in enumerate(definitions.sources.values()):
-        if source.kind != "http":
+        if source.kind == "file":
             message = f"{source.kind} sources are not available in this release yet"
-            yield ("sources", index, "kind"), message, f"source {source.id}", "http"
+            yield ("sources", index, "kind"), message, f"source {source.id}", "http, kafka; files: usher ingest"
 
 
 def _syncs(definitions: Definitions) -> Iterator[_Found]:

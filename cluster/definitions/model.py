@@ -192,6 +192,21 @@ Condition: TypeAlias = (
 
 
 @dataclass(frozen=True, slots=True)
+class KafkaTopics:
+    """Topics that are read by a consumer group. `config`: the client's properties, which may be secret.
+
+    `dead_letter_topic` empty: what cannot be read goes to a file of the node that read it.
+    """
+
+    brokers: tuple[str, ...]
+    topics: tuple[str, ...]
+    group: str
+    start: str = "earliest"
+    config: Mapping[str, str] = field(default_factory=dict, repr=False)
+    dead_letter_topic: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """A sender of events. `write_key` is a secret: it is kept out of repr."""
 
@@ -201,6 +216,8 @@ class Source:
     app_id: tuple[str, ...] = ()
     name: str = ""
     description: str = ""
+    #: Of the kind `kafka`: what is read.
+    kafka: KafkaTopics | None = None
 
 
 @dataclass(frozen=True, slots=True)

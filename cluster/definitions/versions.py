@@ -218,7 +218,8 @@ def document_for_evaluation(definitions: Definitions) -> dict[str, Any]:
     """
     document = definitions.document
     result: dict[str, Any] = {"version": 1, "settings": _settings(definitions)}
-    result["sources"] = [{"id": source.id, "kind": source.kind} for source in definitions.sources.values()]
+    # How a source's events come is nothing to evaluation; those of the kind http need nothing else said.
+    result["sources"] = [{"id": source.id, "kind": "http"} for source in definitions.sources.values()]
     parents = definitions.parent_models
     result["parent_models"] = [_traits_alone(raw, parents[raw["id"]]) for raw in document.get("parent_models", ())]
     result.update({section: list(document.get(section, ())) for section in _EVALUATION_SECTIONS})

@@ -75,6 +75,8 @@ def _texts(tree: Any, path: str) -> Iterator[tuple[str, str]]:
 
 def hide_secrets(section: str, item: Mapping[str, Any]) -> dict[str, Any]:
     """Give a copy of an object with its secrets hidden. Looks only where secrets can be: columns may be named so."""
+    if section == "sources" and isinstance(config := item.get("config"), Mapping):
+        item = {**item, "config": dict.fromkeys(config, HIDDEN)}
     if section in ("sources", "destinations"):
         return dict(_hidden(item, False))
     if section == "alert_channels":

@@ -81,6 +81,10 @@ class EdgeMetrics:
         """Count events that broke a rule of a model's contract."""
         self._violations.labels(self._edge, model).inc(events)
 
+    def register(self, collector: Collector) -> None:
+        """Add what another part of this process counts."""
+        self._registry.register(collector)
+
     def exposition(self) -> bytes:
         """Give this process's metrics in the Prometheus text format."""
         return generate_latest(self._registry)

@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Final, Literal
 
 from aiohttp import web
@@ -34,6 +35,7 @@ from cluster.edge.sightings import Sightings
 from cluster.edge.snowplow_api import SnowplowApi
 from cluster.edge.state import EdgeState, StateWatcher
 from cluster.edge.sync_api import SyncApi
+from cluster.intake.intakes import Intakes
 from cluster.limits import BODY_BYTES_MAX, EDGE_DRAIN_MS, HTTP_LINE_BYTES_MAX, KEEPALIVE_MS, READY_WAIT_MS
 from cluster.runtime.protocols import Controller, Delivery, Evaluator, Reply, Traits
 
@@ -52,7 +54,8 @@ class EdgeServer:
 
     `front` listens on `host:port` and hands event connections to the ingest processes whose unix sockets
     `handover_paths` names (none: it serves everything). `ingest` listens on the one path that it is given.
-    `node_id` None: every evaluator's membership files are on this machine.
+    `node_id` None: every evaluator's membership files are on this machine. `dead_letters`: the folder for what topics
+    hold that is no event; None: this process reads no topics.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class EdgeServer:
         handover_paths: tuple[str, ...] = (),
         name: str = "",
         node_id: str | None = None,
+        dead_letters: Path | None = None,
     ) -> None:
         self.role = role
         self.name = name or f"edge-{role}"
@@ -95,6 +99,11 @@ class EdgeServer:
             *SyncApi(self.watcher, delivery).routes(),
             *self._own_routes(),
         ]
+        self._intakes = None if dead_letters is None else Intakes(
+            self.name, self.batcher.submit, self.metrics.count_events, clock.now_ms, dead_letters
+        )  # fmt: skip
+        if self._intakes is not None:
+            self.metrics.register(self._intakes)
         self._connections: set[FastConnection] = set()
         self._handshakes: set[asyncio.Task[object]] = set()
         self._runner: web.AppRunner | None = None
@@ -134,6 +143,8 @@ class EdgeServer:
         if self._draining:
             return {}
         self._draining = True
+        if self._intakes is not None:
+            await self._intakes.stop(within_ms)
         if self._acceptor is not None:
             self._acceptor.stop()
         if self._receiver is not None:
@@ -166,6 +177,7 @@ class EdgeServer:
             "version": self.watcher.current.version,
             "rows_waiting": self.batcher.rows_held,
             "events": {"rejected": rejected},
+            "intakes": self._intakes.status() if self._intakes is not None else [],
         }
 
     def serve(self, connection: socket.socket) -> None:
@@ -191,6 +203,8 @@ class EdgeServer:
     def _take(self, state: EdgeState) -> None:
         self.memberships.take(state)
         self._fast.take(state)
+        if self._intakes is not None:
+            self._intakes.take(state.definitions)
 
     async def _start_application(self) -> None:
         application = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[self._boundary.middleware])

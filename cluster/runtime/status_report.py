@@ -76,8 +76,29 @@ def build_report(
         "syncs": replies.delivery.get("syncs", []),
         "alerts": replies.delivery.get("alerts", {}),
         "traits": replies.traits.get("parents", []),
+        "sources": _sources(replies.edges),
         "events": _events(evaluators, list(replies.edges.values())),
     }
+
+
+def _sources(edges: Mapping[str, Reply]) -> list[dict[str, Any]]:
+    """Give, for each source that Usher reads itself, how far all edges together are with it."""
+    rows: dict[str, dict[str, Any]] = {}
+    for name, reply in edges.items():
+        for part in reply.get("intakes", []):
+            row = rows.setdefault(part["source"], {
+                "id": part["source"], "topics": part["topics"], "state": "reading", "readers": 0, "partitions": 0,
+                "lag": 0, "records": 0, "dead_letters": {}, "missed": 0, "problems": {},
+            })  # fmt: skip
+            row["readers"] += 1
+            for key in ("partitions", "lag", "records", "missed"):
+                row[key] += part[key]
+            for reason, count in part["dead_letters"].items():
+                row["dead_letters"][reason] = row["dead_letters"].get(reason, 0) + count
+            if part["problem"]:
+                row["state"] = "waiting"
+                row["problems"][name] = part["problem"]
+    return [rows[source] for source in sorted(rows)]
 
 
 def _actors(controller: Reply, replies: Replies) -> list[dict[str, Any]]:

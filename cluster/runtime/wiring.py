@@ -329,6 +329,7 @@ class Edge(Host):
             handover_paths=tuple(plan.socket_path(index, None if at_home else self.folder) for index in ingest),
             name=self.name,
             node_id=self.node_id,
+            dead_letters=self.folder / "dead-letters" if role == "ingest" or not plan.ingest_edges else None,
         )
         await server.start()
         return server

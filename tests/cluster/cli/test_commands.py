@@ -80,7 +80,7 @@ def test_validate_shows_every_fault_with_file_path_found_and_allowed(tmp_path: P
 
 def test_validate_warns_of_what_this_release_does_not_evaluate(tmp_path: Path) -> None:
     file = tmp_path / "later.yaml"
-    file.write_text(GOOD + "sources: [{id: shop, kind: kafka}]\n")
+    file.write_text(GOOD + "sources: [{id: shop, kind: file}]\n")
     result = usher("validate", str(file))
     assert result.exit_code == 0
     assert "not available in this release yet" in result.stderr

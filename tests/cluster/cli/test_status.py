@@ -31,6 +31,11 @@ REPORT = {
         {"parent": "users", "state": "failed", "rows": 5, "loaded_at_ms": 1_764_518_400_000, "source": "u.parquet",
          "error": {"reason": "missing_column", "message": "Column ltv is missing."}},
     ],
+    "sources": [
+        {"id": "orders", "topics": ["shop.events"], "state": "waiting", "readers": 2, "partitions": 4, "lag": 71_234,
+         "records": 9_001, "dead_letters": {"invalid_json": 3, "empty": 2}, "missed": 17,
+         "problems": {"edge-ingest-0": "1/1 brokers are down"}},
+    ],
     "audiences": [{"id": "hide_promo", "name": "Hide", "version": 2, "status": "backfilling 7 %", "size": None}],
     "syncs": [{"id": "push", "state": "broken", "backlog": 1_500, "delivered": 7, "failed": 2, "reason": "410 Gone"}],
     "events": {"accepted": 1_234_567, "duplicates": 3, "rejected": 4, "too_late": 5, "lag_ms": 7},
@@ -50,6 +55,7 @@ def test_the_one_look_shows_every_part_and_every_reason(width: int) -> None:
     for part in (
         "1,234,567 events accepted", "64 partitions", "1 node", "gone-host is gone", "evaluator-0", "12,345", "3 MiB",
         "delivery: no answer within 2000 ms", "users: Column ltv is missing.", "hide_promo", "backfilling 7 %",
+        "71,234", "orders: edge-ingest-0: 1/1 brokers are down", "orders: 17 records were deleted before they were",
         "1,500", "push: 410 Gone", "5 MiB", "4,321", "checkpoint 7", "passed over 8.checkpoint: It is cut off.",
         "checkpoint: Checkpoints at s3://b cannot be written (x): no answer.",
     ):  # fmt: skip

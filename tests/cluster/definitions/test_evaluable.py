@@ -40,7 +40,8 @@ def test_references_are_evaluated() -> None:
 @pytest.mark.parametrize(
     ("at", "value", "path", "message"),
     [
-        ("sources.1.kind", "kafka", "sources[1].kind", "kafka sources are not available in this release yet"),
+        ("sources.1", {"id": "app", "kind": "file"}, "sources[1].kind",
+         "file sources are not available in this release yet"),
         ("syncs.0.min_stay", "1h", "syncs[0].min_stay",
         "the sync option min_stay is not available in this release yet"),
         ("syncs.0.cooldown", "0s", "syncs[0].cooldown",
@@ -61,7 +62,7 @@ def test_options_that_are_not_carried_out_are_refused(at: str, value: Any, path:
 def test_in_files_a_refused_option_is_named_with_its_own_file_and_place(tmp_path: Path) -> None:
     files = [tmp_path / "a.json", tmp_path / "b.json"]
     files[0].write_text(json.dumps(document()))
-    files[1].write_text(json.dumps({"version": 1, "sources": [{"id": "later", "kind": "kafka"}]}))
+    files[1].write_text(json.dumps({"version": 1, "sources": [{"id": "later", "kind": "file"}]}))
     merged = load_paths(files, {}, KINDS)
     (fault,) = located([one for one in unsupported(merged) if one.found == "source later"], files)
     assert (fault.file, fault.path) == (str(files[1]), "sources[0].kind")

@@ -323,7 +323,8 @@ class Site:
 
 @asynccontextmanager
 async def site(
-    *, evaluators: int = 1, document: Mapping[str, Any] | None = DOCUMENT, handover_paths: tuple[str, ...] = ()
+    *, evaluators: int = 1, document: Mapping[str, Any] | None = DOCUMENT, handover_paths: tuple[str, ...] = (),
+    dead_letters: Path | None = None,
 ) -> AsyncIterator[Site]:
     fakes = [FakeEvaluator(index) for index in range(evaluators)]
     handles: list[Any] = [EvaluatorHandle(fake) for fake in fakes]
@@ -332,7 +333,7 @@ async def site(
     server = EdgeServer(
         "front", "127.0.0.1", 0, controller, handles.__getitem__, delivery, traits, clock,  # type: ignore[arg-type]
         lambda folder: reader,
-        handover_paths=handover_paths,
+        handover_paths=handover_paths, dead_letters=dead_letters,
     )  # fmt: skip
     await server.start()
     async with aiohttp.ClientSession(auto_decompress=True) as http:

@@ -177,7 +177,7 @@ def broken_traits(files: Files) -> dict[str, Any]:
 
 
 def unsupported_source(files: Files) -> dict[str, Any]:
-    source = {"id": "shop", "kind": "kafka"}
+    source = {"id": "shop", "kind": "file"}
     files.definitions.write_text(json.dumps({**DOCUMENT, "sources": [source]}))
     return {}
 

@@ -128,3 +128,17 @@ def test_a_part_that_hangs_does_not_hang_the_status() -> None:
     assert replies.evaluators[1]["error"] == "unreachable"
     assert replies.edges == {"edge-front": {"pid": 4}}
     assert replies.delivery == {"syncs": []}
+
+
+def test_a_source_that_several_edges_read_is_one_row() -> None:
+    part = {
+        "source": "orders", "topics": ["t"], "partitions": 2, "lag": 5, "records": 10, "dead_letters": {"empty": 1},
+        "missed": 1, "state": "reading", "problem": "",
+    }  # fmt: skip
+    other = {**part, "dead_letters": {"empty": 2, "invalid": 1}, "state": "waiting", "problem": "no broker"}
+    result = report({0: EVALUATOR}, {"edge-ingest-0": {"pid": 4, "intakes": [part]}, "edge-ingest-1": {
+        "pid": 5, "intakes": [other]}, "edge-front": {"pid": 6}})  # fmt: skip
+    assert result["sources"] == [{
+        "id": "orders", "topics": ["t"], "state": "waiting", "readers": 2, "partitions": 4, "lag": 10, "records": 20,
+        "dead_letters": {"empty": 3, "invalid": 1}, "missed": 2, "problems": {"edge-ingest-1": "no broker"},
+    }]  # fmt: skip

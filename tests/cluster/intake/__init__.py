@@ -1,0 +1,1 @@
+"""Events that Usher fetches itself."""
