@@ -81,10 +81,11 @@ class Pending:
             taken = list(self._by_user.values())
             self._by_user.clear()
             return taken
-        taken = [self._queue.popleft() for _ in range(min(limit, len(self._queue)))]
-        for change in taken:
-            self._taken[change.evaluator] = change.seq
-            self._left[change.evaluator] -= 1
+        pop = self._queue.popleft
+        taken = [pop() for _ in range(min(limit, len(self._queue)))]
+        self._taken.update({change.evaluator: change.seq for change in taken})
+        for evaluator, count in Counter(change.evaluator for change in taken).items():
+            self._left[evaluator] -= count
         self._since_ms = now_ms
         return taken
 

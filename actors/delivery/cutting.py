@@ -28,6 +28,10 @@ def cut_records(
     A record joins the latest group of its key unless that is full, or goes before a group that holds an earlier record
     of its user, or with `once` is that group. Every size is at most `bytes_max`.
     """
+    if 0 < len(users) <= records_max and len(set(keys)) == 1:
+        fits = bytes_max is None or sum(sizes) <= bytes_max
+        if fits and (not once or len(set(users)) == len(users)):
+            return [(keys[0], list(range(len(users))))]
     groups: list[_Group] = []
     latest: dict[str, int] = {}
     latest_of_user: dict[str, int] = {}

@@ -24,7 +24,7 @@ from actors.delivery.bounds import REFUSED_ALONE_MAX, REVIVED_AT_ONCE, SEALED_AH
 from actors.delivery.breaker import NEVER
 from actors.delivery.changes import Change
 from actors.delivery.concluding import conclude
-from actors.delivery.dividing import divide, first_retry, first_stop, health, sound
+from actors.delivery.dividing import distinct, divide, first_retry, first_stop, health, sound
 from actors.delivery.gate import Gate
 from actors.delivery.ids import batch_id
 from actors.delivery.instructions import Halt, HaltState, Instruction, NewBatch, Revive, Seal, Send
@@ -325,15 +325,16 @@ class SyncMachine:
         batch.phase = "waiting"
         self._outbox.in_flight -= 1
         outcomes = sound(stimulus.outcomes, learned=stimulus.learned)
-        told = health(outcomes)
+        kinds = distinct(outcomes)
+        told = health(kinds)
         if self._gate.answered(batch, told, stimulus.latency_ms, in_flight, now_ms, self._jitter()):
             self._try_at_once(now_ms)
         if stimulus.quiet_ms:
             self._gate.quiet(now_ms + stimulus.quiet_ms)
-        stop = first_stop(outcomes)
+        stop = first_stop(kinds)
         if stop is not None:
             self._halt(stop, out)
-        again_ms = self._again_ms(batch, outcomes, now_ms)
+        again_ms = self._again_ms(batch, kinds, now_ms)
         verdict = divide(batch.users, outcomes, gives_up=again_ms is None)
         self._count_refused(batch.users, outcomes, out)
         self._failing = bool(verdict.reason)

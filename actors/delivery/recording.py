@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from actors.delivery.changes import IDENTIFIERS, RESYNC, Change, Told
 from actors.delivery.plans import SyncPlan
@@ -39,108 +39,112 @@ def record(
     `known` is what was told of these users, where the sync remembers (`SyncPlan.remembers`); else it is empty.
     """
     made = Recorded()
+    values = _Values(plan, columns)
     for index, change in enumerate(changes):
         told = made.told.get(change.user_id) or known.get(change.user_id)
-        values = _Values(plan, columns, index, change)
         if change.kind == "entered":
-            _enter(made, values, told, now_ms)
+            _enter(made, values, index, change, told, now_ms)
         else:
-            _leave(made, values, told, now_ms)
+            _leave(made, values, index, change, told, now_ms)
     return made
 
 
-@dataclass(frozen=True, slots=True)
+#: A name of the sync's, its column's values (None: it is the user's key), and whether these are times.
+_Source: TypeAlias = tuple[str, Sequence[Any] | None, bool]
+
+
 class _Values:
-    """A change, and its user's columns."""
+    """Where the records' values come from: looked up once for all of them."""
 
-    plan: SyncPlan
-    columns: Mapping[str, Sequence[Any]]
-    index: int
-    change: Change
+    def __init__(self, plan: SyncPlan, columns: Mapping[str, Sequence[Any]]) -> None:
+        self.plan = plan
+        self.remembers = plan.remembers
+        self._identifiers = [self._source(name, column, columns) for name, column in plan.sync.identifiers.items()]
+        self._traits = [self._source(column, column, columns) for column in plan.sync.traits]
 
-    def identify(self) -> Mapping[str, Any] | Unusable:
-        """Give the user's identifiers as they are now."""
-        values = {column: self.columns[column][self.index] for column in self.plan.identifier_columns}
-        return identifiers_of(self.plan, self.change.user_id, values)
+    def identify(self, index: int, change: Change) -> Mapping[str, Any] | Unusable:
+        """Give the identifiers of a change's user as they are now."""
+        return self.plan.kind.identify(self.plan.settings, self._take(self._identifiers, index, change.user_id))
 
-    def record(self, identifiers: Mapping[str, Any], verb: Verb, cause: str) -> Record:
-        """Give a record of the change."""
-        change = self.change
-        traits = {column: self._value(column) for column in self.plan.sync.traits}
-        id_ = transition_id(
-            change.audience_id, change.audience_version, change.user_id, change.at_ms, change.n
-        )
+    def record(self, index: int, change: Change, identifiers: Mapping[str, Any], verb: Verb, cause: str) -> Record:
+        """Give a record of a change."""
+        id_ = transition_id(change.audience_id, change.audience_version, change.user_id, change.at_ms, change.n)
         return Record(
             id_, change.audience_id, change.audience_version, change.user_id, dict(identifiers), change.kind,
-            change.at_ms, change.n, cause, traits, verb,
+            change.at_ms, change.n, cause, self._take(self._traits, index, change.user_id), verb,
         )  # fmt: skip
 
-    def _value(self, column: str) -> Any:
+    def _source(self, name: str, column: str, columns: Mapping[str, Sequence[Any]]) -> _Source:
         if column == self.plan.parent.primary_key:
-            return self.change.user_id
-        return _shown(self.plan, column, self.columns[column][self.index])
+            return name, None, False
+        return name, columns[column], _holds_times(self.plan, column)
+
+    @staticmethod
+    def _take(sources: Sequence[_Source], index: int, user: str) -> dict[str, Any]:
+        return {
+            name: user if column is None else _shown(column[index], is_time=is_time)
+            for name, column, is_time in sources
+        }
 
 
 def identifiers_of(plan: SyncPlan, user: str, values: Mapping[str, Any]) -> Mapping[str, Any] | Unusable:
     """Give what identifies a user of whom `values` are the sync's identifier columns."""
     raw = {
-        name: user if column == plan.parent.primary_key else _shown(plan, column, values[column])
+        name: user if column == plan.parent.primary_key else _shown(values[column], is_time=_holds_times(plan, column))
         for name, column in plan.sync.identifiers.items()
     }
     return plan.kind.identify(plan.settings, raw)
 
 
-def _shown(plan: SyncPlan, column: str, value: Any) -> Any:
+def _holds_times(plan: SyncPlan, column: str) -> bool:
+    declared = plan.parent.columns.get(column)
+    return declared is not None and declared.type == "timestamp"
+
+
+def _shown(value: Any, *, is_time: bool) -> Any:
     """Give a column's value as destinations get it: whole numbers and times as people write them."""
     if isinstance(value, float):
         return int(value) if value.is_integer() else value
-    declared = plan.parent.columns.get(column)
-    if declared is not None and declared.type == "timestamp" and isinstance(value, int):
-        return iso_ms(value)
-    return value
+    return iso_ms(value) if is_time and isinstance(value, int) else value
 
 
-def _enter(made: Recorded, values: _Values, told: Told | None, now_ms: int) -> None:
-    plan, change = values.plan, values.change
+def _enter(made: Recorded, values: _Values, index: int, change: Change, told: Told | None, now_ms: int) -> None:
+    plan = values.plan
     inside = told is not None and told.inside
     if change.cause == IDENTIFIERS and not inside:
         return  # who left meanwhile has no identifiers to change
-    found = values.identify()
+    found = values.identify(index, change)
     new: Mapping[str, Any] = {} if isinstance(found, Unusable) else found
     old = told.identifiers if told is not None and inside else {}
     if change.cause == IDENTIFIERS and new == old:
         return
     replaced = plan.kind.replaced(plan.settings, old, new) if old else {}
     if replaced:
-        made.records.append(values.record(replaced, "remove", IDENTIFIERS))
+        made.records.append(values.record(index, change, replaced, "remove", IDENTIFIERS))
     if new:
-        made.records.append(values.record(new, "add", change.cause))
+        made.records.append(values.record(index, change, new, "add", change.cause))
     elif isinstance(found, Unusable) and change.cause != IDENTIFIERS:
-        made.dropped[values.index] = found.reason
-    if plan.remembers:
-        made.told[change.user_id] = Told(
-            True, change.audience_version, change.at_ms, change.n, dict(new), now_ms
-        )
+        made.dropped[index] = found.reason
+    if values.remembers:
+        made.told[change.user_id] = Told(True, change.audience_version, change.at_ms, change.n, dict(new), now_ms)
 
 
-def _leave(made: Recorded, values: _Values, told: Told | None, now_ms: int) -> None:
-    plan, change = values.plan, values.change
+def _leave(made: Recorded, values: _Values, index: int, change: Change, told: Told | None, now_ms: int) -> None:
+    plan = values.plan
     if change.cause == RESYNC and (told is None or not told.inside or told.seen_ms >= change.at_ms):
         return  # somebody told of the user since the resync began
-    if plan.remembers:
-        made.told[change.user_id] = Told(
-            False, change.audience_version, change.at_ms, change.n, {}, now_ms
-        )
+    if values.remembers:
+        made.told[change.user_id] = Told(False, change.audience_version, change.at_ms, change.n, {}, now_ms)
     if plan.sync.on_exit != "remove" and change.cause != RESYNC:
         return
     if told is not None and told.inside:
         if told.identifiers:
-            made.records.append(values.record(told.identifiers, "remove", change.cause))
+            made.records.append(values.record(index, change, told.identifiers, "remove", change.cause))
         else:
-            made.dropped[values.index] = "nothing of the user was sent"
+            made.dropped[index] = "nothing of the user was sent"
         return
-    found = values.identify()
+    found = values.identify(index, change)
     if isinstance(found, Unusable):
-        made.dropped[values.index] = found.reason
+        made.dropped[index] = found.reason
     else:
-        made.records.append(values.record(found, "remove", change.cause))
+        made.records.append(values.record(index, change, found, "remove", change.cause))

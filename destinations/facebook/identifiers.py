@@ -57,7 +57,7 @@ def identify(raw: Mapping[str, Value], region: str | None) -> Mapping[str, Any] 
     found = {
         key: value
         for name, (key, _) in FIELDS.items()
-        if (text := texts.get(name, "")) and (value := _prepared(key, text, region))
+        if name in texts and (text := texts[name]) and (value := _prepared(key, text, region))
     }
     if found.keys() & STRONG or (found.keys() >= NAMES and any(parts <= found.keys() for parts in _TOGETHER)):
         return found
@@ -76,7 +76,7 @@ def replaced(old: Mapping[str, Any], new: Mapping[str, Any]) -> Mapping[str, Any
 
 
 def _with_birth_parts(texts: dict[str, str]) -> dict[str, str]:
-    match = _DATE.fullmatch(texts.pop(BIRTH_DATE, ""))
+    match = _DATE.fullmatch(texts.pop(BIRTH_DATE)) if BIRTH_DATE in texts else None
     if match is None:
         return texts
     parts = dict(zip(("birth_year", "birth_month", "birth_day"), match.groups(), strict=True))

@@ -44,9 +44,7 @@ def test_a_record_carries_the_transition_and_its_values() -> None:
 def test_a_missing_or_empty_identifier_drops_the_record_and_a_missing_trait_is_null() -> None:
     plan = planned(sync={"identifiers": {"mail": "email"}, "traits": ("ltv",)})
 
-    recorded = made(
-        change("a"), change("b"), change("c"), plan=plan, email=[None, "x@y", ""], ltv=[1.0, None, 2.0]
-    )
+    recorded = made(change("a"), change("b"), change("c"), plan=plan, email=[None, "x@y", ""], ltv=[1.0, None, 2.0])
 
     assert recorded.dropped == {0: "no value for an identifier: mail", 2: "no value for an identifier: mail"}
     assert [(each.user_id, each.traits) for each in recorded.records] == [("b", {"ltv": None})]
@@ -125,7 +123,9 @@ def test_a_resync_tells_again_and_removes_only_whom_nobody_told_of_since() -> No
 
 
 def test_on_exit_nothing_sends_no_exit_and_yet_knows_who_left() -> None:
-    recorded = made(change(kind="exited"), plan=planned(sync={**MAIL, "on_exit": "nothing"}), known={"u": OLD})
+    recorded = made(
+        change(kind="exited"), plan=planned(sync={**MAIL, "on_exit": "nothing"}), known={"u": OLD}, email=["x@y"]
+    )
 
     assert (recorded.records, recorded.dropped) == ([], {})
     assert not recorded.told["u"].inside
