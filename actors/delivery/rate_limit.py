@@ -18,6 +18,8 @@ from destinations.limits import RateLimit
 _BURST_S: Final = 0.1
 #: Tokens kept beyond the burst, so that a timer that comes late costs no throughput.
 _LATE_TOKENS: Final = 0.5
+#: By so much a period is longer here than there: requests come nearer to each other on their way than they went.
+_MARGIN: Final = 0.01
 #: Above so many in a period the window is kept in slots, of which a period has as many: it errs by one slot, to less.
 _SLOTS: Final = 500
 #: A sync that waits and does not come so long after its time has lost its place.
@@ -51,7 +53,7 @@ class Bucket:
         # Half a request a second is one request in two seconds.
         whole = max(1.0, limit.amount)
         self._window_max = math.ceil(whole)
-        self._window_ms = math.ceil(whole / self._per_ms)
+        self._window_ms = math.ceil(whole / self._per_ms * (1 + _MARGIN))
         self._slot_ms = max(1, self._window_ms // _SLOTS) if self._window_max > _SLOTS else 1
 
     def wait_ms(self, owner: str, cost: int, now_ms: int) -> int:
