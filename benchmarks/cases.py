@@ -31,6 +31,7 @@ CASES: dict[str, str] = {
     "publish": "benchmarks.case_publish",
     "recovery": "benchmarks.bench_recovery",
     "log": "benchmarks.bench_log",
+    "delivery": "benchmarks.bench_delivery",
     "read": "benchmarks.bench_read",
     "latency": "benchmarks.bench_latency",
     "ingest": "benchmarks.bench_ingest",

@@ -80,6 +80,12 @@ def peak_rss_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def rss_bytes() -> int:
+    """Give the memory that this process has resident now; 0 where the system does not tell."""
+    fields = _read("/proc/self/statm").split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if fields else 0
+
+
 def _read(path: str | Path) -> str:
     try:
         return Path(path).read_text("utf-8", "replace")

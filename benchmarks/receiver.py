@@ -11,10 +11,11 @@ import hashlib
 import hmac
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, TypeVar, cast, get_args
 
 import uvloop
 
@@ -23,6 +24,7 @@ _ANSWER = b"HTTP/1.1 204 No Content\r\n\r\n"
 _FAILURE = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"
 _CHANGE = b'"transition_id"'
 _START_S = 30.0
+_Read = TypeVar("_Read")
 _HOLD_POLL_S = 0.01
 
 #: What the receiver does with a request: takes it; refuses it with 503; takes it and closes the connection without an
@@ -76,6 +78,11 @@ class Receiver:
         return f"http://127.0.0.1:{self._pipe.recv()}/hook"
 
     @property
+    def pid(self) -> int:
+        """Its process; 0 before it starts."""
+        return self._process.pid or 0
+
+    @property
     def changes_seen(self) -> int:
         """How many changes came so far, repeats included."""
         return int(self._seen.value)
@@ -91,10 +98,14 @@ class Receiver:
 
     def stop(self) -> list[Delivery]:
         """End the process; gives everything it got, in order."""
-        self._pipe.send("stop")
-        deliveries: list[Delivery] = self._pipe.recv()
+        return self.stop_and_read(list)
+
+    def stop_and_read(self, read: Callable[[list[Delivery]], _Read]) -> _Read:
+        """End the process; gives what `read`, a function of a module, makes there of everything it got, in order."""
+        self._pipe.send(read)
+        found: _Read = self._pipe.recv()
         self._process.join()
-        return deliveries
+        return found
 
     def close(self) -> None:
         """End the process if it still runs."""
@@ -156,15 +167,16 @@ class _Hook(asyncio.Protocol):
 def _serve(pipe: Connection, seen: Any, mood: Any, held: Any) -> None:
     """Run in the receiver's process until the other end says stop."""
 
-    async def work() -> list[Delivery]:
+    async def work() -> tuple[Callable[[list[Delivery]], Any], list[Delivery]]:
         deliveries: list[Delivery] = []
         server = await asyncio.get_running_loop().create_server(
             lambda: _Hook(deliveries, seen, mood, held), "127.0.0.1", 0
         )
         pipe.send(server.sockets[0].getsockname()[1])
-        await asyncio.to_thread(pipe.recv)
+        read = await asyncio.to_thread(pipe.recv)
         server.close()
-        return deliveries
+        return read, deliveries
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        pipe.send(runner.run(work()))
+        read, deliveries = runner.run(work())
+    pipe.send(read(deliveries))

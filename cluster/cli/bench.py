@@ -16,8 +16,8 @@ def bench(
         list[str] | None,
         typer.Argument(
             metavar="[NAME]...",
-            help="engine, audiences, users, waves, traits, publish, recovery, log, read, latency, ingest, "
-            "chaos, scale; all without a name.",
+            help="engine, audiences, users, waves, traits, publish, recovery, log, delivery, read, latency, "
+            "ingest, chaos, scale; all without a name.",
         ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Short runs: whether it works, not how fast.")] = False,

@@ -23,7 +23,7 @@ BAD = CaseResult("read", [], [Check("answers", False, "3 wrong")])
 
 
 def test_names_are_checked_first_and_none_means_all() -> None:
-    allowed = "engine, audiences, users, waves, traits, publish, recovery, log, read, "
+    allowed = "engine, audiences, users, waves, traits, publish, recovery, log, delivery, read, "
     with pytest.raises(InputError, match=f"no benchmark 'speed'; allowed: {allowed}"):
         bench.checked(["read", "speed"])
     assert bench.checked([]) == list(CASES)
