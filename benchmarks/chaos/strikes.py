@@ -20,6 +20,8 @@ _MOMENT_S: Final = 4.0
 _POLL_S: Final = 0.000_5
 _NAMES_S: Final = 8.0
 _STOPPED_S: Final = (0.3, 4.0)
+#: About when a stopped process is replaced, and ended: it goes on before, between and after.
+_MISSED_S: Final = (6.0, 12.0)
 _MOOD_S: Final = (0.5, 2.0)
 
 Act = Callable[[], Awaitable[str]]
@@ -69,7 +71,8 @@ class Strikes:
             "kill evaluator in a checkpoint": self._in_checkpoint,
             "kill in a publication": self._in_publication,
             "kill delivery in a delivery": self._in_delivery,
-            "stop a process": self._stop,
+            "stop a process": lambda: self._stop(_STOPPED_S),
+            "stop a process until it is missed": lambda: self._stop(_MISSED_S),
             "stop an evaluator, then kill it": self._stop_and_kill,
             "the receiver refuses": lambda: self._mood("refuses"),
             "the receiver hangs up": lambda: self._mood("hangs up"),
@@ -123,12 +126,12 @@ class Strikes:
         finally:
             self.receiver.be("takes")
 
-    async def _stop(self) -> str:
+    async def _stop(self, between_s: tuple[float, float]) -> str:
         """Stop a process for some seconds: it answers nobody, and nobody hears that it is gone."""
         found = await self._find("")
         if found is None or not self.victim.signal(found[1], signal.SIGSTOP):
             return ""
-        for_s = self.stream.uniform(*_STOPPED_S)
+        for_s = self.stream.uniform(*between_s)
         await asyncio.sleep(for_s)
         self.victim.signal(found[1], signal.SIGCONT)
         return f"{found[0]} for {for_s:.1f} s"
