@@ -60,7 +60,7 @@ class TraitsActor:
 
     `evaluators` by index, `put` puts an object into the object store and gives its reference (`ray.put`), relative
     paths of sources start at `base_dir` (this process's folder unless given). Restarting goes on with the stored
-    snapshots; versions are counted by their files.
+    snapshots; versions are counted by their files. Nothing is stored while `owns` says that another may do so.
     """
 
     def __init__(
@@ -73,8 +73,9 @@ class TraitsActor:
         clock: Clock | None = None,
         base_dir: Path | None = None,
         node_id: str = "",
+        owns: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._store = SnapshotStore(Path(data_dir) / "traits")
+        self._store = SnapshotStore(Path(data_dir) / "traits", owns)
         self._controller = controller
         self._evaluators = evaluators
         self._put = put

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -31,10 +33,14 @@ class Stored:
 
 
 class SnapshotStore:
-    """The folder of all parents' snapshots. One process writes; anybody may read."""
+    """The folder of all parents' snapshots. One process writes; anybody may read.
 
-    def __init__(self, folder: Path) -> None:
+    `owns` says whether this is the one: what it was writing when it was stopped must not take its successor's place.
+    """
+
+    def __init__(self, folder: Path, owns: Callable[[], bool] = lambda: True) -> None:
         self._folder = folder
+        self._owns = owns
 
     def newest(self, parent: str) -> Stored | None:
         """Open the parent's newest snapshot; None if there is none, or none that can be read (it is loaded anew)."""
@@ -66,9 +72,13 @@ class SnapshotStore:
         require_room(path, snapshot.table.nbytes)
         # In one piece where Arrow can: readers then take columns from the mapped file without copying them.
         table = snapshot.table.combine_chunks().replace_schema_metadata({_META: _to_json(info)})
-        with replacing(path) as file, pa.ipc.new_file(file, table.schema) as writer:
+        with replacing(path, check=self._check) as file, pa.ipc.new_file(file, table.schema) as writer:
             writer.write_table(table)
         return _open(path, version)
+
+    def _check(self) -> None:
+        if not self._owns():
+            raise OSError(errno.ESTALE, "the lease of the traits has lapsed", str(self._folder))
 
     def remove_below(self, parent: str, version: int) -> None:
         """Remove older versions; who has one open keeps it. Raises `OSError`."""

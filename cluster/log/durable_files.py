@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -16,18 +16,21 @@ def replace_durably(path: Path, content: bytes, mode: int = 0o600) -> None:
 
 
 @contextmanager
-def replacing(path: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
+def replacing(path: Path, mode: int = 0o600, check: Callable[[], None] = lambda: None) -> Iterator[BinaryIO]:
     """Give a file to write to, which becomes `path` durably at the end; on an error `path` stays as it was.
 
-    Raises `OSError`. It is written beside, hidden; one that a crash leaves there is overwritten next time.
+    Raises `OSError`. It is written beside, hidden; one that a crash leaves there is removed next time, not written
+    over: whoever began it may have been stopped, and go on. `check` comes last: what it raises leaves `path` as it was.
     """
     beside = path.with_name(f".{path.name}.tmp")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    beside.unlink(missing_ok=True)
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        check()
         beside.replace(path)
     except BaseException:
         beside.unlink(missing_ok=True)

@@ -301,6 +301,7 @@ class UsherTraits(Owner):
             put=ray.put,
             base_dir=Path(plan.base_dir),
             node_id=self.node_id,
+            owns=lease.holds,
         )
         await traits.start()
         return traits

@@ -73,3 +73,19 @@ def test_without_room_nothing_is_stored(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(StorageFull, match="must stay free"):
         write(SnapshotStore(tmp_path))
     assert list((tmp_path / "users").iterdir()) == []
+
+
+def test_who_was_stopped_while_it_wrote_stores_nothing(tmp_path: Path) -> None:
+    owns = False
+    zombie, heir = SnapshotStore(tmp_path, lambda: owns), SnapshotStore(tmp_path)
+    with pytest.raises(OSError, match="lapsed"):
+        write(zombie)
+    assert heir.newest("users") is None
+    stored = write(heir, 4)
+    with pytest.raises(OSError, match="lapsed"):
+        write(zombie)
+    again = heir.newest("users")
+    assert again is not None
+    assert (again.info, again.table.num_rows) == (stored.info, 4)
+    owns = True
+    assert write(zombie).info.version == 2
