@@ -201,6 +201,13 @@ class DeliveryActor:
         trial = Trial(plan, self._transport, Tokens(self._transport, self._clock), self._clock)
         return await trial.run(user, verb, columns, send=send)
 
+    async def test_channel(self, channel: str) -> Reply:
+        """See the protocol."""
+        failure = await self._alerts.try_channel(channel)
+        if failure is None:
+            return {"error": "not_found", "message": f"there is no alert channel {channel!r}"}
+        return {"channel": channel, "sent": not failure, "failure": failure}
+
     async def suspend(self, sync: str, suspended: bool) -> Reply:
         """See the protocol. What is in flight may end; what changes meanwhile is kept."""
         runner = self._roster.runners.get(sync)

@@ -6,6 +6,7 @@ Every request fits the shared rate limits: a batch's own is counted when the mac
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -21,11 +22,14 @@ from cluster.clock import Clock
 from destinations.contract import Purpose
 from destinations.outcomes import Credentials, Gone, Judgement, Learned, Outcome, Permanent, Retry, StepFailure
 from destinations.records import Attempt, SealedBatch
-from destinations.requests import Answer, Request
+from destinations.requests import Answer, Request, Response
 
 #: Steps in a row before they count as never ending.
 _STEPS_MAX: Final = 1_000
 _UNAUTHORIZED: Final = 401
+#: Where servers and the proxies before them name a request, for kinds whose answers do not.
+_REQUEST_ID_HEADERS: Final = ("x-request-id", "request-id", "x-amzn-requestid", "x-correlation-id", "cf-ray")
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.:=-]{1,100}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,8 @@ class Attempts:
         self._desk.figures.answered(getattr(answer, "status", None), latency_ms)
         await self._learn(judgement.learned)
         self._desk.attempted[row.id] = Attempted(
-            request, answer, latency_ms, judgement.request_id, judgement.notes, judgement.outcomes
+            request, answer, latency_ms, judgement.request_id or _request_id(answer), judgement.notes,
+            judgement.outcomes,
         )
         answered = Answered(
             row.id, judgement.outcomes, latency_ms, judgement.quiet_ms, learned=bool(judgement.learned)
@@ -161,6 +166,13 @@ class Attempts:
         now_ms = self._clock.now_ms()
         follow_up = judgement.follow_up
         return Asked(follow_up.id, row.id, len(row.records), now_ms, now_ms + follow_up.after_ms)
+
+
+def _request_id(answer: Answer) -> str:
+    """Give the id that an answer's headers have for its request, where it looks like one."""
+    headers = answer.headers if isinstance(answer, Response) else {}
+    found = next((headers[name] for name in _REQUEST_ID_HEADERS if name in headers), "")
+    return found if _REQUEST_ID.fullmatch(found) else ""
 
 
 def _plain(outcome: StepFailure | Outcome) -> Retry | Credentials | Gone:

@@ -75,6 +75,7 @@ app.command("pause", rich_help_panel=DELIVER)(syncs.pause)
 app.command("resume", rich_help_panel=DELIVER)(syncs.resume)
 app.command("resync", rich_help_panel=DELIVER)(syncs.resync)
 app.command("test-destination", rich_help_panel=DELIVER)(trying.try_destination)
+app.command("test-alert", rich_help_panel=DELIVER)(trying.try_channel)
 app.add_typer(keys.app, name="keys", rich_help_panel=DELIVER)
 app.command("bench", rich_help_panel=RUN)(bench.bench)
 

@@ -1,4 +1,4 @@
-"""`usher test-destination`: the exact requests that one user makes, and with --send what comes back."""
+"""`usher test-destination`, with the exact requests that one user makes, and `usher test-alert`."""
 
 from __future__ import annotations
 
@@ -36,6 +36,27 @@ def try_destination(
         stdout().print(Text("\n".join(lines_of(story))))
         say(_end_of(destination, story))
     if story["dropped"] or (send and not story["delivered"]):
+        raise typer.Exit(EXIT_FAILED)
+
+
+def try_channel(
+    channel: Annotated[str, typer.Argument(metavar="CHANNEL", help="The alert channel's id.")],
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+    data_dir: DataDirOption = DATA_DIR_DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    """Send an alert channel a notice that means nothing, to see that notices arrive. Needs an admin key.
+
+    Example:  usher test-alert chat
+    """
+    with connect(url, api_key, data_dir) as client:
+        answer = client.test_channel(channel)
+    if as_json:
+        print_json(answer)
+    else:
+        say(f"{channel} took it." if answer["sent"] else f"{channel} did not take it: {answer['failure']}.")
+    if not answer["sent"]:
         raise typer.Exit(EXIT_FAILED)
 
 

@@ -263,6 +263,10 @@ class AsyncClient:
         """
         return await self._transport.run(calls.test_destination(destination, user, sync=sync, exit_=exit_, send=send))
 
+    async def test_channel(self, channel: str) -> Document:
+        """Send an alert channel a notice that means nothing; says whether it was `sent`, or the `failure`."""
+        return await self._transport.run(calls.test_channel(channel))
+
     async def seen_events(self) -> Document:
         """Give the events that arrived, by name, with samples (role admin)."""
         return await self._transport.run(calls.seen_events())

@@ -270,6 +270,10 @@ class Client:
         """
         return self._transport.run(calls.test_destination(destination, user, sync=sync, exit_=exit_, send=send))
 
+    def test_channel(self, channel: str) -> Document:
+        """Send an alert channel a notice that means nothing; says whether it was `sent`, or the `failure`."""
+        return self._transport.run(calls.test_channel(channel))
+
     def seen_events(self) -> Document:
         """Give the events that arrived, by name, with samples (role admin)."""
         return self._transport.run(calls.seen_events())

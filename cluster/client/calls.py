@@ -267,6 +267,15 @@ def test_destination(destination: str, user: str, *, sync: str, exit_: bool, sen
     return Call("POST", f"/api/v1/destinations/{segment(destination)}/test", read, content=content)
 
 
+def test_channel(channel: str) -> Call[Document]:
+    """Try an alert channel out."""
+
+    def read(body: bytes) -> Document:
+        return msgspec.json.decode(body, type=dict[str, Any])
+
+    return Call("POST", f"/api/v1/alert_channels/{segment(channel)}/test", read)
+
+
 def seen_events() -> Call[Document]:
     """What arrived, by name."""
     return Call("GET", "/api/v1/events/seen", lambda body: msgspec.json.decode(body, type=Document))

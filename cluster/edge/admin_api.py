@@ -100,7 +100,10 @@ class AdminApi:
         test = Route("POST", "/api/v1/destinations/{id}/test", self.test_destination,
                      "Show the requests that a user makes; with `send`, make them", "admin", "definitions",
                      body='{"user": "user_42", "sync": "", "verb": "add", "send": false}')  # fmt: skip
-        return [*routes, publish, refresh, test]
+        notice = Route("POST", "/api/v1/alert_channels/{id}/test", self.test_channel,
+                       "Send the channel a notice that means nothing", "admin", "definitions",
+                       answer='{"channel": "ops", "sent": true, "failure": ""}')  # fmt: skip
+        return [*routes, publish, refresh, test, notice]
 
     def _key_routes(self) -> list[Route]:
         return [
@@ -231,6 +234,12 @@ class AdminApi:
                 destination, wanted.sync, wanted.user, wanted.verb, wanted.send
             )
         )
+
+    async def test_channel(self, request: web.Request) -> web.StreamResponse:
+        """Try an alert channel out."""
+        channel = request.match_info["id"]
+        present(self._watcher.current, "alert_channels", channel)
+        return answered(await self._delivery.test_channel(channel))
 
     async def _settled(self) -> None:
         """See to it that what is stored is what this edge knows; raises Problem 503 during a publication."""

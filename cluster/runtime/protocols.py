@@ -295,6 +295,10 @@ class Delivery(Protocol):
         """Begin to send every member again and remove strays: `{"resyncing": sync, "began_at": time}`."""
         ...
 
+    async def test_channel(self, channel: str) -> Reply:
+        """Send an alert channel a notice that means nothing: `{"channel", "sent", "failure"}`."""
+        ...
+
     async def test_destination(
         self, destination: str, sync: str, user: str, verb: Literal["add", "remove"], send: bool
     ) -> Reply:

@@ -271,6 +271,11 @@ class RemoteDelivery(RemotePart):
         reply: Reply = await self.call("resync", sync)
         return reply
 
+    async def test_channel(self, channel: str) -> Reply:
+        """See the protocol."""
+        reply: Reply = await self.call("test_channel", channel)
+        return reply
+
     async def test_destination(
         self, destination: str, sync: str, user: str, verb: Literal["add", "remove"], send: bool
     ) -> Reply:

@@ -118,6 +118,21 @@ class AlertWatch:
         ]  # fmt: skip
         return {"firing": firing, "channels": channels, "failure": self._failure}
 
+    async def try_channel(self, channel: str) -> str | None:
+        """Send one channel a notice that means nothing, once; gives why it failed, empty where it did not.
+
+        None where there is no such channel.
+        """
+        if channel not in self._channels:
+            return None
+        now_ms = self._clock.now_ms()
+        notice = Notice(
+            f"alert_test_{now_ms}", "test", "", "test", "nothing", "firing", now_ms, now_ms,
+            "this is a test: notices of alerts reach this channel",
+        )  # fmt: skip
+        failure, _ = await self._send(self._channels[channel], notice)
+        return failure
+
     # --- looking -----------------------------------------------------------------------------------
 
     async def _run(self) -> None:

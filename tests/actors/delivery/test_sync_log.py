@@ -144,7 +144,7 @@ def test_bodies_are_redacted_unless_the_sync_says_otherwise_and_secrets_always(t
 
             async def echo(request: web.Request, received: Received) -> web.StreamResponse:
                 text = f"{dict(request.headers)} {received.body.decode()} bob@example.org"
-                return web.Response(status=500, text=text)
+                return web.Response(status=500, text=text, headers={"x-request-id": "req-0042"})
 
             endpoint.answer = echo
             sync = {"log_pii": in_clear}
@@ -158,6 +158,7 @@ def test_bodies_are_redacted_unless_the_sync_says_otherwise_and_secrets_always(t
         (row,) = page["rows"][:1]
         assert (row["outcome"], row["status"], row["adds"], row["removes"]) == ("retry", 500, 1, 0)
         assert row["records"][0]["user_sha256"] == user_key("user_424242").hex()
+        assert row["request_id"] == "req-0042"
         assert row["request"]["headers"]["webhook-id"] == row["batch_id"]
         assert '"type":"audience.changes"' in row["request"]["body"].replace(" ", "")
         assert "t0ps3cret" not in str(page)

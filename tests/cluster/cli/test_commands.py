@@ -208,6 +208,13 @@ def test_a_sync_is_paused_resumed_and_resynced(shared: Site) -> None:
     assert usher("resync", "none", here=shared).exit_code == 1
 
 
+def test_an_alert_channel_is_tried_out(shared: Site) -> None:
+    assert "took it" in usher("test-alert", "ops", here=shared).stderr
+    refused = usher("test-alert", "silent", "--json", here=shared)
+    assert (refused.exit_code, json.loads(refused.stdout)["failure"]) == (1, "it answers 404")
+    assert usher("test-alert", "none", here=shared).exit_code == 1
+
+
 def test_a_destination_is_shown_and_with_send_tried_out(shared: Site) -> None:
     shown = usher("test-destination", "hook", "--user", "ann", here=shared)
     assert (shown.exit_code, shown.stdout) == (0, "# to make the change\nPOST https://example.com/hook\nx: ***\n\n{}\n")
@@ -304,8 +311,8 @@ def test_the_admin_key_of_a_data_dir_goes_to_its_own_usher_alone(shared: Site, t
 
 @pytest.mark.parametrize(
     "command", ["up", "down", "status", "demo", "validate", "plan", "apply", "replay", "lookup", "members", "syncs",
-                "log", "retry", "pause", "resume", "resync", "bench", "version", "traits", "traits refresh", "ingest",
-                "events", "keys", "keys create", "keys list", "keys revoke"],
+                "log", "test-alert", "retry", "pause", "resume", "resync", "bench", "version", "traits",
+                "traits refresh", "ingest", "events", "keys", "keys create", "keys list", "keys revoke"],
 )  # fmt: skip
 def test_every_command_has_help(command: str) -> None:
     result = usher(*command.split(), "--help")

@@ -54,6 +54,10 @@ DOCUMENT: dict[str, Any] = {
         {"id": "buyers", "name": "Buyers", "parent": "users", "where": {"event": "track", "within": "5m"}},
         {"id": "sketch", "parent": "users", "status": "draft", "where": {"event": "page", "within": "5m"}},
     ],
+    "alert_channels": [
+        {"id": "ops", "kind": "slack", "url": "https://example.com/ops"},
+        {"id": "silent", "kind": "slack", "url": "https://example.com/silent"},
+    ],
     "destinations": [{"id": "hook", "kind": "webhook", "url": "https://example.com/hook", "secret": SECRET}],
     "syncs": [{"id": "push", "audience": "buyers", "destination": "hook", "identifiers": {"user_id": "user_id"}}],
 }  # fmt: skip
@@ -245,6 +249,11 @@ class FakeDelivery:
     async def resync(self, sync: str) -> Reply:
         self.asked.append(("resync", sync))
         return {"resyncing": sync, "began_at": "2026-11-23T10:00:00.000Z"}
+
+    async def test_channel(self, channel: str) -> Reply:
+        self.asked.append(("test_channel", channel))
+        failure = "it answers 404" if channel == "silent" else ""
+        return {"channel": channel, "sent": not failure, "failure": failure}
 
     async def test_destination(self, destination: str, sync: str, user: str, verb: str, send: bool) -> Reply:
         self.asked.append(("test", destination, sync, user, verb, send))

@@ -157,7 +157,10 @@ def test_a_channel_that_refuses_is_counted_and_holds_up_no_other(tmp_path: Path)
             actor = await started(tmp_path, controller, evaluator)
             evaluator.flip("a")
             await eventually(lambda: sent(actor, "fine", 1))
-            await ops.until(lambda: len(ops.received) == 2)
+            tried = [await actor.test_channel(channel) for channel in ("fine", "gone")]
+            assert [(each["sent"], each["failure"]) for each in tried] == [(True, ""), (False, "it answers 404")]
+            assert (await actor.test_channel("none"))["error"] == "not_found"
+            await ops.until(lambda: len(ops.received) == 4)
             await eventually(lambda: sent(actor, "gone", 0))
             rows = {row["id"]: row for row in (await actor.status())["alerts"]["channels"]}
             await actor.drain()
