@@ -14,9 +14,9 @@ from pathlib import Path
 
 import confluent_kafka
 
-PRODUCE, FETCH = 0, 1
+PRODUCE, FETCH, OFFSET_COMMIT = 0, 1, 8
 #: Error codes of the protocol.
-NOT_LEADER, TIMED_OUT, STORAGE_ERROR = 6, 7, 56
+NOT_LEADER, TIMED_OUT, ILLEGAL_GENERATION, STORAGE_ERROR = 6, 7, 22, 56
 
 _pointer, _text, _int, _long = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_int64
 _FUNCTIONS = {

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from cluster.definitions.model import KafkaTopics
 from cluster.errors import InputError
 from cluster.intake.dead_letters import DeadLetter
+
+_log = logging.getLogger("usher.intake")
 
 #: How much librdkafka fetches ahead of what is read, in KiB.
 _AHEAD_KIB: Final = 32 * 1024
@@ -34,13 +37,15 @@ class Topics:
         self._assigned: list[Place] = []
         #: By partition, the offset of the next record to be read.
         self._next: dict[Place, int] = {}
+        #: What is done and not committed.
+        self._owed: dict[Place, int] = {}
         try:
             self._consumer = kafka.Consumer({
                 **topics.config, "bootstrap.servers": ",".join(topics.brokers), "group.id": topics.group,
                 "enable.auto.commit": False, "enable.auto.offset.store": False, "auto.offset.reset": topics.start,
                 "isolation.level": "read_committed", "queued.max.messages.kbytes": _AHEAD_KIB,
                 "error_cb": self._failed,
-            })  # fmt: skip
+            }, logger=_log)  # fmt: skip
         except (kafka.KafkaException, ValueError, TypeError) as error:
             raise _not_understood(error, topics) from None
         self._consumer.subscribe(list(topics.topics), on_assign=self._gained, on_revoke=self._lost, on_lost=self._lost)
@@ -68,13 +73,23 @@ class Topics:
         self._consumer.resume(self._consumer.assignment())
 
     def commit(self, ends: Mapping[Place, int]) -> None:
-        """Note how far each partition is done. What the group no longer lets this member say is dropped."""
-        offsets = [self._kafka.TopicPartition(*place, offset) for place, offset in ends.items()]
+        """Note how far each partition is done, and what could not be noted before.
+
+        What is owed when partitions change hands is dropped: they are read again from what was committed.
+        """
+        self._owed.update(ends)
+        if not self._owed:
+            return
+        offsets = [self._kafka.TopicPartition(*place, offset) for place, offset in self._owed.items()]
         try:
             self._consumer.commit(offsets=offsets, asynchronous=False)
-            self._next.update(ends)
         except self._kafka.KafkaException as error:
             self.fault = f"offsets could not be committed: {error.args[0].str()}"
+            return
+        if self.fault.startswith("offsets"):
+            self.fault = ""
+        self._next.update(self._owed)
+        self._owed = {}
 
     def lags(self) -> dict[Place, int]:
         """Give how many records of each partition of this member are still to be read, as far as is known."""
@@ -94,7 +109,7 @@ class Topics:
 
     def _gained(self, consumer: Any, partitions: list[Any]) -> None:
         self._assigned = [(partition.topic, partition.partition) for partition in partitions]
-        self._next = {}
+        self._next, self._owed = {}, {}
         try:
             for partition in consumer.committed(partitions, timeout=_ASK_S):
                 self._begin(consumer, partition)
@@ -111,7 +126,7 @@ class Topics:
             self.missed += low - partition.offset
 
     def _lost(self, consumer: Any, partitions: list[Any]) -> None:
-        self._assigned, self._next = [], {}
+        self._assigned, self._next, self._owed = [], {}, {}
         self._on_change()
 
 
@@ -125,7 +140,7 @@ class DeadLetterTopic:
             **topics.config, "bootstrap.servers": ",".join(topics.brokers), "acks": "all", "enable.idempotence": True,
         }  # fmt: skip
         try:
-            self._producer = self._kafka.Producer(settings)
+            self._producer = self._kafka.Producer(settings, logger=_log)
         except (self._kafka.KafkaException, ValueError, TypeError) as error:
             raise _not_understood(error, topics) from None
 

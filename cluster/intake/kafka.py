@@ -139,6 +139,8 @@ class KafkaIntake:
                 ends[place] = max(ends.get(place, 0), message.offset() + 1)
             await self._call(client.commit, ends)
             self.records += len(messages)
+        else:
+            await self._call(client.commit, {})
         self.lags = await self._call(client.lags)
 
     async def _deliver(self, client: Topics, messages: list[Any]) -> list[DeadLetter]:

@@ -27,10 +27,14 @@ NPM = WHEEL / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
 AWAY = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "ETIMEDOUT", "ENETUNREACH", "EHOSTUNREACH")
 INSTALL_S = 150
 RUN_S = 100
+#: Why this process does not ask the registry again.
+_away: list[str] = []
 
 
 def installed() -> Path:
     """Give a folder with the scripts of this one and the packages they import; skips the test without a registry."""
+    if _away:
+        pytest.skip(_away[0])
     parts = ("package.json", "package-lock.json")
     digest = hashlib.sha256(b"".join((HERE / name).read_bytes() for name in parts)).hexdigest()[:12]
     store = Path(tempfile.gettempdir()) / f"usher-sdks-{os.getuid()}"
@@ -62,6 +66,7 @@ def _install(folder: Path, parts: tuple[str, ...]) -> None:
     if run.returncode != 0:
         if any(mark in run.stderr for mark in AWAY):
             reason = "The npm registry cannot be reached: the JavaScript SDKs are NOT tested."
+            _away.append(reason)
             pytest.skip(reason)
         raise AssertionError(run.stderr)
     making.rename(folder)

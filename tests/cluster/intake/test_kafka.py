@@ -21,7 +21,7 @@ from cluster.intake.dead_letters import DeadLetter, DeadLetterFile
 from cluster.intake.kafka import KafkaIntake
 from cluster.wire.envelope import RawEvents
 from destinations.registry import KINDS
-from tests.brokers import Brokers, brokers
+from tests.brokers import ILLEGAL_GENERATION, OFFSET_COMMIT, STORAGE_ERROR, Brokers, brokers
 from tests.cluster.edge.serving import DOCUMENT, FakeEvaluator, Site, site
 
 TOPIC = "shop.events"
@@ -165,6 +165,42 @@ def test_a_reader_that_stops_before_it_could_commit_leaves_all_to_the_next(kafka
         assert committed(kafka) == 0
         async with reading(kafka, tmp_path) as second:
             await until(lambda: counts(second).get("accepted") == 20)
+
+    run(test)
+
+
+def test_what_was_taken_but_could_not_be_committed_counts_once(kafka: Brokers, tmp_path: Path) -> None:
+    shared = FakeEvaluator(0)
+    produce(kafka, *(event(f"u{number}") for number in range(20)))
+
+    async def test() -> None:
+        async with reading(kafka, tmp_path) as first:
+            share(first, shared)
+            kafka.fail(OFFSET_COMMIT, *[ILLEGAL_GENERATION] * 50)
+            await until(lambda: counts(first).get("accepted") == 20)
+            await until(lambda: "could not be committed" in intake(first)["problem"])
+        assert committed(kafka) == 0
+        kafka.mend(OFFSET_COMMIT)
+        async with reading(kafka, tmp_path) as second:
+            share(second, shared)
+            await until(lambda: intake(second)["records"] == 20)
+            assert counts(second) == {"duplicate": 20}
+        assert committed(kafka) == 20
+
+    run(test)
+
+
+def test_a_commit_that_failed_is_made_up_for_when_nothing_more_comes(kafka: Brokers, tmp_path: Path) -> None:
+    produce(kafka, event("u1"))
+
+    async def test() -> None:
+        async with reading(kafka, tmp_path) as here:
+            kafka.fail(OFFSET_COMMIT, STORAGE_ERROR, STORAGE_ERROR)
+            await until(lambda: counts(here).get("accepted") == 1)
+            await until(lambda: intake(here)["lag"] == 0 and intake(here)["problem"] == "" and intake(here)["records"])
+            async with asyncio.timeout(30):
+                while await asyncio.to_thread(committed, kafka) < 1:
+                    await asyncio.sleep(0.1)
 
     run(test)
 
