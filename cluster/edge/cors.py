@@ -7,7 +7,7 @@ from typing import Final
 from aiohttp import web
 
 _MAX_AGE_S: Final = "600"
-_PREFIXES: Final = ("/v1/", "/beacon/", "/sourceConfig", "/com.snowplowanalytics.snowplow/")
+_PREFIXES: Final = ("/v1/", "/beacon/", "/pixel/", "/sourceConfig", "/com.snowplowanalytics.snowplow/")
 _NAMES: Final = "track page screen identify group alias batch t p s i g a b m ice.png"
 #: Event paths without a version, which Segment's browser SDK uses where `apiHost` leaves it out; Snowplow's pixels.
 _ROOTS: Final = frozenset(f"/{name}" for name in _NAMES.split())

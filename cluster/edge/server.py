@@ -28,6 +28,7 @@ from cluster.edge.local import is_local
 from cluster.edge.membership_api import MembershipApi
 from cluster.edge.metrics import CONTENT_TYPE, EdgeMetrics, merge_expositions
 from cluster.edge.peers import fetch_from
+from cluster.edge.pixel_api import PixelApi
 from cluster.edge.reading import MembershipReader, Memberships
 from cluster.edge.routes import Route, json_response
 from cluster.edge.seen_api import SeenApi
@@ -93,6 +94,7 @@ class EdgeServer:
         self._routes = [
             *self._ingest.routes(),
             *SnowplowApi(lambda: self.watcher.current, self._ingest).routes(),
+            *PixelApi(lambda: self.watcher.current, self._ingest, self.metrics).routes(),
             *MembershipApi(lambda: self.watcher.current, self.memberships).routes(),
             *AdminApi(self.watcher, controller, delivery, traits).routes(),
             *SeenApi(self.sightings, lambda: self.watcher.current.keys, lambda: self._links).routes(),

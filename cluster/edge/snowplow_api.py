@@ -23,8 +23,8 @@ from cluster.wire.events import INVALID
 from cluster.wire.snowplow import Asked, SnowplowRequest, read_payload, read_query
 
 _PATH: Final = "/com.snowplowanalytics.snowplow/tp2"
-_PIXEL: Final = base64.b64decode("R0lGODlhAQABAPAAAP///wAAACH5BAAAAAAALAAAAAABAAEAAAICRAEAOw==")
-_NOT_CACHED: Final = {"Cache-Control": "no-cache, no-store, must-revalidate"}
+PIXEL: Final = base64.b64decode("R0lGODlhAQABAPAAAP///wAAACH5BAAAAAAALAAAAAABAAEAAAICRAEAOw==")
+NOT_CACHED: Final = {"Cache-Control": "no-cache, no-store, must-revalidate"}
 #: The reason of events whose application no source takes.
 UNKNOWN_APPLICATION: Final = "unknown_application"
 #: Answers that a tracker would send everything again for, though it can never be taken.
@@ -67,7 +67,7 @@ class SnowplowApi:
     async def query(self, request: web.Request) -> web.StreamResponse:
         """One event."""
         await self._take(read_query(_asked(request), new_message_id))
-        return web.Response(body=_PIXEL, content_type="image/gif", headers=_NOT_CACHED)
+        return web.Response(body=PIXEL, content_type="image/gif", headers=NOT_CACHED)
 
     async def _take(self, read: SnowplowRequest) -> None:
         """Hand on what a source takes; returns when it is durable. Raises Problem 403 where no source takes any."""
