@@ -309,6 +309,8 @@ class SyncRunner:
         for index in [index for index in self._readers if index not in self.plan.config.evaluators]:
             _, task = self._readers.pop(index)
             task.cancel()
+            # It is gone since its end is durably passed, also where it was never read: nobody waits for it.
+            self._reached[index] = NEVER
         for index, evaluator in self._evaluators.items() if not self._ending else ():
             if index in self.plan.config.evaluators and index not in self._readers:
                 reader = Reader(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,6 +36,35 @@ class Heir(InProcessEvaluator):
         return {**await super().status(), "live_from_seq": self._live_from_seq}
 
 
+class Stalling(InProcessEvaluator):
+    """Answers readers only while `open` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def transitions_after(self, seq: int, limit: int, wait_ms: int, audience: str | None) -> Reply:
+        reply = await super().transitions_after(seq, limit, wait_ms, audience)
+        await self.open.wait()
+        return reply
+
+
+def place(controller: InProcessController, present: int, retired: Mapping[int, int]) -> None:
+    """Have one evaluator own all users after others, which ended at these transitions."""
+    controller.state = replace(
+        controller.state,
+        revision=controller.state.revision + 1,
+        evaluators=(info(present),),
+        retired=tuple(Retired(info(index), seq) for index, seq in retired.items()),
+    )
+    controller.publish(controller.state.published.definitions)  # type: ignore[union-attr]
+
+
+def info(index: int) -> EvaluatorInfo:
+    return EvaluatorInfo(index, f"evaluator-{index}", "", "")
+
+
 def test_an_heirs_changes_come_after_those_of_whom_it_succeeds(tmp_path: Path) -> None:
     async def run() -> Receiver:
         old = InProcessEvaluator()
@@ -58,13 +88,7 @@ def test_an_heirs_changes_come_after_those_of_whom_it_succeeds(tmp_path: Path) -
             evaluators[1] = heir = Heir(old)
             heir.flip("a")
             heir.flip("c")
-            controller.state = replace(
-                controller.state,
-                revision=controller.state.revision + 1,
-                evaluators=(EvaluatorInfo(1, "evaluator-1", "", ""),),
-                retired=(Retired(controller.state.evaluators[0], len(old.rows)),),
-            )
-            controller.publish(controller.state.published.definitions)  # type: ignore[union-attr]
+            place(controller, 1, {0: len(old.rows)})
             await endpoint.until(lambda: len(endpoint.kinds) == 9)
             await eventually(lambda: nobody_needs(actor, 0, len(old.rows)))
             await actor.drain()
@@ -74,6 +98,41 @@ def test_an_heirs_changes_come_after_those_of_whom_it_succeeds(tmp_path: Path) -
     endpoint = asyncio.run(run())
     assert [kind for user, kind in endpoint.kinds if user == "a"] == ["entered", "exited"] * 2 + ["entered"]
     assert [kind for user, kind in endpoint.kinds if user == "c"] == ["entered", "exited"]
+
+
+def test_an_heir_that_had_nothing_to_say_and_is_gone_holds_up_nobody(tmp_path: Path) -> None:
+    """Two moves in a row: the second's heirs wait for the first evaluator, and not for one that was never read."""
+
+    async def run() -> Receiver:
+        old = Stalling()
+        old.flip("a")
+        async with receiver() as endpoint:
+            controller = InProcessController(definitions(endpoint.url, sync={"batch_size": 1}))
+            evaluators: dict[int, InProcessEvaluator] = {0: old}
+            actor = DeliveryActor(
+                tmp_path, controller, lambda info: evaluators[info.index], SystemClock(), traits=no_traits, seed=1
+            )
+            await actor.start()
+            await eventually(lambda: begun(actor))
+            old.open.clear()
+            old.flip("b")
+            ended = len(old.rows)
+            evaluators[1] = Heir(old)
+            place(controller, 1, {0: ended})
+            await eventually(lambda: nobody_needs(actor, 7, 0))  # no such evaluator: it is said once heirs have cursors
+            evaluators[2] = heir = Heir(old)
+            place(controller, 2, {0: ended, 1: ended})
+            await eventually(lambda: nobody_needs(actor, 1, ended))
+            place(controller, 2, {0: ended})
+            heir.flip("a")
+            await asyncio.sleep(0.2)
+            old.open.set()
+            await endpoint.until(lambda: len(endpoint.kinds) == 3)
+            await actor.drain()
+        return endpoint
+
+    endpoint = asyncio.run(run())
+    assert endpoint.kinds == [("a", "entered"), ("b", "entered"), ("a", "exited")]
 
 
 async def nobody_needs(actor: DeliveryActor, evaluator: int, seq: int) -> bool:
