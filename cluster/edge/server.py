@@ -146,7 +146,7 @@ class EdgeServer:
             return {}
         self._draining = True
         if self._intakes is not None:
-            await self._intakes.stop(within_ms)
+            await self._intakes.stop(within_ms // 2)
         if self._acceptor is not None:
             self._acceptor.stop()
         if self._receiver is not None:

@@ -25,7 +25,7 @@ NODE = WHEEL / "bin" / "node"
 NPM = WHEEL / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
 #: What npm says when there is no registry to be had.
 AWAY = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "ETIMEDOUT", "ENETUNREACH", "EHOSTUNREACH")
-INSTALL_S = 150
+INSTALL_S = 300
 RUN_S = 100
 #: Why this process does not ask the registry again.
 _away: list[str] = []
@@ -45,6 +45,13 @@ def installed() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)  # other test processes wait for the first
         if not (folder / "node_modules").exists():
             _install(folder, parts)
+        if not (folder / "chromium").exists():
+            # By one process: the others would start a half-written one.
+            unpack = "import('@sparticuz/chromium').then((found) => found.default.executablePath())"
+            subprocess.run(
+                [NODE, "-e", unpack], cwd=folder, env=environment(folder), capture_output=True, timeout=INSTALL_S,
+                check=False,  # where it cannot be, starting it says why
+            )  # fmt: skip
         for script in HERE.glob("*.mjs"):
             if not (folder / script.name).exists() or (folder / script.name).read_bytes() != script.read_bytes():
                 fresh = folder / f".{script.name}"

@@ -8,6 +8,8 @@ from tests.cluster.edge.serving import Site
 from tests.sdks import javascript
 from tests.sdks.receiving import NEAR_MS, WRITE_KEY, at_shop, taken
 
+pytestmark = pytest.mark.timeout(400)  # the first one may wait for npm
+
 
 async def browse(site: Site, sdk: str) -> list[str]:
     """Let a page send three events; gives the errors that the browser shows."""

@@ -9,6 +9,8 @@ import pytest
 from tests.cluster.edge.serving import Site
 from tests.sdks.receiving import STORY, at_shop, check_story, send, statuses
 
+pytestmark = pytest.mark.timeout(400)  # the first one may wait for npm
+
 SDKS = ("python segment", "python rudderstack", "node segment", "node rudderstack")
 BOUGHT = [STORY[1]]
 

@@ -15,6 +15,8 @@ from tests.sdks import javascript
 from tests.sdks.receiving import LONG_AGO, NEAR_MS, model, statuses, taken
 from tests.sdks.test_browsers import browse
 
+pytestmark = pytest.mark.timeout(400)  # the first one may wait for npm
+
 PATH = "/com.snowplowanalytics.snowplow/tp2"
 LONG_AGO_MS = round(LONG_AGO.timestamp() * 1000)
 BOUGHT = {"channel": "web", "amount": 12.5, "note": "Füße 🎈"}

@@ -148,7 +148,7 @@ def test_what_is_not_durable_is_not_committed_and_comes_again(kafka: Brokers, tm
             here.evaluators[0].refusals = []
             await until(lambda: intake(here)["records"] == 40)
             assert counts(here)["accepted"] == 40
-            assert intake(here)["problem"] == ""
+            await until(lambda: intake(here)["problem"] == "")
             assert letters(tmp_path) == []
         assert committed(kafka) == 40
 
