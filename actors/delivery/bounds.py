@@ -26,8 +26,10 @@ SYNC_LOG_KEEP_MS: Final = 7 * 86_400_000
 SYNC_LOG_BYTES_MAX: Final = 64 * 2**20
 #: The start of a request's and of an answer's body that the log keeps.
 LOGGED_BODY_CHARS_MAX: Final = 1_000
-#: Of attempts with which all went well, so many a second are kept with their bodies: to mask one costs ms.
-LOGGED_WELL_A_SECOND: Final = 5
+#: Of attempts with which all went well, those of so many records a second keep their bodies, and one a second always:
+#: to mask what tells of 100 records costs about a ms, and never less.
+LOGGED_WELL_RECORDS_A_SECOND: Final = 1_000
+LOGGED_RECORDS_MIN: Final = 100
 #: Users in a row of whom a record was refused alone, after halving, with none of anybody accepted in between: then it
 #: is not the records that are at fault, and the sync stops. One bad record gives one of these, its bad neighbours too.
 REFUSED_ALONE_MAX: Final = 10

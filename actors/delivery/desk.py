@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from actors.delivery.bounds import LOGGED_BODY_CHARS_MAX, LOGGED_WELL_A_SECOND
+from actors.delivery.bounds import LOGGED_BODY_CHARS_MAX, LOGGED_RECORDS_MIN, LOGGED_WELL_RECORDS_A_SECOND
 from actors.delivery.cutting import to_row
 from actors.delivery.dead_letters import dead_letter, shown_attempt
 from actors.delivery.figures import Figures
@@ -33,7 +33,7 @@ class Desk:
     rows: dict[str, StoredRow] = field(default_factory=dict)
     #: What came of the attempt that the machine is being told of.
     attempted: dict[str, Attempted] = field(default_factory=dict)
-    #: The second of the last exchange that was kept although all went well, and how many there were in it.
+    #: The second of the last exchange that was kept although all went well, and how many records such ones had in it.
     _kept: tuple[int, int] = (0, 0)
     #: Since when the oldest change of each unfinished batch waits, where that was asked for; None: it has none.
     _since_ms: dict[str, int | None] = field(default_factory=dict)
@@ -70,14 +70,12 @@ class Desk:
     ) -> Exchange | None:
         """Give an attempt's request and answer for the log; `well`: everything arrived.
 
-        None where there was no request, and of more attempts a second that went well than are worth reading.
+        None where there was no request, and of attempts that went well where they are too many to be read.
         """
-        if attempted.request is None or (well and not self._worth_keeping(now_ms)):
+        if attempted.request is None or (well and not self._worth_keeping(now_ms, len(records))):
             return None
         plan = self.plan
-        hidden = self.hidden(records)
-        if plan.sync.log_pii:
-            hidden = plan.kind.secrets(plan.settings)
+        hidden = plan.kind.secrets(plan.settings) if plan.sync.log_pii else self.hidden(records)
         asked, answered = shown_attempt(
             attempted, hidden, chars_max=LOGGED_BODY_CHARS_MAX, addresses=plan.sync.log_pii
         )
@@ -88,8 +86,11 @@ class Desk:
         plan = self.plan
         return (*plan.kind.secrets(plan.settings), *plan.kind.personal(plan.settings, records))
 
-    def _worth_keeping(self, now_ms: int) -> bool:
-        second = now_ms // 1000
-        count = self._kept[1] + 1 if self._kept[0] == second else 1
-        self._kept = (second, count)
-        return count <= LOGGED_WELL_A_SECOND
+    def _worth_keeping(self, now_ms: int, records: int) -> bool:
+        second, spent = now_ms // 1000, 0
+        if self._kept[0] == second:
+            spent = self._kept[1]
+        if spent and spent + max(records, LOGGED_RECORDS_MIN) > LOGGED_WELL_RECORDS_A_SECOND:
+            return False
+        self._kept = (second, spent + max(records, LOGGED_RECORDS_MIN))
+        return True

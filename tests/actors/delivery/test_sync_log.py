@@ -11,14 +11,18 @@ from aiohttp import web
 
 from actors.delivery import sync_log as log_module
 from actors.delivery.commits import Commits
+from actors.delivery.desk import Desk
+from actors.delivery.figures import Figures
 from actors.delivery.instructions import Dead, Rest
 from actors.delivery.log_lines import OTHER_REASONS, REASONS_MAX, SHOWN_RECORDS_MAX, Lines, shown_records, user_key
+from actors.delivery.plans import plan_syncs
 from actors.delivery.rows import Attempted, Exchange, LogRow
 from actors.delivery.sync_log import SyncLog, shown_line
 from cluster.runtime.protocols import LogQuery
 from destinations.outcomes import Delivered, Permanent, Retry, Skipped
 from destinations.records import Record, Verb
-from destinations.requests import Response
+from destinations.registry import KINDS
+from destinations.requests import Request, Response
 from tests.actors.delivery.asking import eventually, has_logged
 from tests.actors.delivery.world import (
     InProcessController,
@@ -213,3 +217,18 @@ def test_rows_are_found_by_user_outcome_and_time(tmp_path: Path) -> None:
         await kept.close()
 
     asyncio.run(run())
+
+
+def test_bodies_of_what_went_well_are_kept_as_long_as_that_costs_little() -> None:
+    plan = plan_syncs(definitions("http://127.0.0.1:9/hook"), (0,), (), KINDS)["promo"]
+    desk = Desk(plan, Figures(0))
+    request = Request("POST", "http://127.0.0.1:9/hook", {}, b"{}", 1_000)
+    attempted = Attempted(request, Response(204, {}, b"", 1), 1.0)
+
+    def kept(size: int, now_ms: int, *, well: bool = True) -> bool:
+        records = [record(f"user_{number}") for number in range(size)]
+        return desk.exchange(attempted, records, now_ms, well=well) is not None
+
+    assert [kept(1, 1_000 + number) for number in range(12)] == [True] * 10 + [False] * 2
+    assert [kept(400, 2_000 + number) for number in range(4)] == [True, True, False, False]
+    assert [kept(5_000, 3_000), kept(1, 3_001), kept(5_000, 3_002, well=False)] == [True, False, True]
