@@ -34,6 +34,7 @@ class Topics:
         self.missed = 0
         self._kafka = kafka
         self._on_change = on_change
+        self._from_the_start = topics.start == "earliest"
         self._assigned: list[Place] = []
         #: By partition, the offset of the next record to be read.
         self._next: dict[Place, int] = {}
@@ -92,12 +93,12 @@ class Topics:
         self._owed = {}
 
     def lags(self) -> dict[Place, int]:
-        """Give how many records of each partition of this member are still to be read, as far as is known."""
+        """Give how many records of each partition of this member are still to be read, as far as the client knows."""
         found = {}
         for place in self._assigned:
-            _, high = self._consumer.get_watermark_offsets(self._kafka.TopicPartition(*place), cached=True)
-            if high >= 0 and place in self._next:
-                found[place] = max(0, high - self._next[place])
+            low, high = self._consumer.get_watermark_offsets(self._kafka.TopicPartition(*place), cached=True)
+            begun = self._next.get(place, low if self._from_the_start else high)
+            found[place] = max(0, high - max(0, begun)) if high >= 0 else 0
         return found
 
     def close(self) -> None:

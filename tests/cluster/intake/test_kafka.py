@@ -125,11 +125,24 @@ def test_records_of_every_shape_are_taken_and_then_committed(kafka: Brokers, tmp
             assert len(set(ids.values())) == 6
             assert not any(hit["ts_relative"] for hit in hits)
             assert letters(tmp_path) == []
-            status = intake(here)
-            assert (status["partitions"], status["lag"], status["problem"]) == (PARTITIONS, 0, "")
+            await until(lambda: (intake(here)["partitions"], intake(here)["lag"]) == (PARTITIONS, 0))
+            assert intake(here)["problem"] == ""
             labels = f'edge="{here.server.name}",partition="0",source="orders",topic="{TOPIC}"'
             assert f"usher_source_lag_records{{{labels}}} 0.0" in here.server.metrics.exposition().decode()
         assert committed(kafka) == 5
+
+    run(test)
+
+
+def test_partitions_without_records_are_counted_and_what_waits_is_its_lag(kafka: Brokers, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with reading(kafka, tmp_path) as here:
+            await until(lambda: intake(here)["partitions"] == PARTITIONS)
+            assert intake(here)["lag"] == 0
+            produce(kafka, event("u1"), partition=2)
+            await until(lambda: intake(here)["records"] == 1)
+            await until(lambda: intake(here)["lag"] == 0)
+            assert intake(here)["partitions"] == PARTITIONS
 
     run(test)
 
