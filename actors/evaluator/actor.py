@@ -38,12 +38,12 @@ from actors.evaluator.stimuli import (
     Status,
     Stimulus,
     TakeCheckpoint,
-    TakeTraits,
     Tick,
 )
 from actors.evaluator.stored import initial_members, packed, with_since
 from actors.evaluator.succession.importing import End, Importer, Legacy, entries_reply
 from actors.evaluator.succession.tenure import positions_of
+from actors.evaluator.trait_offers import TraitOffers
 from actors.evaluator.worker import EvaluatorWorker
 from cluster.checkpoints.settings import CheckpointSettings
 from cluster.checkpoints.store import CheckpointStore
@@ -108,6 +108,8 @@ class EvaluatorActor:
         self._build: tuple[Backfill, asyncio.Task[None]] | None = None
         #: long ones, and trimming: one at a time, and no reader with a cursor waits for them
         self._history = ThreadPoolExecutor(1, thread_name_prefix=f"{self.name}-history")
+        #: How snapshots are taken; None until it starts.
+        self._traits: TraitOffers | None = None
         self._waiting: deque[tuple[Stimulus, asyncio.Future[Reply]]] = deque()
         #: When the oldest input that is not answered yet came, by the duration clock; None: nothing waits.
         self._oldest_ms: float | None = None
@@ -133,6 +135,7 @@ class EvaluatorActor:
         """
         worker = await self._in_thread(self._open)
         self._worker = worker
+        self._traits = TraitOffers(self._partitions, self._ask, worker.pace.pause, worker.larger_files, self.name)
         self._last_seq = worker.log.last_transition_seq()
         self._loop_task = asyncio.create_task(self._work(), name=self.name)
         if worker.checkpoints is not None:
@@ -365,7 +368,9 @@ class EvaluatorActor:
         table = refs[0] if refs else None
         if table is not None and not isinstance(table, pa.Table):
             table = await table
-        return await self._ask(TakeTraits(parent, version, table, path))
+        if self._traits is None:
+            return _refusal("not_ready", "the evaluator is starting")
+        return await self._traits.take(parent, version, table, path)
 
     async def members(self, audience: str, cursor: str | None, limit: int) -> Reply:
         """See the protocol. The cursor is a place among the evaluator's users: stable while users come."""
@@ -479,6 +484,8 @@ class EvaluatorActor:
         if self._worker is not None:
             if self._worker.backfill is not None:
                 await self._in_thread(self._worker.backfill.cancel, "the evaluator stops")
+            if self._traits is not None:
+                self._traits.close()
             # Its thread reads the log.
             await asyncio.to_thread(self._backfilling.shutdown)
             await self._in_thread(self._worker.log.close)

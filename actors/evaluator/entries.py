@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 
 from actors.evaluator.layout import I64
+from actors.evaluator.packing import unpack_traits
 from cluster.admission.decoder import Decoder
 from cluster.admission.plan import EventPlan
 from cluster.definitions.model import Definitions, Published
@@ -246,5 +246,5 @@ def entries_since(log: Log, seq: int) -> Iterator[Entry]:
 
 def logged_snapshot(entry: Entry, partitions: Sequence[int], count: int) -> tuple[int, pa.Table]:
     """Give version and table of the snapshot that a `traits` entry (its subject is the parent) took."""
-    fields = msgspec.json.decode(entry.payload)
-    return fields["version"], own_rows(read_snapshot_file(fields["path"]), partitions, count)
+    logged = unpack_traits(entry.payload)
+    return logged.version, own_rows(read_snapshot_file(logged.path), partitions, count)

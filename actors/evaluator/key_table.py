@@ -8,6 +8,7 @@ that no sender can choose two keys that share one; by chance two do with probabi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import numpy as np
@@ -51,6 +52,15 @@ def table_entries(rows: int) -> int:
 
 def _go_on() -> None:
     """Pause for nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """The mapped files of one generation, before or while it is the current one."""
+
+    number: int
+    rows: NDArray[np.int64]
+    table: NDArray[np.uint64]
 
 
 class KeyTable:

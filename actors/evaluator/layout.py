@@ -59,6 +59,10 @@ FIRST_WORD: Final = 6
 ALIVE: Final = 1  #: in the universe (semantics.md, end of §1)
 IN_SNAPSHOT: Final = 2  #: has a row in the current trait snapshot
 LOADED: Final = 4  #: scratch mark of a snapshot being applied
+FRESH: Final = 8  #: has other traits from S_TRAITS_AT on: `fresh_row` says where they are
+
+#: In `fresh_row`: the snapshot has no row of this user.
+GONE: Final = -1
 
 #: Pages with a place in the row. More would widen every row for the few users that have them.
 DIRECT_PAGES: Final = 16
@@ -151,7 +155,10 @@ S_LISTED: Final = 27
 S_PAGED: Final = 28
 S_AHEAD_USER: Final = 29  #: who is foreseen next, -1: the first user of the next slot
 S_AHEAD_MS: Final = 30  #: from when on that slot is looked for
-S_COUNT: Final = 32
+S_TRAITS_AT: Final = 31  #: when the snapshot that is prepared holds from; NEVER: not known yet, or there is none
+S_TRAITS_ON: Final = 32  #: 1: it was taken, and those who are FRESH are given its traits as they are brought up to date
+S_TRAITS_LEFT: Final = 33  #: users that are FRESH
+S_COUNT: Final = 40
 
 # --- wheel ---------------------------------------------------------------------------------------
 #: Two levels of 2^16 slots: 1 ms each, then 65.536 s each (49.7 days a turn); behind them the list being dealt out.
@@ -351,6 +358,9 @@ class StateArrays(NamedTuple):
     dedup_queue_clock: I64
     touched: I32  #: users whose row changed since the last publication of membership
     touched_stamp: I64
+    fresh_row: I32  #: of a FRESH user: 1 and its row in the snapshot that is prepared; GONE: it has none there
+    fresh_words: U64  #: [rows, leaf words] trait truths of that snapshot
+    fresh_times: I64  #: [rows, time columns]
 
 
 class HitArrays(NamedTuple):

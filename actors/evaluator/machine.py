@@ -33,6 +33,7 @@ from actors.evaluator.layout import (
     FIRST_DUE,
     FIRST_MEMBER,
     FLAGS,
+    FRESH,
     LAST_AT,
     NEED_ROOM,
     NEVER,
@@ -46,6 +47,8 @@ from actors.evaluator.layout import (
     S_POSITION,
     S_TIMERS,
     S_TOUCHED,
+    S_TRAITS_AT,
+    S_TRAITS_LEFT,
     S_WHEEL,
     S_WORK,
 )
@@ -53,7 +56,7 @@ from actors.evaluator.results import BatchResult, Transitions, table_of
 from actors.evaluator.state import (
     with_dedup_room,
 )
-from actors.evaluator.steps import MachineSteps
+from actors.evaluator.trait_plans import MachinePlans
 from cluster.checkpoints.parts import Part
 from cluster.errors import CheckpointError
 
@@ -68,7 +71,7 @@ _Read: TypeAlias = tuple[list[HitColumns], int]
 _PARTITIONS: Final = "machine.partitions"
 
 
-class EvaluatorMachine(MachineSteps):
+class EvaluatorMachine(MachinePlans):
     """One evaluator's state and every rule that moves it.
 
     `seed` only spreads hashes (a sender cannot choose keys that collide); no result depends on it.
@@ -130,6 +133,10 @@ class EvaluatorMachine(MachineSteps):
         Users that it changes are brought up to date first; of the others as many as `wave_users` says (`handle_batch`).
         """
         self._cover(self.settled_ms if self.user_count else now_ms, now_ms)
+        if self.plan is not None and self.plan.taken:
+            self._advance(max(now_ms, self.clock_ms), None)
+            self._end_plan()
+        self.drop_plan()
         self._state.scalars[S_CLOCK] = max(now_ms, self.clock_ms)
         self._take_snapshot(parent, snapshot, live=True)
         self._advance(self.clock_ms, wave_users)
@@ -245,6 +252,10 @@ class EvaluatorMachine(MachineSteps):
             raise CheckpointError(message, reason="incompatible")
         self._state = state_of({k: v for k, v in arrays.items() if k != _PARTITIONS}, self._state)
         self._partitions = partitions
+        if int(self._state.scalars[S_TRAITS_AT]) != NEVER or int(self._state.scalars[S_TRAITS_LEFT]):
+            # A snapshot was being prepared. Nothing of it counts yet, and it is offered again.
+            self._state.users[:, FLAGS] &= ~FRESH
+            self._end_plan()
 
     def difference_from(self, old: EvaluatorMachine | None) -> pa.RecordBatch:
         """Give the transitions from the old machine's membership (None: nobody's) to this one's, at this one's clock.
@@ -259,7 +270,7 @@ class EvaluatorMachine(MachineSteps):
 
         Nothing else does. Only where nobody holds slots: `Transitions` turned into tables, cursors aside.
         """
-        if self._parts or not worth_compacting(self._state):
+        if self._parts or self.plan is not None or not worth_compacting(self._state):
             return False
         self._state, kept = compacted(self._arrays, self._state, self._horizon_ms)
         self._partitions = self._partitions[kept[kept < len(self._partitions)]]

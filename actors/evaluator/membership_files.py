@@ -24,7 +24,6 @@ import json
 import mmap
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -33,7 +32,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.evaluator.key_table import ENTRY_WORDS, KeyTable, Users, key_hash, parent_seed, table_entries
+from actors.evaluator.key_table import ENTRY_WORDS, Generation, KeyTable, Users, key_hash, parent_seed, table_entries
 from cluster.errors import StorageFull
 from cluster.limits import RETRY_AFTER_MS
 
@@ -73,15 +72,6 @@ class MembershipRows(Users, Protocol):
     def membership_rows(self, slots: NDArray[np.int32] | None) -> NDArray[np.int64]:
         """Give [due, membership words...] of the slots (None: all users)."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """The mapped files of one generation, before or while it is the current one."""
-
-    number: int
-    rows: NDArray[np.int64]
-    table: NDArray[np.uint64]
 
 
 class MembershipWriter:
@@ -125,6 +115,11 @@ class MembershipWriter:
         if before is not None:
             before[SUCCEEDED] = 1
         return current, first
+
+    @property
+    def capacity(self) -> int:
+        """The users that the files at hand have room for."""
+        return len(self._rows)
 
     def withdraw(self) -> None:
         """Tell readers to ask until the next `publish_all`."""

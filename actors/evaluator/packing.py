@@ -27,6 +27,20 @@ def unpack_published(payload: bytes) -> Published:
     return Published(fields["version"], definitions, fields["audience_versions"])
 
 
-def pack_traits(parent: str, version: int, path: str) -> bytes:
+class LoggedTraits(msgspec.Struct, frozen=True):
+    """A snapshot as its log entry describes it. `before`: version and path of the one whose place it took."""
+
+    parent: str
+    version: int
+    path: str
+    before: tuple[int, str] | None = None
+
+
+def pack_traits(parent: str, version: int, path: str, before: tuple[int, str] | None = None) -> bytes:
     """Write a snapshot's description as a log entry's payload."""
-    return msgspec.json.encode({"parent": parent, "version": version, "path": path})
+    return msgspec.json.encode(LoggedTraits(parent, version, path, before))
+
+
+def unpack_traits(payload: bytes) -> LoggedTraits:
+    """Read what `pack_traits` wrote."""
+    return msgspec.json.decode(payload, type=LoggedTraits)

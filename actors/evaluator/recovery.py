@@ -26,11 +26,13 @@ from actors.evaluator.entries import (
     ahead,
     entries_since,
     logged_snapshot,
+    own_rows,
+    read_snapshot_file,
     retained_entries,
 )
 from actors.evaluator.instants import seed_instant
 from actors.evaluator.machine import EvaluatorMachine
-from actors.evaluator.packing import unpack_published
+from actors.evaluator.packing import LoggedTraits, unpack_published, unpack_traits
 from actors.evaluator.results import TRANSITION_SCHEMA, Transitions, joined
 from actors.evaluator.sizes import Sizes
 from cluster.checkpoints.store import CheckpointStore, Stored
@@ -131,6 +133,7 @@ class Recovered:
     published: Published | None = None
     published_at_ms: int = 0
     snapshot_versions: dict[str, int] = field(default_factory=dict)
+    snapshot_paths: dict[str, str] = field(default_factory=dict)
     snapshots: dict[str, pa.Table] = field(default_factory=dict)
     missing: pa.RecordBatch = field(default_factory=lambda: pa.RecordBatch.from_pylist([], schema=TRANSITION_SCHEMA))
     origin: Origin = field(default_factory=Origin)
@@ -168,13 +171,19 @@ class _Recovery:
         self.published = unpack_published(definitions.payload)
         self._clock_ms = log.last_clock_ms() or 0
         self._snapshot_seqs: dict[str, int] = {}
-        self._versions: dict[str, int] = {}
+        self._logged: dict[str, LoggedTraits] = {}
         self._tables: dict[str, pa.Table] = {}
         self._read_snapshots()
         self._progress = progress_of(log)
         # Without a wave under way all that is due up to the last entry is made, and only shown by it.
         self._behind = self._progress.settled_ms < self._progress.clock_ms
         self._settled_ms = self._progress.settled_ms if self._behind else self._clock_ms
+        #: Of each parent whose newest snapshot is part of the wave under way, what held before it; None: nothing.
+        self._held: dict[str, tuple[int, str] | None] = {}
+        if self._behind:
+            for entry in log.entries(kinds=("traits",), from_clock_ms=self._settled_ms + 1):
+                self._held.setdefault(entry.subject, unpack_traits(entry.payload).before)
+        self._settled_tables = {**self._tables, **self._read_held()}
         self._reader = EntryReader(self.published, partitions)
         self._passed_over: list[dict[str, Any]] = []
 
@@ -202,8 +211,18 @@ class _Recovery:
         count = self.published.definitions.settings.partitions
         for entry in self._log.newest("traits"):
             parent = entry.subject
-            self._snapshot_seqs[parent] = entry.seq
-            self._versions[parent], self._tables[parent] = logged_snapshot(entry, self._partitions, count)
+            self._snapshot_seqs[parent], self._logged[parent] = entry.seq, unpack_traits(entry.payload)
+            _, self._tables[parent] = logged_snapshot(entry, self._partitions, count)
+
+    def _read_held(self) -> dict[str, pa.Table]:
+        """Read what held where everybody's changes were made; no rows where there was nothing."""
+        count = self.published.definitions.settings.partitions
+        return {
+            parent: self._tables[parent].slice(0, 0)
+            if before is None
+            else own_rows(read_snapshot_file(before[1]), self._partitions, count)
+            for parent, before in self._held.items()
+        }
 
     # --- the two ways ------------------------------------------------------------------------------
 
@@ -214,7 +233,7 @@ class _Recovery:
         # What mattered where everybody's changes were made: long before the log's end, where nobody came for long.
         entries = self._settled(origin.count(retained_entries(self._log, self.published, self._settled_ms)))
         hits = (each.hits for each in self._reader.bulk(entries))
-        machine.load(hits, self._tables, self._settled_ms, ahead=ahead)
+        machine.load(hits, self._settled_tables, self._settled_ms, ahead=ahead)
         return self._finished(machine, origin, None)
 
     def from_checkpoint(self, machine: EvaluatorMachine, header: Header, size_bytes: int) -> Recovered:
@@ -226,7 +245,11 @@ class _Recovery:
             self._make_changes(machine, entries, sizes)
             return self._finished(machine, origin, sizes)
         batches = (entry for entry in entries if entry.kind == "batch")
-        newer = {parent: table for parent, table in self._tables.items() if self._snapshot_seqs[parent] > header.seq}
+        newer = {
+            parent: table
+            for parent, table in self._settled_tables.items()
+            if parent in self._held or self._snapshot_seqs[parent] > header.seq
+        }
         hits = (each.hits for each in self._reader.bulk(batches))
         machine.load(hits, newer, self._settled_ms, hits_of(self._log) - header.hits, ahead)
         return self._finished(machine, origin, None)
@@ -247,9 +270,17 @@ class _Recovery:
 
     def _change(self, machine: EvaluatorMachine, entry: Entry) -> Transitions:
         # A later snapshot takes the place of all of an earlier one, whose copy may be gone already.
-        if entry.kind == "traits" and self._snapshot_seqs[entry.subject] == entry.seq:
-            return machine.apply_traits(entry.subject, self._tables[entry.subject], entry.clock_ms)
+        parent = entry.subject
+        if entry.kind == "traits" and parent in machine.program.parents and self._is_settled(entry):
+            return machine.apply_traits(parent, self._settled_tables[parent], entry.clock_ms)
         return machine.tick(entry.clock_ms)
+
+    def _is_settled(self, entry: Entry) -> bool:
+        """Whether the snapshot of this entry holds where everybody's changes were made."""
+        held = self._held.get(entry.subject)
+        if held is not None:
+            return unpack_traits(entry.payload).version == held[0]
+        return self._snapshot_seqs[entry.subject] == entry.seq
 
     # --- the end -----------------------------------------------------------------------------------
 
@@ -262,9 +293,21 @@ class _Recovery:
             sizes.count(machine)
         since_ms = self._definitions.clock_ms
         recovered = Recovered(
-            machine, self.published, since_ms, self._versions, self._tables, origin=origin, sizes=sizes
+            machine,
+            self.published,
+            since_ms,
+            {parent: logged.version for parent, logged in self._logged.items()},
+            {parent: logged.path for parent, logged in self._logged.items()},
+            self._tables,
+            origin=origin,
+            sizes=sizes,
         )
         return recovered if missing is None else replace(recovered, missing=missing)
+
+    def _snapshot_changes(self, machine: EvaluatorMachine, entry: Entry) -> Transitions:
+        if entry.subject not in machine.program.parents:
+            return machine.tick(entry.clock_ms)
+        return machine.apply_traits(entry.subject, self._tables[entry.subject], entry.clock_ms)
 
     def _number(self, machine: EvaluatorMachine) -> None:
         numbers = stored_numbers(self._log, self._clock_ms, self._progress.clock_seq)
@@ -276,14 +319,17 @@ class _Recovery:
     def _finish_wave(self, machine: EvaluatorMachine, sizes: Sizes | None) -> pa.RecordBatch:
         """Move a machine on from where everybody's changes were made; give those that the log has not.
 
-        Nothing but batches and ticks was logged since (`worker.py` sees to that).
+        Nothing but batches, ticks and a snapshot was logged since (`worker.py` sees to that).
         """
         since_ms = machine.clock_ms
-        entries = retained_entries(self._log, self.published, since_ms)
-        later = (entry for entry in entries if entry.clock_ms > since_ms)
-        made = [
-            machine.handle_batch(each.hits, since_ms, each.clock_ms).transitions for each in self._reader.slices(later)
-        ]
+        later = self._log.entries(kinds=("batch", "traits"), from_clock_ms=since_ms + 1)
+        made: list[Transitions] = []
+        for is_batch, group in itertools.groupby(later, lambda entry: entry.kind == "batch"):
+            if is_batch:
+                slices = self._reader.slices(group)
+                made += [machine.handle_batch(each.hits, since_ms, each.clock_ms).transitions for each in slices]
+            else:
+                made += [self._snapshot_changes(machine, entry) for entry in group]
         made.append(machine.tick(self._clock_ms))
         if sizes is not None:
             sizes.add(joined(made))

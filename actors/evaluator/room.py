@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from actors.evaluator.checkpointing.checkpointer import Checkpointer
 from actors.evaluator.layout import NEVER
-from actors.evaluator.stimuli import Append, Lookup, MembersPage, Publish, Stimulus, TakeTraits, Tick
+from actors.evaluator.stimuli import AboutTraits, Append, Lookup, MembersPage, Publish, Stimulus, Tick
 from cluster.definitions.model import Published
 from cluster.errors import Refused
 from cluster.log.contract import Log
@@ -89,4 +89,4 @@ class Room:
             return isinstance(stimulus, Append)
         if isinstance(stimulus, Tick | Lookup | MembersPage):
             return due
-        return isinstance(stimulus, TakeTraits | Publish)
+        return isinstance(stimulus, AboutTraits | Publish)

@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 from actors.evaluator.entries import EntryReader, logged_snapshot, retained_entries
-from actors.evaluator.key_table import I32, KEYS_A_STEP, Correspondence, KeyTable
+from actors.evaluator.key_table import I32, KEYS_A_STEP, Correspondence, Generation, KeyTable
 from actors.evaluator.machine import EvaluatorMachine
-from actors.evaluator.membership_files import Generation, MembershipWriter
+from actors.evaluator.membership_files import MembershipWriter
 from cluster.definitions.model import Published
 from cluster.errors import StorageFull
 from cluster.log.contract import Log

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from actors.evaluator.key_table import Generation
 from actors.evaluator.machine import EvaluatorMachine
 from actors.evaluator.membership_files import MembershipWriter
 from actors.evaluator.shadow import Prepared
@@ -22,6 +23,8 @@ class Showing:
         self._moved = False
         #: What a switch prepared; it is shown next.
         self._prepared: Prepared | None = None
+        #: Larger files, which take the place of those at hand next.
+        self._larger: Generation | None = None
         #: True while readers are told to ask, because there was no room for the files.
         self._hidden = False
 
@@ -35,10 +38,24 @@ class Showing:
         """Show this machine's files next."""
         self._prepared = prepared
 
+    def larger_files(self, users: int, stride: int) -> Generation | None:
+        """Make files with room for so many users, if those at hand are smaller. From any thread; for `move_to`."""
+        return self._writer.lay_out(users, stride) if users > self._writer.capacity else None
+
+    def discard(self, generation: Generation | None) -> None:
+        """Give up files that were made and are not wanted after all."""
+        if generation is not None:
+            self._writer.discard(generation)
+
+    def move_to(self, generation: Generation | None) -> None:
+        """Show membership in these files next."""
+        self.discard(self._larger)
+        self._larger = generation
+
     def show(self, machine: EvaluatorMachine, version: int) -> None:
         """Show the membership that is committed now. Where there is no room for it, readers are told to ask."""
         touched = machine.take_touched()
-        whole = self._moved or self._hidden or self._prepared is not None
+        whole = self._moved or self._hidden or self._prepared is not None or self._larger is not None
         try:
             if whole or not self._writer.publish(machine, touched, machine.user_count, machine.clock_ms):
                 self._show_whole(machine, version)
@@ -54,6 +71,10 @@ class Showing:
         generation = None
         if self._prepared is not None:
             keys, generation = self._prepared.keys, self._prepared.generation
+        elif self._larger is not None and keys is not None:
+            keys.move_to(self._larger.table)
+            generation, self._larger = self._larger, None
+        self.move_to(None)
         names = _names(machine, version)
         self._writer.publish_all(
             machine, names, machine.user_count, machine.clock_ms, keys=keys, generation=generation

@@ -14,7 +14,9 @@ from actors.evaluator.layout import (
     CHUNK_CLASSES,
     DEALING,
     FEED_WORDS,
+    LEAF_WORDS,
     LINE_WORDS,
+    NEVER,
     NEVER_BEFORE,
     ROW_WORDS,
     S_ARENA_TOP,
@@ -27,6 +29,7 @@ from actors.evaluator.layout import (
     S_INSTANT_LEN,
     S_KEY_TOP,
     S_TOUCHED,
+    S_TRAITS_AT,
     S_USERS,
     WAVE_STEP,
     WHEEL_SLOTS,
@@ -40,7 +43,7 @@ USERS: Final = 1024
 OUT_ROWS: Final = 1 << 16
 ARENA_WORDS: Final = 4096
 #: Arrays of a row a user, zero where there is none yet.
-_PER_USER: Final = ("users", "user_parent", "user_hash", "key_place", "touched", "touched_stamp")
+_PER_USER: Final = ("users", "user_parent", "user_hash", "key_place", "touched", "touched_stamp", "fresh_row")
 IDS: Final = 4096
 #: Up to this size arrays grow fourfold, so that they are copied seldom.
 _GENEROUS_BYTES: Final = 256 << 20
@@ -74,6 +77,7 @@ def new_state(program: ProgramArrays) -> StateArrays:
     scalars = np.zeros(S_COUNT, np.int64)
     scalars[S_ARENA_TOP] = LINE_WORDS  # place 0 means none
     scalars[S_INSTANT_AT] = NEVER_BEFORE
+    scalars[S_TRAITS_AT] = NEVER
     scalars[S_DEDUP_HORIZON_FROM] = NEVER_BEFORE
     out = max(OUT_ROWS, audiences + 1)
     return StateArrays(
@@ -123,6 +127,9 @@ def new_state(program: ProgramArrays) -> StateArrays:
         dedup_queue_clock=np.zeros(ids, np.int64),
         touched=np.zeros(users, np.int32),
         touched_stamp=np.zeros(users, np.int64),
+        fresh_row=np.zeros(users, np.int32),
+        fresh_words=np.zeros((1, int(program.shape[LEAF_WORDS])), np.uint64),
+        fresh_times=np.zeros((1, int(program.time_column.max(initial=-1)) + 1), np.int64),
     )
 
 
@@ -147,12 +154,24 @@ def with_user_room(s: StateArrays, more_users: int, more_key_bytes: int) -> Stat
             timer_links=_grown(s.timer_links, 2 * size, 2 * used, -1),
             touched=_grown(s.touched, size, int(s.scalars[S_TOUCHED])),
             touched_stamp=_grown(s.touched_stamp, size, used),
+            fresh_row=_grown(s.fresh_row, size, used),
         )
     if 2 * needed > len(s.key_table):
         table = np.zeros(_power_of_two(3 * needed), np.uint64)
         rebuild_table(s.user_hash, int(s.scalars[S_USERS]), table)
         s = s._replace(key_table=table)
     return s
+
+
+def with_fresh_rows(s: StateArrays, words: NDArray[np.uint64], times: NDArray[np.int64]) -> StateArrays:
+    """Take the rows of a snapshot that is prepared."""
+    return s._replace(fresh_words=words, fresh_times=times)
+
+
+def without_fresh_rows(s: StateArrays) -> StateArrays:
+    """Give them back."""
+    words, times = s.fresh_words.shape[1], s.fresh_times.shape[1]
+    return with_fresh_rows(s, np.zeros((1, words), np.uint64), np.zeros((1, times), np.int64))
 
 
 def with_arena_room(s: StateArrays, more_words: int) -> StateArrays:

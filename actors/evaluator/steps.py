@@ -26,12 +26,15 @@ from actors.evaluator.kernels.tables import BatchKeysTable, HitTable, ProgramTab
 from actors.evaluator.kernels.users import fire
 from actors.evaluator.layout import (
     I32,
-    MISSING,
     NEED_ROOM,
+    NEVER,
     S_CLOCK,
     S_NEED,
     S_OUT,
     S_POSITION,
+    S_TRAITS_AT,
+    S_TRAITS_LEFT,
+    S_TRAITS_ON,
     S_WHEEL,
     S_WORK,
     U64,
@@ -44,7 +47,9 @@ from actors.evaluator.state import (
     with_dedup_room,
     with_instant_room,
     with_user_room,
+    without_fresh_rows,
 )
+from actors.evaluator.trait_rows import TraitPlan
 from actors.evaluator.traits import trait_times, trait_words, whole
 from actors.evaluator.view import MachineView
 from cluster.definitions.model import Published
@@ -65,6 +70,8 @@ class MachineSteps(MachineView):
         self._versions = np.array(self.program.audience_versions, np.int32)
         self._program_table = ProgramTable(self._arrays)
         self._parts: list[Transitions] = []
+        #: The snapshot that is prepared, or taken and not everybody's yet.
+        self.plan: TraitPlan | None = None
         self._ids_max = published.definitions.settings.dedup_ids_max
         self._state.scalars[S_CLOCK] = clock_ms
         self._state.scalars[S_WHEEL] = clock_ms + 1 if clock_ms else 0
@@ -130,8 +137,7 @@ class MachineSteps(MachineView):
         index = self.program.parents.index(parent)
         keys = whole(snapshot.column("key"))
         rows = len(keys)
-        offsets, data = string_buffers(keys)
-        slots, _ = self._encode_keys(np.full(rows, index, np.int32), offsets, data)
+        slots, _ = self._encode_keys(np.full(rows, index, np.int32), *string_buffers(keys))
         words, times = trait_words(self.program, index, snapshot), trait_times(self.program, index, snapshot)
         done = 0
         while done < rows:
@@ -141,11 +147,17 @@ class MachineSteps(MachineView):
             if done < rows:
                 self._make_room()
         at = 0
-        missing = np.full(times.shape[1], MISSING, np.int64)
         while at < self.user_count:
-            at = retire_missing(self._program_table, self._table, index, missing, at, self.clock_ms, live)
+            at = retire_missing(self._program_table, self._table, index, at, self.clock_ms, live)
             if at < self.user_count:
                 self._make_room()
+
+    def _end_plan(self) -> None:
+        """Give back the rows of a snapshot that everybody has, or nobody is to have."""
+        self.plan = None
+        scalars = self._state.scalars
+        scalars[S_TRAITS_AT], scalars[S_TRAITS_ON], scalars[S_TRAITS_LEFT] = NEVER, 0, 0
+        self._state = without_fresh_rows(self._state)
 
     def _advance(self, until_ms: int, wave_users: int | None) -> None:
         self._cover(self.settled_ms if self.user_count else until_ms, until_ms)
@@ -185,6 +197,8 @@ class MachineSteps(MachineView):
 
     def _take(self) -> Transitions:
         self._flush()
+        if self._state.scalars[S_TRAITS_ON] and not self._state.scalars[S_TRAITS_LEFT]:
+            self._end_plan()
         result = joined(self._parts)
         self._parts = []
         return result

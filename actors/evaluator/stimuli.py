@@ -7,7 +7,9 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
+from actors.evaluator.key_table import Generation
 from actors.evaluator.succession.tenure import Positions
+from actors.evaluator.trait_rows import TraitRows
 from cluster.definitions.model import Published
 from cluster.log.records import Entry
 
@@ -39,6 +41,37 @@ class TakeTraits:
     version: int
     table: pa.Table | None
     path: str
+
+
+@dataclass(frozen=True, slots=True)
+class LookAtTraits:
+    """What a snapshot is prepared for: the program in force."""
+
+    parent: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlanTraits:
+    """A prepared snapshot is to be taken, step by step. `files`: larger membership files, if it takes them."""
+
+    rows: TraitRows
+    files: Generation | None = None
+
+    @property
+    def parent(self) -> str:
+        """Whose traits."""
+        return self.rows.parent
+
+    @property
+    def version(self) -> int:
+        """Of the snapshot."""
+        return self.rows.version
+
+
+@dataclass(frozen=True, slots=True)
+class GoOnWithTraits(PlanTraits):
+    """The next step of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +164,10 @@ class Finish:
     counts: dict[str, int]
 
 
+#: Trait snapshots, taken at once or by a plan.
+AboutTraits: TypeAlias = TakeTraits | LookAtTraits | PlanTraits | GoOnWithTraits
 #: Inputs of an evaluator at work.
-Work: TypeAlias = Append | TakeTraits | Prepare | Publish
+Work: TypeAlias = Append | AboutTraits | Prepare | Publish
 #: Handing users over, from either side.
 Handing: TypeAlias = Bound | Hold | Release | Retire | Inherit | Build | Finish
 

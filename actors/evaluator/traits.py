@@ -38,10 +38,14 @@ def trait_words(program: Program, parent: int, snapshot: pa.Table) -> U64:
     return words
 
 
+def time_width(program: Program) -> int:
+    """Give the number of time columns of any parent at most."""
+    return max((len(columns) for columns in program.time_columns), default=0)
+
+
 def trait_times(program: Program, parent: int, snapshot: pa.Table) -> I64:
     """Give the times that the parent's time leaves look at: [rows, time columns of any parent at most], ms."""
-    width = max((len(columns) for columns in program.time_columns), default=0)
-    times = np.full((snapshot.num_rows, width), MISSING, np.int64)
+    times = np.full((snapshot.num_rows, time_width(program)), MISSING, np.int64)
     for i, trait in enumerate(program.time_columns[parent]):
         column = _column(snapshot, trait, "timestamp")
         valid = np.asarray(column.is_valid().to_numpy(zero_copy_only=False)).astype(np.bool_)

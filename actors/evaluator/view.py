@@ -47,6 +47,8 @@ class MachineView:
         self._table = StateTable(self._current)
         #: partition of each user slot, computed once per new user
         self._partitions = np.zeros(0, np.int16)
+        #: What the array above is the beginning of.
+        self._partitions_room = self._partitions
         settings = program.published.definitions.settings
         self._horizon_ms = settings.dedup_horizon_ms
         self._partition_count = settings.partitions
@@ -92,12 +94,7 @@ class MachineView:
         return pa.StringArray.from_buffers(len(slots), pa.py_buffer(offsets), pa.py_buffer(data))
 
     def _partitions_of(self, slots: I32) -> np.ndarray:
-        known = len(self._partitions)
-        users = int(self._state.scalars[S_USERS])
-        if known < users:
-            fresh = self.user_keys(np.arange(known, users, dtype=np.int32))
-            more = self.partitions_of_keys(fresh)
-            self._partitions = np.concatenate([self._partitions, more])
+        self.know_partitions(self.user_count)
         return self._partitions[slots]
 
     def know_partitions(self, users: int) -> None:
@@ -107,8 +104,12 @@ class MachineView:
         """
         known, stop = len(self._partitions), min(users, self.user_count)
         if known < stop:
+            if self._partitions.base is not self._partitions_room or stop > len(self._partitions_room):
+                self._partitions_room = np.zeros(stop + stop // 2, np.int16)
+                self._partitions_room[:known] = self._partitions
             more = self.partitions_of_keys(self.user_keys(np.arange(known, stop, dtype=np.int32)))
-            self._partitions = np.concatenate([self._partitions, more])
+            self._partitions_room[known:stop] = more
+            self._partitions = self._partitions_room[:stop]
 
     @property
     def state(self) -> StateArrays:
@@ -158,6 +159,11 @@ class MachineView:
         first, last = int(self._arrays.shape[FIRST_MEMBER]), int(self._arrays.shape[FIRST_DUE])
         rows = self._state.users[chosen]
         return np.concatenate([rows[:, DUE : DUE + 1], rows[:, first:last]], axis=1)
+
+    @property
+    def membership_width(self) -> int:
+        """Words of such a row."""
+        return 1 + int(self._arrays.shape[FIRST_DUE]) - int(self._arrays.shape[FIRST_MEMBER])
 
     def take_touched(self) -> I32:
         """Give the users whose membership or due time changed since the last call."""

@@ -18,10 +18,9 @@ import pyarrow as pa
 from actors.evaluator.backfill import Backfill, Pace
 from actors.evaluator.checkpointing.checkpointer import Checkpointer
 from actors.evaluator.difference import difference_by_slots
-from actors.evaluator.entries import own_rows, read_snapshot_file
 from actors.evaluator.machine import EvaluatorMachine
 from actors.evaluator.membership_files import MembershipWriter
-from actors.evaluator.packing import pack_published, pack_traits
+from actors.evaluator.packing import pack_published
 from actors.evaluator.questions import lookup, members_page
 from actors.evaluator.recovery import COUNTS, PROGRESS, Progress, counts_of, progress_of, recover
 from actors.evaluator.results import BLOCK_ROWS_MAX, Transitions, blocks_of, parts_of
@@ -34,8 +33,10 @@ from actors.evaluator.stimuli import (
     Build,
     Finish,
     Handing,
+    LookAtTraits,
     Lookup,
     MembersPage,
+    PlanTraits,
     Prepare,
     Publish,
     Retire,
@@ -46,11 +47,11 @@ from actors.evaluator.stimuli import (
     Tick,
     Work,
 )
-from actors.evaluator.succession.handing import HandsOver
 from actors.evaluator.succession.tenure import Tenure
+from actors.evaluator.trait_taking import TakesTraits
 from cluster.definitions.model import Published
 from cluster.definitions.versions import evaluates_alike
-from cluster.errors import DataDirError, Refused
+from cluster.errors import Refused
 from cluster.limits import RETRY_AFTER_MS
 from cluster.log.contract import Log
 from cluster.log.records import Entry, EntryKind, TransitionBlock
@@ -64,7 +65,7 @@ def _not_ready(message: str, retry_after_ms: int = RETRY_AFTER_MS) -> Reply:
     return {"error": "not_ready", "message": message, "retry_after_ms": retry_after_ms}
 
 
-class EvaluatorWorker(HandsOver):
+class EvaluatorWorker(TakesTraits):
     """Owns the machine, the log and the membership files of one evaluator, and the publication on its way."""
 
     def __init__(
@@ -87,7 +88,7 @@ class EvaluatorWorker(HandsOver):
         self._partitions = tuple(partitions)
         self._seed = seed
         self._now_ms = now_ms
-        self._pace = pace or Pace()
+        self.pace = pace or Pace()
         self.machine: EvaluatorMachine | None = None
         #: The definitions in force. The machine's own are older where what changed since does not concern it.
         self.published: Published | None = None
@@ -97,6 +98,7 @@ class EvaluatorWorker(HandsOver):
         self._switched_at_ms = 0
         self._snapshots: dict[str, pa.Table] = {}
         self._snapshot_versions: dict[str, int] = {}
+        self._snapshot_paths: dict[str, str] = {}
         self._entries: list[Entry] = []
         self._tables: list[pa.RecordBatch] = []
         #: Further values of the commit at hand.
@@ -139,6 +141,7 @@ class EvaluatorWorker(HandsOver):
         replaced = recovered.published is not None and recovered.published.version > 1
         self._switched_at_ms = recovered.published_at_ms if replaced else 0
         self._snapshot_versions, self._snapshots = recovered.snapshot_versions, recovered.snapshots
+        self._snapshot_paths = recovered.snapshot_paths
         self._entries, self._tables = [], []
         self.counts, self.sizes = counts_of(self.log), recovered.sizes
         if self.machine is not None:
@@ -148,7 +151,10 @@ class EvaluatorWorker(HandsOver):
         if self.machine is not None and recovered.missing.num_rows:
             # A wave was under way: what it had left is made now, under the ids that it would have had.
             self._log("tick", self.machine.clock_ms, b"")
-            self._tables.append(recovered.missing)
+            self._tables += [
+                recovered.missing.slice(start, BLOCK_ROWS_MAX)
+                for start in range(0, recovered.missing.num_rows, BLOCK_ROWS_MAX)
+            ]
         self._commit_recovered()
 
     def _commit_recovered(self) -> None:
@@ -177,7 +183,7 @@ class EvaluatorWorker(HandsOver):
         """Do a group of stimuli in order, one commit for all between two publications; give one reply each."""
         self.fresh = []
         self._wave_left = WAVE_USERS
-        with self._pace.at_work():
+        with self.pace.at_work():
             return [reply for part in _parts(group) for reply in self._process_part(part)]
 
     def _process_part(self, part: Sequence[Stimulus]) -> list[Reply]:
@@ -253,8 +259,8 @@ class EvaluatorWorker(HandsOver):
             case Tick():
                 self._tick()
                 return {}
-            case TakeTraits():
-                return self._take_traits(stimulus)
+            case TakeTraits() | LookAtTraits() | PlanTraits():
+                return self._about_traits(stimulus)
             case Prepare():
                 return self._prepare(stimulus.published)
             case Publish():
@@ -275,7 +281,9 @@ class EvaluatorWorker(HandsOver):
 
         Whoever a switch made leave may be unknown to the new machine, and with them how many transitions they had then.
         """
-        return max(self._now_ms(), self._reached(), self._switched_at_ms + 1)
+        clock = max(self._now_ms(), self._reached(), self._switched_at_ms + 1)
+        self._take_planned(clock)
+        return clock
 
     def _log(self, kind: EntryKind, clock_ms: int, payload: bytes, rows: int = 0, subject: str = "") -> None:
         seq = self.log.last_seq() + len(self._entries) + 1
@@ -328,28 +336,6 @@ class EvaluatorWorker(HandsOver):
             self._log("tick", clock, b"")
             self._emit(machine, transitions)
 
-    def _take_traits(self, snapshot: TakeTraits) -> Reply:
-        clock = self._clock()
-        if self._snapshot_versions.get(snapshot.parent, 0) >= snapshot.version:
-            return {"clock_ms": clock}
-        if self.machine is None or snapshot.parent not in self.machine.program.parents:
-            return _not_ready("no such parent model yet", 200)
-        if self.machine.behind:
-            return _not_ready("a wave of due changes goes first", 200)
-        count = self.machine.program.published.definitions.settings.partitions
-        try:
-            whole = snapshot.table if snapshot.table is not None else read_snapshot_file(snapshot.path)
-        except DataDirError as error:
-            return _not_ready(str(error))
-        table = own_rows(whole, self._partitions, count)
-        described = pack_traits(snapshot.parent, snapshot.version, snapshot.path)
-        self._log("traits", clock, described, subject=snapshot.parent)
-        transitions = self.machine.apply_traits(snapshot.parent, table, clock)
-        self._emit(self.machine, transitions)
-        self._snapshots[snapshot.parent] = table
-        self._snapshot_versions[snapshot.parent] = snapshot.version
-        return {"clock_ms": clock}
-
     # --- publications ----------------------------------------------------------------------------------
 
     def _prepare(self, published: Published) -> Reply:
@@ -369,7 +355,7 @@ class EvaluatorWorker(HandsOver):
             self.log,
             lambda: Shadow(published, self.log, self._files, self._partitions, seed=self._seed),
             self._snapshots,
-            self._pace,
+            self.pace,
         )
         return {"version": published.version}
 
@@ -381,9 +367,9 @@ class EvaluatorWorker(HandsOver):
         """Switch: what was due under the old definitions, then the difference, in one entry with the new ones."""
         if published.version <= self.version:
             return {"clock_ms": self._clock(), "seq": self.log.last_seq()}
+        clock = self._clock()
         if self.behind:
             return _not_ready("a wave of due changes goes first", 200)
-        clock = self._clock()
         if not self._is_alike(published):
             backfill = self.backfill
             if backfill is None or not backfill.ready or backfill.published.version != published.version:

@@ -343,6 +343,9 @@ class World:
         tight = self.plan.tightness
         return {
             "actors.evaluator.worker.WAVE_USERS": tight.wave_users,
+            # Most snapshots by a plan, in as small steps.
+            "actors.evaluator.trait_offers.WHOLE_USERS_MAX": 0 if tight.wave_users < 8_192 else 8_192,
+            "actors.evaluator.trait_taking.STEP_USERS": tight.wave_users,
             "actors.evaluator.worker.BLOCK_ROWS_MAX": tight.rows_a_block,
             "actors.evaluator.results.BLOCK_ROWS_MAX": tight.rows_a_block,
             # Napping costs more than all else here, and a clock that is set forward is noticed soon enough.

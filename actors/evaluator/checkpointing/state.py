@@ -28,6 +28,7 @@ from cluster.errors import CheckpointError
 SCRATCH: Final = frozenset({
     "wave", "ahead", "due_pages", "fed_struct", "fed_page", "dirty", "heap", "audience_stamp", "touched",
     "touched_stamp", "out_user", "out_audience", "out_at", "out_n", "out_kind", "out_cause",
+    "fresh_row", "fresh_words", "fresh_times",
 })  # fmt: skip
 #: The scalar that says how many rows of an array are in use; all of any other.
 IN_USE: Final = {

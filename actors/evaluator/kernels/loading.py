@@ -5,21 +5,25 @@ from __future__ import annotations
 import numpy as np
 
 from actors.evaluator.kernels.feeding import words_to_mature
-from actors.evaluator.kernels.jit import inner, kernel
+from actors.evaluator.kernels.jit import kernel
 from actors.evaluator.kernels.membership import (
     begin,
     evaluate,
     has_room,
-    mark_defaults,
-    mark_leaf,
-    mark_parent,
     settle,
     touch,
 )
 from actors.evaluator.kernels.pages import direct_place, directory_count
 from actors.evaluator.kernels.refreshing import refresh_page
 from actors.evaluator.kernels.tables import ProgramTable, StateTable
-from actors.evaluator.kernels.users import advance_user, refresh_time_leaves, user_due
+from actors.evaluator.kernels.trait_rows import (
+    come_into_snapshot,
+    leave_snapshot,
+    refresh_time_leaves,
+    replace_times,
+    replace_words,
+)
+from actors.evaluator.kernels.users import advance_user, user_due
 from actors.evaluator.kernels.wheel import arm
 from actors.evaluator.layout import (
     ALIVE,
@@ -28,14 +32,11 @@ from actors.evaluator.layout import (
     DIRECTORY,
     DUE,
     FIRST_MEMBER,
-    FIRST_TIME,
-    FIRST_WORD,
     FLAGS,
     I32,
     I64,
     IN_SNAPSHOT,
     LAST_TS,
-    LEAF_WORDS,
     LOADED,
     NEED_ROOM,
     NEVER_BEFORE,
@@ -49,7 +50,6 @@ from actors.evaluator.layout import (
 )
 
 _ONE = np.uint64(1)
-_ZERO = np.uint64(0)
 
 
 @kernel
@@ -111,29 +111,6 @@ def finish_loading(p: ProgramTable, s: StateTable, start: int, stop: int, now: i
 
 
 @kernel
-def _replace_words(p: ProgramTable, s: StateTable, user: int, parent: int, words: U64, row: int) -> None:
-    """Set the snapshot words of a user and mark the audiences of the leaves that flipped."""
-    for w in range(p.shape[LEAF_WORDS]):
-        if p.word_parent[w] != parent:
-            continue
-        flipped = s.words[user, FIRST_WORD + w] ^ words[row, w]
-        if flipped == _ZERO:
-            continue
-        s.words[user, FIRST_WORD + w] = words[row, w]
-        for bit in range(64):
-            if ((flipped >> np.uint64(bit)) & _ONE) == _ONE:
-                mark_leaf(p, s, (w << 6) | bit)
-
-
-@inner
-def _replace_times(p: ProgramTable, s: StateTable, user: int, times: I64) -> None:
-    """Set the trait times of a user."""
-    first = p.shape[FIRST_TIME]
-    for column in range(times.size):
-        s.users[user, first + column] = times[column]
-
-
-@kernel
 def _settle_traits(p: ProgramTable, s: StateTable, user: int, now: int) -> None:
     """Make the changes of new traits and arm the user's timer anew."""
     refresh_time_leaves(p, s, user, now)
@@ -160,28 +137,17 @@ def apply_snapshot(
                 return i
         begin(s)
         s.users[user, FLAGS] |= LOADED
-        _replace_words(p, s, user, parent, words, i)
-        _replace_times(p, s, user, times[i])
-        if (s.users[user, FLAGS] & IN_SNAPSHOT) == 0:
-            s.users[user, FLAGS] |= IN_SNAPSHOT
-            if (s.users[user, FLAGS] & ALIVE) == 0:
-                s.users[user, FLAGS] |= ALIVE
-                s.scalars[S_ALIVE] += 1
-                mark_parent(p, s, parent)
-                mark_defaults(p, s, parent)
+        replace_words(p, s, user, parent, words, i)
+        replace_times(p, s, user, parent, times, i)
+        come_into_snapshot(p, s, user, parent)
         if live:
             _settle_traits(p, s, user, now)
     return slots.size
 
 
 @kernel
-def retire_missing(
-    p: ProgramTable, s: StateTable, parent: int, missing: I64, start: int, now: int, live: bool
-) -> int:
-    """Take the traits from users of the parent that the snapshot no longer has; ends the LOADED marks. Resumable.
-
-    `missing`: a row of MISSING, one a time column.
-    """
+def retire_missing(p: ProgramTable, s: StateTable, parent: int, start: int, now: int, live: bool) -> int:
+    """Take the traits from users of the parent that the snapshot no longer has; ends the LOADED marks. Resumable."""
     for user in range(start, s.scalars[S_USERS]):
         if s.user_parent[user] != parent:
             continue
@@ -197,14 +163,7 @@ def retire_missing(
             if not has_room(p, s, parent):
                 return user
         begin(s)
-        s.users[user, FLAGS] &= ~IN_SNAPSHOT
-        _replace_words(p, s, user, parent, p.default_words, parent)
-        _replace_times(p, s, user, missing)
-        lapsed = s.users[user, LAST_TS] == NEVER_BEFORE or s.users[user, LAST_TS] + p.parent_retention[parent] <= now
-        if lapsed and (s.users[user, FLAGS] & ALIVE) != 0:
-            s.users[user, FLAGS] &= ~ALIVE
-            s.scalars[S_ALIVE] -= 1
-            mark_parent(p, s, parent)
+        leave_snapshot(p, s, user, parent, now)
         if live:
             _settle_traits(p, s, user, now)
     return s.scalars[S_USERS]

@@ -244,7 +244,7 @@ def _expose(kind: _TableType, name: str, place: int, column: ColumnType) -> None
 
 
 #: The matrices among the arrays; all others are vectors.
-_MATRICES: Final = frozenset({"users", "words", "halves", "default_words", "values"})
+_MATRICES: Final = frozenset({"users", "words", "halves", "default_words", "values", "fresh_words", "fresh_times"})
 #: What kernels write; nothing else changes while they run.
 _WRITTEN: Final[dict[type[_Table], frozenset[str]]] = {
     ProgramTable: frozenset(),

@@ -12,8 +12,9 @@ from actors.evaluator.kernels.feeding import words_to_mature
 from actors.evaluator.kernels.jit import inner, kernel
 from actors.evaluator.kernels.membership import begin, has_room, mark_parent, settle, touch
 from actors.evaluator.kernels.pages import ask_directory, ask_place, ask_row, ask_words, direct_place, directory_count
-from actors.evaluator.kernels.refreshing import lapse_page, set_leaf
+from actors.evaluator.kernels.refreshing import lapse_page
 from actors.evaluator.kernels.tables import ProgramTable, StateTable
+from actors.evaluator.kernels.trait_rows import give_fresh_row, next_trait_change, refresh_time_leaves
 from actors.evaluator.kernels.wheel import arm, deal, next_bit, next_user
 from actors.evaluator.layout import (
     AHEAD_STEP,
@@ -27,12 +28,10 @@ from actors.evaluator.layout import (
     DUE,
     FIRST_DUE,
     FIRST_MEMBER,
-    FIRST_TIME,
     FLAGS,
+    FRESH,
     IN_SNAPSHOT,
     LAST_TS,
-    MISSING,
-    MORE_THAN_AGO,
     NEED_ROOM,
     NEVER,
     PAGES,
@@ -48,17 +47,20 @@ from actors.evaluator.layout import (
     S_NEED,
     S_OUT,
     S_PAGED,
+    S_TRAITS_AT,
+    S_TRAITS_ON,
     S_WHEEL,
     S_WORK,
     WHEEL_BITS,
     WHEEL_MASK,
-    WITHIN_LAST,
 )
 
 #: Users ahead of which rows, directories and pages are asked for.
 _ROWS_AHEAD = 24
 _DIRECTORIES_AHEAD = 14
 _PAGES_AHEAD = 6
+#: Transitions that are as much work as a user: those of a user who leaves an audience or two by time are free.
+_TRANSITIONS_A_USER = 3
 
 
 @inner
@@ -68,50 +70,6 @@ def leaves_universe_at(p: ProgramTable, s: StateTable, user: int) -> int:
     if (flags & IN_SNAPSHOT) != 0 or (flags & ALIVE) == 0:
         return NEVER
     return s.users[user, LAST_TS] + p.parent_retention[s.user_parent[user]]
-
-
-@inner
-def time_leaf_holds(p: ProgramTable, i: int, value: int, t: int) -> bool:
-    """Say whether a trait of this time satisfies the i-th time leaf at t; a missing one satisfies none."""
-    if value == MISSING:
-        return False
-    span = p.time_span[i]
-    if p.time_op[i] == WITHIN_LAST:
-        return t - span < value and value <= t
-    if p.time_op[i] == MORE_THAN_AGO:
-        return value <= t - span
-    return t < value and value <= t + span
-
-
-@kernel
-def next_trait_change(p: ProgramTable, s: StateTable, user: int, t: int) -> int:
-    """Give the first time after t at which a time leaf of the user may flip; O(time leaves of the parent)."""
-    parent = s.user_parent[user]
-    soonest = NEVER
-    for i in range(p.time_leaves[parent], p.time_leaves[parent + 1]):
-        value = s.users[user, p.shape[FIRST_TIME] + p.time_column[i]]
-        if value != MISSING:
-            span = p.time_span[i]
-            first = value if p.time_op[i] == WITHIN_LAST else value - span
-            last = value + span
-            if p.time_op[i] == MORE_THAN_AGO:
-                first = last
-            elif p.time_op[i] != WITHIN_LAST:
-                last = value
-            if first > t:
-                soonest = min(soonest, first)
-            elif last > t:
-                soonest = min(soonest, last)
-    return soonest
-
-
-@kernel
-def refresh_time_leaves(p: ProgramTable, s: StateTable, user: int, t: int) -> None:
-    """Set the truths of the user's time leaves at t."""
-    parent = s.user_parent[user]
-    for i in range(p.time_leaves[parent], p.time_leaves[parent + 1]):
-        value = s.users[user, p.shape[FIRST_TIME] + p.time_column[i]]
-        set_leaf(p, s, user, p.time_leaf[i], time_leaf_holds(p, i, value, t))
 
 
 @inner
@@ -128,6 +86,8 @@ def user_due(p: ProgramTable, s: StateTable, user: int, t: int) -> int:
     parent = s.user_parent[user]
     if p.time_leaves[parent + 1] > p.time_leaves[parent]:
         soonest = min(soonest, next_trait_change(p, s, user, t))
+    if (s.users[user, FLAGS] & FRESH) != 0 and s.scalars[S_TRAITS_AT] > t:
+        soonest = min(soonest, s.scalars[S_TRAITS_AT])
     return soonest
 
 
@@ -213,6 +173,12 @@ def advance_user(p: ProgramTable, s: StateTable, user: int, until: int) -> int:
             s.scalars[S_ALIVE] -= 1
             mark_parent(p, s, parent)
         settle(p, s, user, t, CAUSE_TIME)
+        if (s.users[user, FLAGS] & FRESH) != 0 and s.scalars[S_TRAITS_ON] != 0 and s.scalars[S_TRAITS_AT] <= t:
+            # All of this instant but its traits is made: done again it is nothing.
+            if not has_room(p, s, parent):
+                arm(s, user, t)
+                return NEED_ROOM
+            give_fresh_row(p, s, user, t)
         t = user_due(p, s, user, t)
     arm(s, user, t)
     touch(s, user)
@@ -311,10 +277,12 @@ def fire(p: ProgramTable, s: StateTable, until: int, most: int) -> int:
             return DONE
         if user >= 0:
             _ask(p, s, fired, until)
+            made = s.scalars[S_OUT]
             if advance_user(p, s, np.int64(user), until) == NEED_ROOM:
                 return NEED_ROOM
             fired += 1
-            s.scalars[S_WORK] += 1
+            # What is made is also logged: a user whose traits change may be in and out of many audiences.
+            s.scalars[S_WORK] += 1 + (s.scalars[S_OUT] - made) // _TRANSITIONS_A_USER
 
 
 @kernel

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from actors.evaluator.entries import EntryReader, logged_snapshot
 from actors.evaluator.machine import EvaluatorMachine
+from actors.evaluator.packing import unpack_traits
 from cluster.definitions.model import Published
 from cluster.log.records import Entry
 
@@ -20,6 +21,7 @@ class TakenSnapshot:
 
     parent: str
     version: int
+    path: str
     table: pa.Table
 
 
@@ -38,4 +40,4 @@ def take_silently(
             if entry.kind == "traits" and entry.subject in machine.program.parents:
                 version, table = logged_snapshot(entry, partitions, count)
                 machine.apply_traits(entry.subject, table, entry.clock_ms)
-                yield TakenSnapshot(entry.subject, version, table)
+                yield TakenSnapshot(entry.subject, version, unpack_traits(entry.payload).path, table)

@@ -58,6 +58,7 @@ class HandsOver:
     _snapshots: dict[str, pa.Table]
     _snapshot_versions: dict[str, int]
     _wave_left: int
+    _snapshot_paths: dict[str, str]
 
     @property
     @abstractmethod
@@ -188,6 +189,7 @@ class HandsOver:
         if self.machine is not None and self.published is not None:
             for taken in take_silently(self.machine, self.published, self._partitions, entries):
                 self._snapshot_versions[taken.parent], self._snapshots[taken.parent] = taken.version, taken.table
+                self._snapshot_paths[taken.parent] = taken.path
         return {}
 
     def _build(self, version: int) -> Reply:

@@ -103,10 +103,14 @@ class Evaluator:
         return self.take_snapshot("users", version, snapshot(**ltv))
 
     def take_snapshot(self, parent: str, version: int, table: pa.Table) -> dict[str, Any]:
+        return self.do(TakeTraits(parent, version, table, self.written(parent, version, table)))[0]
+
+    def written(self, parent: str, version: int, table: pa.Table) -> str:
+        """Write a snapshot's copy; gives where."""
         path = self.folder / f"{parent}-{version}.arrow"
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table)
-        return self.do(TakeTraits(parent, version, table, str(path)))[0]
+        return str(path)
 
     def history(self) -> list[tuple[str, str, str, int, int, str]]:
         blocks = self.worker.log.transitions_after(0, 1_000_000)
