@@ -17,6 +17,8 @@ import pyarrow as pa
 
 from actors.evaluator.actor import EvaluatorActor
 from actors.evaluator.kernels.cache import note_compiled
+from actors.evaluator.machine import EvaluatorMachine
+from actors.evaluator.trait_rows import prepare
 from cluster.admission.decoder import Decoder
 from cluster.admission.plan import EventPlan
 from cluster.clock import ManualClock
@@ -32,6 +34,8 @@ from destinations.registry import KINDS
 
 _START_MS: Final = 1_700_000_000_000
 _NATIVE: Final = 0
+#: Of the snapshots that are planned, the one that is not taken.
+_GIVEN_UP: Final = 3
 _EVENT: Final = {"event": "viewed", "within": "1s"}
 
 
@@ -67,6 +71,7 @@ async def _feed(evaluator: EvaluatorActor, published: Published, folder: Path, c
     with pa.OSFile(str(snapshot), "wb") as file, pa.ipc.new_file(file, rows.schema) as writer:
         writer.write_table(rows)
     _check(await evaluator.apply_traits("users", published.version, [], str(snapshot)))
+    _plan(published, rows)
     for step_ms in (0, 100, 1_500, 1_500):
         clock.advance(step_ms)
         await _append(evaluator, published, clock.now_ms())
@@ -75,6 +80,21 @@ async def _feed(evaluator: EvaluatorActor, published: Published, folder: Path, c
     _check(await evaluator.initial_members("mixed"))
     _check(await evaluator.transitions_after(0, 100, 0, None))
     _check(await evaluator.status())
+
+
+def _plan(published: Published, rows: pa.Table) -> None:
+    """Take snapshots as large ones are: one to its end, one in which a user is gone, one that is given up."""
+    machine = EvaluatorMachine(published, clock_ms=_START_MS)
+    for version, table in enumerate((rows, rows.slice(0, 1), rows), 1):
+        machine.plan_traits(prepare(machine.program, "users", version, "", table, lambda: None))
+        while machine.look_on(1):
+            pass
+        machine.aim(machine.clock_ms + 1)
+        while machine.arm_on(1):
+            pass
+        if version < _GIVEN_UP:
+            machine.tick(machine.take_planned())
+    machine.drop_plan()
 
 
 async def _append(evaluator: EvaluatorActor, published: Published, now_ms: int) -> None:
