@@ -30,9 +30,10 @@ from actors.traits.reading import load_snapshot
 from actors.traits.store import SnapshotStore, open_snapshot
 from actors.traits.wanted import main_table
 from benchmarks.cases import Step
-from benchmarks.core import event_model, published_of, user_keys
+from benchmarks.core import event_model, published_of
 from benchmarks.machine import peak_rss_bytes
 from benchmarks.results import CaseResult, Check, Figure, curve, quantile
+from benchmarks.workloads import user_keys
 from cluster.admission.decoder import Decoder
 from cluster.admission.plan import EventPlan
 from cluster.definitions.model import Published

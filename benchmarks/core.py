@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from actors.evaluator.machine import EvaluatorMachine
 from actors.evaluator.results import BatchResult
 from benchmarks.results import Check
-from benchmarks.workloads import START_MS
+from benchmarks.workloads import START_MS, USER_PREFIX, user_keys
 from benchmarks.yardstick import PlainEvaluator
 from cluster.definitions.model import Published
 from cluster.definitions.parsing import parse_document
@@ -34,7 +34,6 @@ PARENT = {
         "columns": {"ltv": {"type": "number"}, "tier": {"type": "string"}},
     },
 }
-_PREFIX = "user_"
 
 #: Audience, user, kind, `at`.
 Change: TypeAlias = tuple[str, str, str, int]
@@ -54,15 +53,10 @@ def published_of(document: dict[str, Any]) -> Published:
     return publish(None, parse_document(document, "<benchmark>", {}))
 
 
-def user_keys(numbers: np.ndarray) -> pa.StringArray:
-    """Give the keys `user_{number}`; about 50 ns each."""
-    return pc.binary_join_element_wise(pa.scalar(_PREFIX), pa.array(numbers).cast(pa.string()), "")
-
-
 def user_numbers(machine: EvaluatorMachine) -> np.ndarray:
     """Give the number in the key of each of the machine's user slots."""
     keys = machine.user_keys(np.arange(machine.user_count, dtype=np.int32))
-    return np.asarray(pc.utf8_slice_codeunits(keys, len(_PREFIX)).cast(pa.int64()))
+    return np.asarray(pc.utf8_slice_codeunits(keys, len(USER_PREFIX)).cast(pa.int64()))
 
 
 def snapshot_of(users: int, rng: np.random.Generator) -> pa.Table:

@@ -12,8 +12,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.core import PARENT, user_keys
-from benchmarks.workloads import START_MS
+from benchmarks.workloads import START_MS, user_keys
 from cluster.definitions.model import Published
 from cluster.definitions.parsing import parse_document
 from cluster.definitions.versions import publish
@@ -116,9 +115,11 @@ class OneState:
 
 def one_sync(destination: dict[str, Any], sync: dict[str, Any]) -> Published:
     """Give checked definitions of one audience, one destination and one sync, which starts without members."""
-    document = {
+    document: dict[str, Any] = {
         "version": 1,
-        "parent_models": [{**PARENT, "traits": {**PARENT["traits"], "columns": {"email": {"type": "string"}}}}],  # type: ignore[dict-item]
+        "parent_models": [{"id": "users", "primary_key": "user_id", "traits": {
+            "source": {"kind": "parquet", "path": "users.parquet"}, "columns": {"email": {"type": "string"}},
+        }}],
         "audiences": [{"id": AUDIENCE, "parent": "users", "where": {"trait": "email", "is_set": True}}],
         "destinations": [{"id": "there", **destination}],
         "syncs": [{"id": SYNC, "audience": AUDIENCE, "destination": "there", "initial": "none", **sync}],
