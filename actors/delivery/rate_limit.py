@@ -16,7 +16,9 @@ from destinations.limits import RateLimit
 
 #: What may go at once after a quiet time where a limit does not say, as a part of a second.
 _BURST_S: Final = 0.1
-#: Tokens kept beyond the burst, so that a timer that comes late costs no throughput.
+#: Tokens kept beyond the burst, so that a timer that comes late costs no throughput: while somebody waits those of so
+#: many seconds (a busy machine), else a part of one. The window holds the period all the same.
+_LATE_S: Final = 1.0
 _LATE_TOKENS: Final = 0.5
 #: By so much a period is longer here than there: requests come nearer to each other on their way than they went.
 _MARGIN: Final = 0.01
@@ -49,6 +51,7 @@ class Bucket:
         burst = limit.burst if limit.burst is not None else self._per_ms * 1000 * _BURST_S
         self._burst = max(1.0, burst)
         self._room = self._burst + _LATE_TOKENS
+        self._room_waited = max(self._room, self._burst + self._per_ms * 1000 * _LATE_S)
         self._tokens = self._burst if math.isnan(self._tokens) else min(self._tokens, self._room)
         # Half a request a second is one request in two seconds.
         whole = max(1.0, limit.amount)
@@ -91,7 +94,8 @@ class Bucket:
 
     def _pass_time(self, now_ms: int) -> None:
         if self._filled_ms is not None and now_ms > self._filled_ms:
-            self._tokens = min(self._room, self._tokens + (now_ms - self._filled_ms) * self._per_ms)
+            room = self._room_waited if self._waiting else self._room
+            self._tokens = min(room, self._tokens + (now_ms - self._filled_ms) * self._per_ms)
         if self._filled_ms is not None and now_ms < self._filled_ms:
             # The clock was set back: what was taken counts from now, and no place is kept for ever.
             self._taken = deque([[now_ms, self._taken_total]]) if self._taken_total else deque()

@@ -31,22 +31,22 @@ from cluster.model.durations import parse_duration
 from destinations.outcomes import Outcome, Retry
 from destinations.requests import Answer
 from tests.links.destination import START_MS, SimulatedDestination
-from tests.links.link import Traffic
+from tests.links.link import Link
 from tests.links.timeline import Timeline
 
-#: How long a commit and an answer of an evaluator take, and how late a timer comes: drawn from these, in ms.
-_COMMIT_MS, _READ_MS, _LATE_MS = (2, 8), (1, 4), (0, 2)
+#: How long a commit and an answer of an evaluator take, drawn from these, in ms.
+_COMMIT_MS, _READ_MS = (2, 8), (1, 4)
 
 
 class SyncInTime:
     """A sync at work. `sent` has `(when, changes, attempt)` of every request."""
 
     def __init__(
-        self, config: SyncConfig, shares: Shares, traffic: Traffic, there: SimulatedDestination, time: Timeline,
-        seed: int,
+        self, config: SyncConfig, shares: Shares, link: Link, there: SimulatedDestination, time: Timeline, seed: int
     ) -> None:  # fmt: skip
-        self._traffic = traffic
-        self._every_ms = parse_duration(traffic.every)
+        self._traffic = link.traffic
+        self._late_ms = link.late_ms
+        self._every_ms = parse_duration(link.traffic.every)
         self._there = there
         self._time = time
         self._chance = random.Random(seed)
@@ -109,7 +109,7 @@ class SyncInTime:
                 if number == self._alarm:
                     self.feed(Tick())
 
-            self._time.after(max(0, wake_ms - now_ms) + self._chance.randint(*_LATE_MS), ring)
+            self._time.after(max(0, wake_ms - now_ms) + self._chance.randint(*self._late_ms), ring)
 
     # --- the log -----------------------------------------------------------------------------------
 

@@ -81,7 +81,10 @@ class Traffic(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Link(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """One simulated destination. `destination` and `sync` are keys of definitions; `expect`: ranges of `Facts`."""
+    """One simulated destination. `destination` and `sync` are keys of definitions; `expect`: ranges of `Facts`.
+
+    `late_ms`: how late timers come, drawn from this range: a busy machine.
+    """
 
     about: str
     destination: dict[str, Any]
@@ -91,6 +94,7 @@ class Link(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     sync: dict[str, Any] = {}
     syncs: int = 1
     seed: int = 1
+    late_ms: tuple[int, int] = (0, 2)
     there: There = There()
 
     @property

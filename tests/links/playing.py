@@ -70,7 +70,7 @@ def play(link: Link) -> Played:
         limits = plan.kind.rate_limits(plan.settings, plan.shape)
         at_once = plan.kind.concurrency_limits(plan.settings, plan.shape)
         shares = Shares(rates.limiter(name, limits), slots.shared(name, at_once, wake))
-        syncs[name] = SyncInTime(plan.config, shares, link.traffic, there, time, link.seed * 100 + number)
+        syncs[name] = SyncInTime(plan.config, shares, link, there, time, link.seed * 100 + number)
     time.run(link.lasts_ms)
     return Played(_facts(list(syncs.values()), there, link), list(syncs.values()), there)
 

@@ -110,6 +110,29 @@ def test_a_destination_that_counts_sees_no_more_though_requests_come_nearer_on_t
     assert len(went) >= 0.98 * 20 * amount
 
 
+@given(steps=st.lists(st.integers(1, 900), min_size=5, max_size=60))
+def test_who_comes_late_makes_up_for_it_within_the_period(steps: list[int]) -> None:
+    limiter = RateScopes().limiter("a", [limit(20)])
+    now_ms, went = 0, []
+    for step in steps:
+        while taken(limiter, now_ms):
+            went.append(now_ms)
+        now_ms += step
+
+    assert all(later - earlier >= 1000 for earlier, later in zip(went, went[20:], strict=False))
+    # However late each time, at most one period's part is lost.
+    assert len(went) >= 20 * (now_ms // (1010 + max(steps)))
+
+
+def test_a_quiet_time_allows_no_more_than_the_burst() -> None:
+    limiter = RateScopes().limiter("a", [limit(20)])
+    while taken(limiter, 0):
+        pass
+    limiter.leave()
+
+    assert [taken(limiter, 5_000) for _ in range(4)] == [True, True, False, False]
+
+
 def test_a_request_fits_every_limit_and_waits_for_the_slowest() -> None:
     limiter = RateScopes().limiter("a", [limit(100), RateLimit("account", 1, 10_000)])
 
