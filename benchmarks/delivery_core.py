@@ -25,7 +25,8 @@ from actors.delivery.rate_limit import Limiter
 from actors.delivery.reading import changes_of, read_table, seqs_of
 from actors.delivery.recording import record
 from actors.delivery.stimuli import Answered, Changes, Opened, Persisted, Shares, Stimulus, Tick
-from benchmarks.membership import AUDIENCE, KINDS, SYNC, Turns, one_sync
+from benchmarks.delivery_world import SYNC, one_sync
+from benchmarks.membership import AUDIENCE, KINDS, Turns
 from benchmarks.results import Check, equal
 from benchmarks.workloads import START_MS
 from cluster.limits import SYNC_READ_ROWS_MAX

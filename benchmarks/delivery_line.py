@@ -20,8 +20,9 @@ import uvloop
 
 from actors.delivery.actor import DeliveryActor
 from benchmarks.arrivals import Arrivals, read_arrivals
+from benchmarks.delivery_world import LogEvaluator, OneState, one_sync
 from benchmarks.machine import cpu_seconds, filesystem_of, rss_bytes
-from benchmarks.membership import LogEvaluator, OneState, Turns, one_sync
+from benchmarks.membership import Turns
 from benchmarks.receiver import Receiver
 from cluster.clock import SystemClock
 from cluster.runtime.protocols import Controller, Evaluator
