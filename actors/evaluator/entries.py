@@ -6,6 +6,7 @@ import queue
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -35,10 +36,25 @@ _BULK_SLICE_ROWS: Final = 2_048
 _AHEAD: Final = 8
 
 
+#: Where this process looks for copies of snapshots that are not where the log says: its node has no data dir.
+_COPIES: list[Path] = []
+
+
+def look_for_snapshots_in(folder: Path) -> None:
+    """Have this process find copies of snapshots in a folder too, `PARENT/VERSION.arrow`."""
+    _COPIES.append(folder)
+
+
+def _at_hand(path: str) -> str:
+    named = Path(path)
+    copies = (folder / named.parent.name / named.name for folder in _COPIES)
+    return path if named.exists() else next((str(copy) for copy in copies if copy.exists()), path)
+
+
 def read_snapshot_file(path: str) -> pa.Table:
     """Map an immutable snapshot copy. DataDirError where it is gone or damaged."""
     try:
-        with pa.memory_map(path) as source, pa.ipc.open_file(source) as reader:
+        with pa.memory_map(_at_hand(path)) as source, pa.ipc.open_file(source) as reader:
             return reader.read_all()
     except (OSError, pa.ArrowInvalid) as error:
         message = f"The trait snapshot {path} that the log refers to cannot be read: {error}."

@@ -129,6 +129,14 @@ class TraitsActor:
         self._handle(RefreshAsked(parent))
         return {"refreshing": parent}
 
+    async def snapshots(self) -> Reply:
+        """Give what is kept, for nodes without the data dir: `{"snapshots": [[parent, version]]}`."""
+        return {"snapshots": await asyncio.to_thread(self._store.kept)}
+
+    async def snapshot_part(self, parent: str, version: int, offset: int) -> Reply:
+        """Give a part of a snapshot's file: `{"bytes": bytes | None}`, none at its end, None where it is not kept."""
+        return {"bytes": await asyncio.to_thread(self._store.part, parent, version, offset)}
+
     async def lookup(self, parent: str, keys: list[str], columns: list[str]) -> Reply:
         """Give trait values: `{"version": int | None, "found": [bool a key], "columns": {name: [value a key]}}`.
 

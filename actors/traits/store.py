@@ -6,6 +6,7 @@ import errno
 import json
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,8 @@ from cluster.log.durable_files import replacing, sync_folder
 
 _LOG = logging.getLogger(__name__)
 _ENDING: Final = ".arrow"
+#: What another node is given of a snapshot at a time.
+PART_BYTES: Final = 16 * 1024 * 1024
 #: Where a copy's SnapshotInfo is kept, as JSON, in the schema's metadata.
 _META: Final = b"usher.snapshot"
 
@@ -79,6 +82,20 @@ class SnapshotStore:
     def _check(self) -> None:
         if not self._owns():
             raise OSError(errno.ESTALE, "the lease of the traits has lapsed", str(self._folder))
+
+    def kept(self) -> list[tuple[str, int]]:
+        """Give parent and version of every snapshot that is kept."""
+        parents = sorted(path.name for path in self._folder.glob("*") if path.is_dir())
+        return [(parent, version) for parent in parents for version in self._versions(parent)]
+
+    def part(self, parent: str, version: int, offset: int) -> bytes | None:
+        """Give the next PART_BYTES of a snapshot's file, none at its end; None where it is not kept."""
+        if (parent, version) not in self.kept():
+            return None
+        with suppress(FileNotFoundError), self._path(parent, version).open("rb") as file:
+            file.seek(offset)
+            return file.read(PART_BYTES)
+        return None
 
     def remove_below(self, parent: str, version: int) -> None:
         """Remove older versions; who has one open keeps it. Raises `OSError`."""

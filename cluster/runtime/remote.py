@@ -130,6 +130,11 @@ class RemoteEvaluator(RemotePart):
         )
         return reply
 
+    async def trim_transitions(self, read_seq: int) -> Reply:
+        """See the protocol. Waits long: many may be old."""
+        reply: Reply = await self.call("trim_transitions", read_seq, timeout_ms=_BACKFILL_TIMEOUT_MS)
+        return reply
+
     async def members(self, audience: str, cursor: str | None, limit: int) -> Reply:
         """See the protocol."""
         reply: Reply = await self.call("members", audience, cursor, limit)
@@ -255,6 +260,11 @@ class RemoteDelivery(RemotePart):
         reply: Reply = await self.call("retry", sync)
         return reply
 
+    async def read_through(self, evaluator: int) -> Reply:
+        """See the protocol."""
+        reply: Reply = await self.call("read_through", evaluator)
+        return reply
+
     async def has_read(self, evaluator: int, seq: int) -> Reply:
         """See the protocol."""
         reply: Reply = await self.call("has_read", evaluator, seq)
@@ -310,6 +320,16 @@ class RemoteTraits(RemotePart):
         if "error" in reply:
             raise NotReady(str(reply["message"]), retry_after_ms=RETRY_AFTER_MS)
         return int(reply["version"]), reply["users"]
+
+    async def snapshots(self) -> Reply:
+        """Give which snapshots are kept; see TraitsActor.snapshots."""
+        reply: Reply = await self.call("snapshots")
+        return reply
+
+    async def snapshot_part(self, parent: str, version: int, offset: int) -> Reply:
+        """Give a part of a snapshot's file; see TraitsActor.snapshot_part."""
+        reply: Reply = await self.call("snapshot_part", parent, version, offset)
+        return reply
 
     async def refresh(self, parent: str) -> Reply:
         """Have a parent's source read now."""

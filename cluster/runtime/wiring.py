@@ -21,15 +21,17 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.clock import SystemClock
-from cluster.errors import Fenced, InternalError, UsherError
+from cluster.errors import Fenced, InternalError, NotReady, UsherError
 from cluster.leases.keeper import LeaseKeeper
 from cluster.limits import RETRY_AFTER_MS, START_AGAIN_MS
 from cluster.log.occupancy import highest_epoch
+from cluster.runtime.data_dir import DataDir
 from cluster.runtime.nodes import node_folder
 from cluster.runtime.plan import AT_SITE, Plan, evaluator_name, info_on
 from cluster.runtime.protocols import Evaluator, EvaluatorInfo, EvaluatorStart, Reply
 from cluster.runtime.ray_session import NAMESPACE
 from cluster.runtime.remote import RemoteController, RemoteDelivery, RemoteEvaluator, RemotePart, RemoteTraits
+from cluster.runtime.snapshots import fetch_snapshots
 from cluster.runtime.status_report import Part, Peers
 from cluster.runtime.tenure import Tenure, replaced
 
@@ -218,10 +220,23 @@ class UsherEvaluator(Host):
             await asyncio.to_thread(lease.release)
             raise
 
+    async def call(self, method: str, *args: Any) -> Any:
+        """See `Host`. What is logged of a snapshot is its name: its copy is on this node before that."""
+        if method == "apply_traits" and self._part is not None and self.node_id != self._plan.node_id:
+            try:
+                await fetch_snapshots(RemoteTraits(), DataDir(self.folder).traits)
+            except (NotReady, OSError) as error:
+                return {"error": "not_ready", "message": str(error), "retry_after_ms": RETRY_AFTER_MS}
+        return await super().call(method, *args)
+
     async def _owned(self, plan: Plan, index: int, lease: LeaseKeeper) -> Any:
+        from actors.evaluator.entries import look_for_snapshots_in
         from cluster.runtime.warming import warm_up
 
         await warm_up()
+        if self.node_id != plan.node_id:
+            await fetch_snapshots(RemoteTraits(), DataDir(self.folder).traits)
+            look_for_snapshots_in(DataDir(self.folder).traits)
         here = info_on(self.node_id, self.folder, index)
         start = await RemoteController().starting_evaluator(index, here)
         try:
