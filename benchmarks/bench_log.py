@@ -111,6 +111,11 @@ class NoLog:
         """Drop nothing."""
         return 0
 
+    @property
+    def archives_transitions(self) -> bool:
+        """See `Log.archives_transitions`."""
+        return False
+
     def trim_transitions(self, through_seq: int) -> int:
         """Drop nothing."""
         return 0

@@ -34,6 +34,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "actors/evaluator/recovery.py", "actors/evaluator/stored.py", "actors/evaluator/backfill.py",
         "actors/evaluator/shadow.py", "actors/evaluator/showing.py", "actors/evaluator/entries.py",
         "actors/evaluator/room.py", "actors/evaluator/trait_offers.py", "actors/evaluator/trait_taking.py",
+        "actors/evaluator/room.py", "actors/evaluator/ledger.py", "actors/evaluator/trimming.py",
         "actors/evaluator/succession/following.py",
         "actors/evaluator/succession/importing.py", "actors/evaluator/succession/handing.py",
         "actors/evaluator/checkpointing/checkpointer.py", "actors/evaluator/checkpointing/restoring.py",

@@ -219,14 +219,23 @@ class DeliveryActor:
     async def has_read(self, evaluator: int, seq: int) -> Reply:
         """See the protocol. Durably so, and the readers of those who have the users now know where to begin."""
         present = self._roster.present
-        for sync in self._roster.runners:
+        if not self._roster.settled:
+            return {"read": False}
+        for sync in list(self._roster.runners):
             cursor = await self._store.cursor(sync, evaluator)
             if cursor is None:
                 continue
             others = [await self._store.cursor(sync, index) for index in present]
             if cursor < seq or None in others:
                 return {"read": False}
-        return {"read": self._failure == "" and bool(present) and evaluator not in present}
+        return {"read": self._roster.settled and bool(present) and evaluator not in present}
+
+    async def read_through(self, evaluator: int) -> Reply:
+        """See the protocol. Nothing while a sync has yet to begin to read, or delivery does not follow."""
+        if not self._roster.settled or evaluator not in self._roster.present:
+            return {"seq": 0}
+        cursors = [await self._store.cursor(sync, evaluator) for sync in list(self._roster.runners)]
+        return {"seq": min((cursor or 0 for cursor in cursors), default=None)}
 
     async def resync(self, sync: str) -> Reply:
         """See the protocol. `began_at` is when it began: `status` says `resyncing` until it is over."""

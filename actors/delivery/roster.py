@@ -63,6 +63,8 @@ class Roster:
         self._slots = ConcurrencyScopes()
         #: Evaluators that own users now.
         self.present: tuple[int, ...] = ()
+        #: Whether there is a runner for every sync of the definitions: not at a start, nor while they change.
+        self.settled = False
         self._evaluators: dict[int, Evaluator] = {}
         #: By sync: what stands for how its identifiers are made.
         self._keys: dict[str, str] = {}
@@ -87,6 +89,7 @@ class Roster:
         """Start, change and stop syncs until they are what the definitions say."""
         if state.published is None:
             return
+        self.settled = False
         retired = {one.info.index: one.last_seq for one in state.retired}
         for info in (*state.evaluators, *(one.info for one in state.retired)):
             if info.index not in self._evaluators:
@@ -101,6 +104,7 @@ class Roster:
             await self._remove(sync, state.published.definitions)
         for plan in plans.values():
             await self._take(plan)
+        self.settled = True
 
     async def _remove(self, sync: str, definitions: Definitions) -> None:
         """End a sync that definitions no longer have: at once, or once its members are removed or its list archived."""

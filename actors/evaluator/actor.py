@@ -23,8 +23,6 @@ import pyarrow as pa
 from actors.evaluator.backfill import Backfill
 from actors.evaluator.checkpointing.checkpointer import Checkpointer, log_id
 from actors.evaluator.checkpointing.keeping import Keeper
-from actors.evaluator.entries import history_ms
-from actors.evaluator.reach import recovery_ms
 from actors.evaluator.stimuli import (
     Append,
     Bound,
@@ -40,16 +38,17 @@ from actors.evaluator.stimuli import (
     TakeCheckpoint,
     Tick,
 )
-from actors.evaluator.stored import initial_members, packed, with_since
+from actors.evaluator.stored import history_after, initial_members, packed, with_since
 from actors.evaluator.succession.importing import End, Importer, Legacy, entries_reply
 from actors.evaluator.succession.tenure import positions_of
 from actors.evaluator.trait_offers import TraitOffers
+from actors.evaluator.trimming import Trimming
 from actors.evaluator.worker import EvaluatorWorker
 from cluster.checkpoints.settings import CheckpointSettings
 from cluster.checkpoints.store import CheckpointStore
 from cluster.clock import Clock, SystemClock
 from cluster.definitions.model import Published
-from cluster.errors import NotReady, Refused, UsherError
+from cluster.errors import NotReady, UsherError
 from cluster.limits import DRAIN_DEADLINE_MS, EVALUATOR_BATCHES_WAITING_MAX, RETRY_AFTER_MS
 from cluster.log.opening import open_log
 from cluster.log.records import TransitionBlock
@@ -66,10 +65,6 @@ TICK_EVERY_MS = 10
 NAP_MAX_MS = 1_000
 #: Committed blocks (of at most `results.BLOCK_ROWS_MAX` transitions) kept in memory for readers that have caught up.
 RECENT_BLOCKS_MAX = 256
-#: How often old entries are dropped.
-TRIM_EVERY_MS = 60_000
-#: The same in a log that nears its bound.
-TRIM_CROWDED_MS = 1_000
 
 
 class EvaluatorActor:
@@ -124,8 +119,7 @@ class EvaluatorActor:
         self._worker: EvaluatorWorker | None = None
         self._loop_task: asyncio.Task[None] | None = None
         self._failure: str | None = None
-        self._trimmed_at_ms = 0.0
-        self._trimming: asyncio.Task[None] | None = None
+        self._trimming: Trimming | None = None
 
     async def start(self, published: Published | None) -> None:
         """Open the log, recover, take newer definitions, begin to work.
@@ -136,6 +130,7 @@ class EvaluatorActor:
         worker = await self._in_thread(self._open)
         self._worker = worker
         self._traits = TraitOffers(self._partitions, self._ask, worker.pace.pause, worker.larger_files, self.name)
+        self._trimming = Trimming(worker, self._clock, self._in_history, self._trim_failed)
         self._last_seq = worker.log.last_transition_seq()
         self._loop_task = asyncio.create_task(self._work(), name=self.name)
         if worker.checkpoints is not None:
@@ -221,7 +216,8 @@ class EvaluatorActor:
                 if not future.done():
                     future.set_result(reply)
             await self._announce()
-            self._trim_sometimes()
+            if self._trimming is not None and not self._draining:
+                self._trimming.sometimes()
 
     async def _sleep_until_due(self) -> None:
         assert self._worker is not None
@@ -259,6 +255,10 @@ class EvaluatorActor:
         self._waiting.clear()
         self.on_failure(error)
 
+    async def _trim_failed(self, error: Exception) -> None:
+        if not self._draining:  # a log that is closed meanwhile ends the trimming of a stopping evaluator
+            await self._fail(error, [])
+
     async def lose(self, error: Exception) -> None:
         """Stop for good: another process owns what this one did."""
         await self._fail(error, [])
@@ -279,38 +279,6 @@ class EvaluatorActor:
             self._recent.extend(fresh)
             self._last_seq = fresh[-1].last_seq
             self._committed.notify_all()
-
-    def _trim_sometimes(self) -> None:
-        """Drop entries that cannot matter any more, beside the work: commits get their turn between its slices."""
-        assert self._worker is not None
-        now = self._clock.monotonic_ms()
-        machine, published = self._worker.machine, self._worker.published
-        busy = self._trimming is not None and not self._trimming.done()
-        backfill = self._worker.backfill
-        if machine is None or published is None or busy or self._draining:
-            return
-        since_ms = now - self._trimmed_at_ms
-        if since_ms < TRIM_CROWDED_MS or (since_ms < TRIM_EVERY_MS and not self._worker.room.crowded):
-            return
-        if backfill is not None and backfill.building:
-            # It may reach further back than the definitions in force do.
-            return
-        self._trimmed_at_ms = now
-        retained_ms = machine.settled_ms - history_ms(published.definitions)
-        needed_ms = machine.settled_ms - recovery_ms(published.definitions)
-        self._trimming = asyncio.create_task(
-            self._trim(self._worker, retained_ms, max(retained_ms, needed_ms)), name=f"{self.name}-trim"
-        )
-
-    async def _trim(self, worker: EvaluatorWorker, retained_from_ms: int, needed_from_ms: int) -> None:
-        try:
-            await self._in_history(worker.room.trim, retained_from_ms, needed_from_ms)
-        except Refused as refused:
-            _log.warning("Old log entries stay until the next try: %s", refused)
-        except Exception as error:
-            # A log that is closed meanwhile ends the trimming of a stopping evaluator.
-            if not self._draining:
-                await self._fail(error, [])
 
     async def _in_thread(self, function: Callable[..., _T], *args: Any) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
@@ -397,8 +365,14 @@ class EvaluatorActor:
                     return {"next_seq": seq, "seqs": b"", "transitions": b""}
         blocks = self._recent_after(seq)
         if blocks is None:
-            blocks = await self._in_reader(self._worker.log.transitions_after, seq, limit)
+            return await self._in_reader(history_after, self._worker.log, seq, limit, audience)
         return packed(blocks, seq, limit, audience)
+
+    async def trim_transitions(self, read_seq: int) -> Reply:
+        """See the protocol. One at a time, also with looks back into the log."""
+        if self._trimming is None or self._failure is not None:
+            return _refusal("not_ready", self._failure or "the evaluator is starting")
+        return await self._trimming.transitions(read_seq)
 
     def _recent_after(self, seq: int) -> list[TransitionBlock] | None:
         """Give the blocks above `seq` if memory holds all of them."""

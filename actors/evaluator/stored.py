@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from actors.evaluator.ledger import Pages, pages_of, rows_after
 from actors.evaluator.results import TRANSITION_SCHEMA
 from cluster.log.contract import Log
 from cluster.log.records import TransitionBlock, pack_transitions
@@ -45,20 +46,22 @@ def with_since(log: Log, reply: Reply, users: Sequence[str], audiences: Sequence
 
 
 def entered_since(log: Log, members: Collection[Pair], through_seq: int) -> dict[Pair, int]:
-    """Give when each of these members entered: the newest `entered` up to `through_seq`; absent if the log lost it.
+    """Give when each of these members entered: the newest `entered` up to `through_seq`.
 
     Looks back from there, once for all: O(transitions since the first of them entered).
     """
     found: dict[Pair, int] = {}
     sought = set(members)
-    last = through_seq
-    while last > 0 and sought:
-        first = max(0, last - _STEP)
+    last, dropped_seq = through_seq, pages_of(log).through_seq
+    while last > dropped_seq and sought:
+        first = max(dropped_seq, last - _STEP)
         for block in reversed(log.transitions_after(first, last - first)):
             entries = _entries_of(block.rows(), sought)
             found.update(entries)
             sought.difference_update(entries)
         last = first
+    for _, rows in rows_after(log, 0) if sought else ():
+        found = {**_entries_of(rows, sought), **found}
     return found
 
 
@@ -92,7 +95,11 @@ def last_entered(log: Log, audience: str, through_seq: int) -> tuple[NDArray[np.
     """
     seqs: list[NDArray[np.int64]] = []
     tables: list[pa.RecordBatch] = []
-    after = 0
+    for numbers, rows in rows_after(log, 0):
+        chosen = pc.equal(rows.column("audience_id"), audience)
+        tables.append(rows.filter(chosen))
+        seqs.append(numbers[np.asarray(chosen)])
+    after = pages_of(log).through_seq
     while after < through_seq:
         blocks = log.transitions_after(after, min(_STEP, through_seq - after))
         if not blocks:
@@ -107,8 +114,7 @@ def last_entered(log: Log, audience: str, through_seq: int) -> tuple[NDArray[np.
     if not tables:
         return np.zeros(0, np.int64), b""
     table = pa.Table.from_batches(tables, TRANSITION_SCHEMA).combine_chunks()
-    numbers = np.concatenate(seqs)
-    return _newest_entered(table, numbers)
+    return _newest_entered(table, np.concatenate(seqs))
 
 
 def _newest_entered(table: pa.Table, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], bytes]:
@@ -122,6 +128,33 @@ def _newest_entered(table: pa.Table, numbers: NDArray[np.int64]) -> tuple[NDArra
     if not len(rows):
         return np.zeros(0, np.int64), b""
     return numbers[rows], pack_transitions(table.take(pa.array(rows)).to_batches()[0])
+
+
+def history_after(log: Log, seq: int, limit: int, audience: str | None) -> Reply:
+    """Answer `transitions_after` from the log; of what was dropped the ledger has who was left inside."""
+    while True:
+        pages = pages_of(log)
+        if seq < pages.through_seq:
+            return _of_ledger(log, pages, seq, limit, audience)
+        blocks = log.transitions_after(seq, limit)
+        if not blocks or blocks[0].first_seq <= seq + 1:
+            return packed(blocks, seq, limit, audience)
+        # They were dropped between the two looks.
+
+
+def _of_ledger(log: Log, pages: Pages, seq: int, limit: int, audience: str | None) -> Reply:
+    for numbers, rows in rows_after(log, seq, pages):
+        numbers, rows = numbers[:limit], rows.slice(0, limit)
+        next_seq = int(numbers[-1])
+        if audience is not None:
+            chosen = pc.equal(rows.column("audience_id"), audience)
+            numbers, rows = numbers[np.asarray(chosen)], rows.filter(chosen)
+        if rows.num_rows:
+            return {
+                "next_seq": next_seq, "seqs": numbers.astype("<i8").tobytes(), "transitions": pack_transitions(rows)
+            }  # fmt: skip
+        return {"next_seq": next_seq, "seqs": b"", "transitions": b""}
+    return {"next_seq": pages.through_seq, "seqs": b"", "transitions": b""}
 
 
 def packed(blocks: list[TransitionBlock], seq: int, limit: int, audience: str | None) -> Reply:

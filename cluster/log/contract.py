@@ -21,6 +21,11 @@ class Log(Protocol):
     network: call it off the event loop.
     """
 
+    @property
+    def archives_transitions(self) -> bool:
+        """Whether transitions are kept for good in a place of their own: nothing is won by trimming them here."""
+        ...
+
     # --- writing -----------------------------------------------------------------------------------
 
     def commit(

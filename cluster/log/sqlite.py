@@ -260,6 +260,11 @@ class EvaluatorLog:
         self._give_back_room()
         return dropped
 
+    @property
+    def archives_transitions(self) -> bool:
+        """See `Log.archives_transitions`."""
+        return False
+
     def trim_transitions(self, through_seq: int) -> int:
         """See `Log.trim_transitions`."""
         before = self._kept_transition_count()

@@ -35,6 +35,7 @@ from cluster.runtime.controller_store import ControllerStore, StoredDefinitions
 from cluster.runtime.data_dir import DataDir
 from cluster.runtime.placement import sources_of
 from cluster.runtime.protocols import ClusterState, EvaluatorInfo, EvaluatorStart, KeyRecord, Reply, Role
+from cluster.runtime.retention import Retention
 from cluster.runtime.scaling import Scaler
 from cluster.runtime.status_report import Peers, build_report, gather_replies
 from cluster.runtime.whereabouts import Whereabouts
@@ -91,8 +92,10 @@ class ControllerActor:
             machine.found(self._where(index))
         machine.scaling = self._store.scaling()
         self._know_evaluators()
+        self._retention = Retention(machine, self._peers)
         self._scaler = Scaler(machine, self._store, self._peers, self._clock, self._where, self._tell)
         self._scaler.start()
+        self._retention.start()
         if not self._machine.keys:
             self._make_first_admin_key()
         self._drive_publication()
@@ -164,7 +167,9 @@ class ControllerActor:
             if self._machine.behind() or self._machine.published is None:
                 message = "a publication is under way; scale when it is in force (usher status)"
                 return {"error": "not_ready", "message": message, "retry_after_ms": RETRY_AFTER_MS}
-            reply = await self._scaler.ask(evaluators)
+            async with self._retention.lock:
+                settled = self._machine.scaling is not None or await self._retention.settled()
+                reply = settled if isinstance(settled, dict) else await self._scaler.ask(evaluators)
         self._know_evaluators()
         return reply or await self._scaler.done()
 
@@ -224,6 +229,7 @@ class ControllerActor:
         if self._publisher is not None:
             self._publisher.cancel()
         await self._scaler.stop()
+        await self._retention.stop()
         self._store.close()
         return {}
 

@@ -131,6 +131,13 @@ class Evaluator(Protocol):
         """
         ...
 
+    async def trim_transitions(self, read_seq: int) -> Reply:
+        """Drop old transitions up to this number, which nobody will ask for again: `{"dropped": int}`.
+
+        What is left of them is who was inside (actors/evaluator/ledger.py). Waits for one that is under way.
+        """
+        ...
+
     async def members(self, audience: str, cursor: str | None, limit: int) -> Reply:
         """A page of present members: `{"members": [user ids], "cursor": str | None, "as_of": ms}`."""
         ...
@@ -306,6 +313,13 @@ class Delivery(Protocol):
 
         `{"sync","kind","user","verb","sent","dropped","requests": [{"purpose","request","response","outcome"}],
         "delivered"}`. `sync` may be empty.
+        """
+        ...
+
+    async def read_through(self, evaluator: int) -> Reply:
+        """Give up to which of an evaluator's transitions no sync needs any more, durably: `{"seq": int | None}`.
+
+        None: all of them, for there is no sync.
         """
         ...
 

@@ -121,6 +121,11 @@ class JournalLog:
         self._write(("trim", going))
         return len(going)
 
+    @property
+    def archives_transitions(self) -> bool:
+        """See `Log.archives_transitions`."""
+        return False
+
     def trim_transitions(self, through_seq: int) -> int:
         """See `Log.trim_transitions`."""
         self._check_owner()

@@ -88,6 +88,7 @@ class Tightness:
     trim_every_ms: int
     bytes_a_record: int
     bytes_a_mark: int
+    rows_a_ledger: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,4 +291,5 @@ def _tightness(stream: Random) -> Tightness:
         trim_every_ms=stream.choice([3_000, 60_000]),
         bytes_a_record=stream.choice([500, 900_000]),
         bytes_a_mark=stream.choice([1_000, 1_000_000]),
+        rows_a_ledger=stream.choice([2, 2, 200_000]),
     )

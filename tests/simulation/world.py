@@ -357,7 +357,11 @@ class World:
             "actors.evaluator.checkpointing.checkpointer._now_ms": self.machine.clock.monotonic_ms,
             "actors.delivery.reader.SYNC_READ_ROWS_MAX": tight.rows_a_read,
             "cluster.edge.batching.BATCH_ROWS_MAX": tight.rows_a_batch,
-            "actors.evaluator.actor.TRIM_EVERY_MS": tight.trim_every_ms,
+            "actors.evaluator.trimming.TRIM_EVERY_MS": tight.trim_every_ms,
+            "actors.evaluator.trimming.transitions_kept_ms": lambda definitions: 2_000,
+            "cluster.runtime.retention.TELL_EVERY_S": tight.trim_every_ms / 1_000,
+            "actors.evaluator.ledger.ROWS_MIN": tight.rows_a_ledger,
+            "actors.evaluator.ledger.PAGE_ROWS": tight.rows_a_ledger,
             # Whether there is room is for the world to say, not for the disk that it happens to lie on.
             "cluster.log.database.os.statvfs": lambda path: SimpleNamespace(f_bavail=1 << 30, f_frsize=4096),
             "cluster.log.kafka.log.RECORD_BYTES_MAX": tight.bytes_a_record,

@@ -184,6 +184,11 @@ class KafkaLog:
         self._cut()
         return dropped
 
+    @property
+    def archives_transitions(self) -> bool:
+        """See `Log.archives_transitions`."""
+        return True
+
     def trim_transitions(self, through_seq: int) -> int:
         """See `Log.trim_transitions`. What is in the archive stays there."""
         return self._cache.trim_transitions(through_seq)

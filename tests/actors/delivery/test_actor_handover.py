@@ -91,6 +91,8 @@ def test_an_heirs_changes_come_after_those_of_whom_it_succeeds(tmp_path: Path) -
             place(controller, 1, {0: len(old.rows)})
             await endpoint.until(lambda: len(endpoint.kinds) == 9)
             await eventually(lambda: nobody_needs(actor, 0, len(old.rows)))
+            await eventually(lambda: has_passed(actor, 1, len(heir.rows)))
+            assert await actor.read_through(0) == {"seq": 0}, "its transitions go with it"
             await actor.drain()
         assert set(heir.members_now()) == endpoint.members
         return endpoint
@@ -133,6 +135,24 @@ def test_an_heir_that_had_nothing_to_say_and_is_gone_holds_up_nobody(tmp_path: P
 
     endpoint = asyncio.run(run())
     assert endpoint.kinds == [("a", "entered"), ("b", "entered"), ("a", "exited")]
+
+
+def test_nothing_counts_as_read_before_every_sync_has_its_reader(tmp_path: Path) -> None:
+    async def run() -> None:
+        controller = InProcessController(definitions("http://127.0.0.1:9"))
+        actor = DeliveryActor(
+            tmp_path, controller, lambda info: InProcessEvaluator(), SystemClock(), traits=no_traits, seed=1
+        )
+        await actor.start()  # it has yet to hear of any definitions
+        assert await actor.read_through(0) == {"seq": 0}
+        assert await actor.has_read(0, 0) == {"read": False}
+        await actor.drain()
+
+    asyncio.run(run())
+
+
+async def has_passed(actor: DeliveryActor, evaluator: int, seq: int) -> bool:
+    return (await actor.read_through(evaluator))["seq"] == seq
 
 
 async def nobody_needs(actor: DeliveryActor, evaluator: int, seq: int) -> bool:

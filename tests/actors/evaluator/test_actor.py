@@ -95,11 +95,12 @@ def test_trimming_without_room_is_put_off_and_the_work_goes_on(
     async def body(shell: EvaluatorActor) -> None:
         assert shell._worker is not None
         monkeypatch.setattr(shell._worker.log, "trim", full)
-        shell._trimmed_at_ms = -1e12
+        assert shell._trimming is not None
+        shell._trimming._trimmed_at_ms = -1e12
         for _ in range(3):
             assert "error" not in await shell.append(request(tmp_path, "ann"))
-        assert shell._trimming is not None
-        await shell._trimming
+        assert shell._trimming._task is not None
+        await shell._trimming._task
         assert "error" not in await shell.lookup("users", ["ann"], ["hide_promo"], True)
 
     play(body)
@@ -282,13 +283,14 @@ def test_nothing_is_trimmed_while_a_backfill_reads(
         gate = shut(monkeypatch)
         publishing = asyncio.create_task(shell.publish(later(2)))
         await asyncio.sleep(0.02)
-        shell._trimmed_at_ms = -1e12
+        assert shell._trimming is not None
+        shell._trimming._trimmed_at_ms = -1e12
         await shell.append(made)
-        assert shell._trimmed_at_ms == -1e12
+        assert shell._trimming._trimmed_at_ms == -1e12
         gate.set()
         await publishing
         await shell.append(made)
-        assert shell._trimmed_at_ms > 0
+        assert shell._trimming._trimmed_at_ms > 0
 
     play(body)
 
