@@ -14,14 +14,14 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from cluster.errors import Fenced, InternalError, LogUnavailable, StorageFull
+from cluster.errors import Damaged, Fenced, InternalError, LogUnavailable, StorageFull
 from cluster.log.bounds import Bound
 from cluster.log.ends import End
 from cluster.log.kafka.archive import write_blocks
 from cluster.log.kafka.base import Base, Mark
 from cluster.log.kafka.cache import Cache
 from cluster.log.kafka.fold import Fold, Group
-from cluster.log.kafka.frames import Commit, Frame, Kind, Owner, cut, cut_commit, pack_entries
+from cluster.log.kafka.frames import Commit, Frame, Kind, Owner, cut, cut_commit, pack_entries, unpack
 from cluster.log.kafka.limits import CLAIM_TRIES, RECORD_BYTES_MAX
 from cluster.log.kafka.place import KafkaPlace
 from cluster.log.kafka.taking import Taker, caught_up
@@ -98,17 +98,32 @@ class KafkaLog:
         ]
         with self._ending():
             last_offset = self._topic.send([frame.pack() for frame in frames])
-            groups = [
-                group
-                for offset, record in self._topic.read_through(last_offset)
-                if (group := self._fold.feed(offset, record)) is not None
-            ]
+            try:
+                groups = [
+                    group
+                    for offset, record in self._topic.read_through(last_offset)
+                    if (group := self._fold.feed(offset, record)) is not None
+                ]
+            except Damaged:
+                if self._is_succeeded():
+                    # Where this one had read to is cut off by now, which only an owner does.
+                    raise _taken_over(self._topic.name) from None
+                raise
             if self._fold.owner != self._owner:
                 raise _taken_over(self._topic.name)
             if [group.number for group in groups] != [number]:
                 message = f"{self._topic.name}: group {number} was sent, {[g.number for g in groups]} were read back."
                 raise InternalError(message)
         return groups[0]
+
+    def _is_succeeded(self) -> bool:
+        """Whether the oldest record that is kept is a newer owner's."""
+        first, _ = self._topic.bounds()
+        self._topic.go_to(first)
+        return any(
+            unpack(record, self._topic.name, offset).owner.is_newer(self._owner)
+            for offset, record in self._topic.read_through(first)
+        )
 
     def _ending(self) -> _Ending:
         return _Ending(self)

@@ -407,7 +407,8 @@ def test_a_destination_that_was_down_gets_what_the_backlog_comes_to(
             await second.drain()
 
         assert endpoint.members == {"user_200"}
-        assert len({user for user, _ in endpoint.kinds}) <= SYNC_BATCHES_MAX + 1
+        # And what was in memory, up to its bound, when the exits came: far from all 300.
+        assert len({user for user, _ in endpoint.kinds}) <= SYNC_BATCHES_MAX + 40 + 1
         assert sent <= {user for user, _ in endpoint.kinds}
 
     asyncio.run(run())

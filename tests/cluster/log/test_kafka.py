@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import closing
 
 import msgspec
@@ -276,6 +277,28 @@ def test_a_fenced_owner_cuts_nothing(in_kafka: InKafka) -> None:
             with pytest.raises(Fenced):
                 first.trim(25)
             assert in_kafka.records()[0][0] == 0
+
+
+@pytest.mark.parametrize("succeeded", [True, False])
+def test_an_owner_whose_place_is_cut_off_is_fenced_where_a_newer_one_did_it(
+    in_kafka: InKafka, monkeypatch: pytest.MonkeyPatch, succeeded: bool
+) -> None:
+    reads = topic.Topic.read_through
+    with closing(in_kafka.open()) as first:
+        if succeeded:
+            with closing(in_kafka.open(2)) as second:
+                fill(second, 6)
+                in_kafka.brokers.delete_before(in_kafka.topic, in_kafka.records()[-1][0])
+
+        def cut_off(self: topic.Topic, offset: int) -> Iterator[tuple[int, bytes]]:
+            """The client has no records in advance: what it asks for next is gone."""
+            monkeypatch.setattr(topic.Topic, "read_through", reads)
+            message = "lacks records that were there"
+            raise Damaged(message, file=self.name, position="its beginning", next_step="")
+
+        monkeypatch.setattr(topic.Topic, "read_through", cut_off)
+        with pytest.raises(Fenced if succeeded else Damaged):
+            fill(first, 1)
 
 
 @pytest.mark.usefixtures("often_cut")
