@@ -39,8 +39,19 @@ _log = logging.getLogger("usher.evaluator")
 
 #: Calls that wait in one process at a time: long polls of every edge, delivery and each open event stream.
 CONCURRENT_CALLS_MAX = 4_000
+#: How often a process looks whether its node's Ray process is still there.
+PARENT_EVERY_S = 1.0
 #: How many terms a starting evaluator waits for the one before to fall silent, before it says so and tries again.
 LEASE_WAITS = 4
+
+
+async def end_with_parent() -> None:
+    """End this process once its node's Ray process is no more: Ray then asks nothing of it, not even to end."""
+    parent = os.getppid()
+    while os.getppid() == parent:
+        await asyncio.sleep(PARENT_EVERY_S)
+    _log.warning("The Ray process of this node is gone: %s ends.", os.getpid())
+    os._exit(1)
 
 
 class Host:
@@ -57,6 +68,7 @@ class Host:
         #: Why the latest attempt to start failed; None while it goes on and once it succeeded.
         self._failure: UsherError | None = None
         self._starting = asyncio.create_task(self._start(), name="start")
+        self._parent = asyncio.create_task(end_with_parent(), name="parent")
 
     async def build(self, plan: Plan, index: int) -> Any:
         """Make and start the part. Imports are here: each process loads only what it runs."""
