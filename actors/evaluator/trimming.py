@@ -15,6 +15,7 @@ from actors.evaluator.worker import EvaluatorWorker
 from cluster.clock import Clock
 from cluster.definitions.model import Definitions
 from cluster.errors import Refused
+from cluster.limits import RETRY_AFTER_MS
 from cluster.runtime.protocols import Reply
 
 _log = logging.getLogger("usher.evaluator")
@@ -89,3 +90,6 @@ class Trimming:
             return {"dropped": await self._in_history(fold, self._worker.log, read_seq, before_ms)}
         except Refused as refused:
             return storage_full(refused)
+        except Exception as error:
+            await self._on_failure(error)  # a newer owner has the log, or it is damaged
+            return {"error": "not_ready", "message": str(error), "retry_after_ms": RETRY_AFTER_MS}

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import Final
 
+from cluster.errors import UsherError
 from cluster.limits import RETRY_AFTER_MS
 from cluster.runtime.controller_machine import ControllerMachine
 from cluster.runtime.protocols import Reply
@@ -69,4 +70,7 @@ class Retention:
     async def _rounds(self) -> None:
         while True:
             await asyncio.sleep(TELL_EVERY_S)
-            await self.once()
+            try:
+                await self.once()
+            except UsherError as error:
+                _log.warning("Old transitions stay until the next round: %s", error)
