@@ -132,14 +132,13 @@ def _newest_entered(table: pa.Table, numbers: NDArray[np.int64]) -> tuple[NDArra
 
 def history_after(log: Log, seq: int, limit: int, audience: str | None) -> Reply:
     """Answer `transitions_after` from the log; of what was dropped the ledger has who was left inside."""
-    while True:
-        pages = pages_of(log)
-        if seq < pages.through_seq:
-            return _of_ledger(log, pages, seq, limit, audience)
-        blocks = log.transitions_after(seq, limit)
-        if not blocks or blocks[0].first_seq <= seq + 1:
-            return packed(blocks, seq, limit, audience)
-        # They were dropped between the two looks.
+    pages = pages_of(log)
+    blocks = [] if seq < pages.through_seq else log.transitions_after(seq, limit)
+    if blocks and blocks[0].first_seq > seq + 1:
+        pages = pages_of(log)  # they were dropped between the two looks; or never were in this log, without a ledger
+    if seq < pages.through_seq:
+        return _of_ledger(log, pages, seq, limit, audience)
+    return packed(blocks, seq, limit, audience)
 
 
 def _of_ledger(log: Log, pages: Pages, seq: int, limit: int, audience: str | None) -> Reply:

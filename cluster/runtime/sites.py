@@ -7,6 +7,7 @@ by itself, but it does not keep it for actors that take no resources (2.60: they
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -53,6 +54,8 @@ class Sites:
         self._evaluators: dict[str, str] = {}
         #: Evaluators whose node was lost and that run nowhere yet.
         self._homeless: list[str] = []
+        #: Held while something is made, let go or replaced: two threads do so.
+        self._lock = threading.RLock()
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -75,15 +78,18 @@ class Sites:
 
     def start_evaluators(self, names: Sequence[str]) -> None:
         """Make evaluators, each on the node with the fewest; all at home where they keep their files there."""
-        for name in names:
-            spread = self._plan.spreads
-            node = emptiest(self._nodes, self._evaluators.values()) if spread else self._nodes[0]
-            self._starter.start([name], self._plan, node.id)
-            self._evaluators[name] = node.id
+        with self._lock:
+            for name in names:
+                spread = self._plan.spreads
+                node = emptiest(self._nodes, self._evaluators.values()) if spread else self._nodes[0]
+                self._starter.start([name], self._plan, node.id)
+                self._evaluators[name] = node.id
 
     def forget_evaluator(self, name: str) -> None:
         """Note that an evaluator was ended for good."""
-        self._evaluators.pop(name, None)
+        with self._lock:
+            self._evaluators.pop(name, None)
+            self._homeless = [other for other in self._homeless if other != name]
 
     def replace(self, name: str) -> bool:
         """Have another process take the place of a silent one; from another thread. False where there is none.
@@ -91,6 +97,10 @@ class Sites:
         On the same node, but for an evaluator whose node's edge is silent too: a machine that hangs, of which Ray says
         nothing for a minute.
         """
+        with self._lock:
+            return self._replace(name)
+
+    def _replace(self, name: str) -> bool:
         here = self._evaluators.get(name)
         if here is None or not self._plan.spreads or any(map(self._starter.answers, self._edges.get(here, ()))):
             return self._starter.replace(name)
@@ -119,6 +129,10 @@ class Sites:
 
     def follow(self) -> list[str]:
         """Look which nodes there are, make anew what was on lost ones, have an edge on new ones; in words what was."""
+        with self._lock:
+            return self._follow()
+
+    def _follow(self) -> list[str]:
         before = self._nodes
         reported = self._reported()
         if not any(node["NodeID"] == self._plan.node_id and node["Alive"] for node in reported):

@@ -167,6 +167,15 @@ def test_what_is_young_or_unread_stays_and_little_is_not_worth_it(tmp_path: Path
     assert ledger.pages_of(told.log).row_count == 1, "five changes: a is in x, and b left y with the fourth"
 
 
+def test_a_log_that_lacks_its_beginning_without_a_ledger_is_read_from_where_it_begins(tmp_path: Path) -> None:
+    told = Told(tmp_path)
+    for user in USERS:
+        told.block(("x", user))
+    told.log.trim_transitions(2)
+    reply = history_after(told.log, 0, 100, None)
+    assert [number for number, _ in rows_of(reply)] == [3, 4]
+
+
 def test_pages_of_the_ledger_before_are_emptied(tmp_path: Path) -> None:
     told = Told(tmp_path)
     for user in USERS:

@@ -95,6 +95,18 @@ def test_what_was_on_a_lost_node_is_made_anew_on_the_others() -> None:
     assert sites.follow() == []
 
 
+def test_one_that_is_not_wanted_any_more_is_not_made_anew() -> None:
+    ray = Ray("home", "a")
+    sites = running(SPREAD, ray)
+    del ray.nodes["a"]
+    ray.still_named = {"evaluator-1"}
+    sites.follow()
+    sites.forget_evaluator("evaluator-1")
+    ray.still_named = set()
+    assert sites.follow() == []
+    assert sites.evaluators == {"evaluator-0", "evaluator-2"}
+
+
 def test_nothing_is_made_of_a_ray_that_does_not_know_where_we_are() -> None:
     ray = Ray("home", "a")
     sites = running(SPREAD, ray)
@@ -112,6 +124,7 @@ def test_a_name_that_ray_has_not_let_go_yet_is_tried_again() -> None:
     assert sites.evaluators == {"evaluator-0", "evaluator-1", "evaluator-2"}, "nobody else makes it meanwhile"
     ray.still_named = set()
     assert sites.follow() == ["evaluator-1: made anew"]
+    assert sites.evaluators == {"evaluator-0", "evaluator-1", "evaluator-2"}
     assert ray.on("home") >= {"evaluator-0", "evaluator-1", "evaluator-2"}
 
 
