@@ -15,7 +15,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -23,7 +22,8 @@ import pyarrow.fs as pafs
 from cluster.checkpoints import container
 from cluster.checkpoints.container import Contents, contents
 from cluster.checkpoints.parts import Part
-from cluster.errors import CheckpointError, InputError, StorageFull
+from cluster.checkpoints.places import Place
+from cluster.errors import CheckpointError, StorageFull
 from cluster.log.database import require_room
 from cluster.log.durable_files import replacing, sync_folder
 
@@ -33,8 +33,6 @@ _NAME: Final = re.compile(rf"(\d{{16}}){re.escape(ENDING)}")
 _ROOM_EVERY_BYTES: Final = 64 * 1024 * 1024
 #: Sent to an object store at once: a part of an upload has 5 MiB at least, and there are 10,000 at most.
 _UPLOAD_BYTES: Final = 32 * 1024 * 1024
-_LOCAL: Final = re.compile(r"file://|[^:]*$")
-_SCHEMES: Final = "a folder, or a URI that begins with file://, s3://, gs://, abfs:// or hdfs://"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,33 +48,6 @@ class Stored:
         return f"{self.seq:016d}{ENDING}"
 
 
-def shown(uri: str) -> str:
-    """Give a URI as it may be shown: without user, password and query, which may hold keys."""
-    if _LOCAL.match(uri):
-        return uri
-    parts = urlsplit(uri)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-def check_uri(uri: str) -> None:
-    """Raise InputError unless a store can be made of this; asks nobody over the network."""
-    if _LOCAL.match(uri):
-        if uri.startswith("file://") and not uri.startswith("file:///"):
-            message = f"{shown(uri)}: a file:// URI has an absolute path: file:///folder."
-            raise InputError(message)
-        return
-    parts = urlsplit(uri)
-    known = parts.scheme in ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")
-    if not known or not (parts.netloc or parts.scheme in ("hdfs", "viewfs")):
-        message = f"Checkpoints cannot be kept at {shown(uri)!r}; allowed: {_SCHEMES}."
-        raise InputError(message)
-
-
-def local_path(uri: str) -> Path | None:
-    """Give the local folder that a URI names; None where it names another place."""
-    return Path(uri.removeprefix("file://")) if _LOCAL.match(uri) else None
-
-
 class CheckpointStore:
     """The checkpoints of one evaluator's log. Safe to call from any thread; all calls block on disk or network.
 
@@ -84,18 +55,15 @@ class CheckpointStore:
     """
 
     def __init__(self, uri: str, evaluator: str, log_id: str) -> None:
+        self._place = Place(uri, evaluator, log_id)
         #: Where, as it may be shown.
-        self.shown = posixpath.join(shown(uri), evaluator, log_id)
-        self._uri = uri
-        self._below = posixpath.join(evaluator, log_id)
-        folder = local_path(uri)
-        self._local = folder / self._below if folder is not None else None
-        self._opened: tuple[pafs.FileSystem, str] | None = None
+        self.shown = self._place.shown
+        self._local = self._place.local
 
     def stored(self) -> list[Stored]:
         """Give what is there, the newest entry first."""
         with self._typed("listed"):
-            filesystem, folder = self._place()
+            filesystem, folder = self._place.open()
             found = filesystem.get_file_info(pafs.FileSelector(folder, allow_not_found=True))
         names = [(_NAME.fullmatch(info.base_name), info) for info in found if info.type == pafs.FileType.File]
         return sorted((Stored(int(name[1]), info.size or 0) for name, info in names if name), key=_by_seq, reverse=True)
@@ -104,7 +72,7 @@ class CheckpointStore:
     def open(self, stored: Stored) -> Iterator[Contents]:
         """Open a file to read from. CheckpointError also where it is damaged."""
         with self._typed(f"read ({stored.name})"):
-            filesystem, folder = self._place()
+            filesystem, folder = self._place.open()
             with filesystem.open_input_file(posixpath.join(folder, stored.name)) as source:
                 yield contents(source)
 
@@ -122,7 +90,7 @@ class CheckpointStore:
     def remove(self, stored: Stored) -> None:
         """Remove a file; one that is gone is no error."""
         with self._typed(f"removed ({stored.name})"):
-            filesystem, folder = self._place()
+            filesystem, folder = self._place.open()
             with suppress(FileNotFoundError):
                 filesystem.delete_file(posixpath.join(folder, stored.name))
 
@@ -149,7 +117,7 @@ class CheckpointStore:
             return container.write(sink, header, parts, pause)
 
     def _upload(self, name: str, header: bytes, parts: Mapping[str, Part], pause: Callable[[], None]) -> int:
-        filesystem, folder = self._place()
+        filesystem, folder = self._place.open()
         filesystem.create_dir(folder, recursive=True)
         path = posixpath.join(folder, name)
         stream = filesystem.open_output_stream(path, buffer_size=_UPLOAD_BYTES)
@@ -163,14 +131,6 @@ class CheckpointStore:
                 filesystem.delete_file(path)
             raise
         return size_bytes
-
-    def _place(self) -> tuple[pafs.FileSystem, str]:
-        if self._local is not None:
-            return pafs.LocalFileSystem(), str(self._local)
-        if self._opened is None:
-            filesystem, root = pafs.FileSystem.from_uri(self._uri)
-            self._opened = filesystem, posixpath.join(root, self._below)
-        return self._opened
 
     @contextmanager
     def _typed(self, what: str) -> Iterator[None]:

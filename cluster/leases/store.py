@@ -6,19 +6,17 @@ epoch come twice. An object appears whole when its upload is completed.
 
 from __future__ import annotations
 
-import os
 import posixpath
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Final
 
 import msgspec
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from cluster.checkpoints.store import local_path, shown
+from cluster.checkpoints.places import Place
 from cluster.errors import LeaseUnavailable
 from cluster.leases.machine import Lease
 from cluster.log.durable_files import replace_durably
@@ -33,19 +31,16 @@ class LeaseStore:
     """
 
     def __init__(self, uri: str, name: str, term_ms: int) -> None:
+        self._place = Place(uri, "leases", name)
         #: Where, as it may be shown.
-        self.shown = posixpath.join(shown(uri), "leases", name)
-        self._uri = uri
-        self._below = posixpath.join("leases", name)
+        self.shown = self._place.shown
+        self._local = self._place.local
         self._term_ms = term_ms
-        root = local_path(uri)
-        self._local: Path | None = root / self._below if root is not None else None
-        self._opened: tuple[pafs.FileSystem, str] | None = None
 
     def records(self) -> list[Lease]:
         """Give all there are."""
         with self._typed("read"):
-            filesystem, folder = self._place()
+            filesystem, folder = self._place.open()
             found = filesystem.get_file_info(pafs.FileSelector(folder, allow_not_found=True))
             records = []
             for info in found:
@@ -60,7 +55,7 @@ class LeaseStore:
         content = msgspec.json.encode(lease)
         with self._typed("written"):
             if self._local is None:
-                filesystem, folder = self._place()
+                filesystem, folder = self._place.open()
                 filesystem.create_dir(folder, recursive=True)
                 with filesystem.open_output_stream(posixpath.join(folder, _name(lease))) as stream:
                     stream.write(content)
@@ -77,7 +72,7 @@ class LeaseStore:
     def remove(self, lease: Lease) -> None:
         """Remove a record that counts for nobody any more."""
         with self._typed("removed"), suppress(FileNotFoundError):
-            filesystem, folder = self._place()
+            filesystem, folder = self._place.open()
             filesystem.delete_file(posixpath.join(folder, _name(lease)))
 
     def _read(self, filesystem: pafs.FileSystem, path: str, epoch: int, nonce: str) -> Lease:
@@ -88,14 +83,6 @@ class LeaseStore:
         except msgspec.MsgspecError:
             return Lease(epoch, nonce, "somebody unknown", self._term_ms, -1)
         return msgspec.structs.replace(lease, epoch=epoch, nonce=nonce)
-
-    def _place(self) -> tuple[pafs.FileSystem, str]:
-        if self._local is not None:
-            return pafs.LocalFileSystem(), os.fspath(self._local)
-        if self._opened is None:
-            filesystem, root = pafs.FileSystem.from_uri(self._uri)
-            self._opened = filesystem, posixpath.join(root, self._below)
-        return self._opened
 
     @contextmanager
     def _typed(self, what: str) -> Iterator[None]:

@@ -23,8 +23,8 @@ from typing import Final
 
 import cluster
 from actors.evaluator.kernels.cache import is_compiled
+from cluster.checkpoints.places import check_uri, local_path
 from cluster.checkpoints.settings import CheckpointSettings
-from cluster.checkpoints.store import check_uri, local_path
 from cluster.clock import SystemClock
 from cluster.definitions.evaluable import unsupported
 from cluster.definitions.model import Definitions

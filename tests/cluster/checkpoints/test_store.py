@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from cluster.checkpoints.parts import Part
-from cluster.checkpoints.store import CheckpointStore, Stored, check_uri, shown
+from cluster.checkpoints.places import check_uri, shown
+from cluster.checkpoints.store import CheckpointStore, Stored
 from cluster.errors import CheckpointError, InputError
 from cluster.log import database
 from tests.cluster.checkpoints.servers import s3_uri
@@ -87,7 +88,7 @@ def test_removing_is_for_good_and_may_be_repeated(store: CheckpointStore) -> Non
 def test_stores_of_other_evaluators_and_logs_see_nothing_of_it(store: CheckpointStore) -> None:
     put(store, 1)
     for evaluator, log in (("evaluator-1", "0a1b"), ("evaluator-0", "ffff")):
-        assert CheckpointStore(store._uri, evaluator, log).stored() == []
+        assert CheckpointStore(store._place._uri, evaluator, log).stored() == []
 
 
 # --- the local folder alone --------------------------------------------------------------------------
