@@ -117,7 +117,7 @@ class SyncRunner:
         self._attempts.aside = shares.aside
         self._follow_plan()
         for work in (self._follow_ups.run(), self.upkeep.run()):
-            self._standing.append(asyncio.get_running_loop().create_task(self._guard(work)))
+            self._standing.append(self._guarded(work))
         self.feed(Tick())
 
     async def configure(self, plan: SyncPlan, shares: Shares, *, mended: bool) -> None:
@@ -151,7 +151,7 @@ class SyncRunner:
             await self.upkeep.end()
             done()
 
-        self._standing.append(asyncio.get_running_loop().create_task(self._guard(work())))
+        self._standing.append(self._guarded(work()))
 
     async def retry(self) -> int:
         """Send every dead letter again, as there is room; gives how many records."""
@@ -319,22 +319,30 @@ class SyncRunner:
                 )
                 if self.upkeep.later.resync_ms:
                     reader.resync(self.upkeep.later.resync_ms)
-                task = asyncio.get_running_loop().create_task(self._guard(reader.run()))
-                self._readers[index] = (reader, task)
+                self._readers[index] = (reader, self._guarded(reader.run()))
 
     def _stop_reading(self) -> None:
         for task in (*(task for _, task in self._readers.values()), *self._standing):
             task.cancel()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(self._guard(work))
+        task = self._guarded(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _guard(self, work: Awaitable[None]) -> None:
-        try:
-            await work
-        except Exception as error:
+    def _guarded(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run `work`; its failure breaks the sync.
+
+        The work is the task itself: what is cancelled before its first step is closed by its task, where a
+        coroutine that waits for another would leave that one never awaited.
+        """
+        task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception):
             self._break(error)
 
     def _watch(self, write: Awaitable[None]) -> None:

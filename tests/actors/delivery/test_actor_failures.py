@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
+from actors.delivery.instructions import Halt
 from cluster.runtime.protocols import LogQuery
 from destinations.outcomes import Delivered, Judgement, Outcome, Permanent, Retry
 from destinations.records import SealedBatch
@@ -153,3 +156,24 @@ def test_a_sync_that_somebody_paused_stays_paused_over_a_restart(tmp_path: Path)
             await second.drain()
 
     asyncio.run(run())
+
+
+def test_a_kill_just_after_a_stimulus_leaves_no_work_that_never_began(tmp_path: Path) -> None:
+    async def run() -> None:
+        evaluator = InProcessEvaluator()
+        evaluator.flip("a")
+        async with receiver() as endpoint:
+            actor = await started(tmp_path, InProcessController(definitions(endpoint.url)), evaluator)
+            await eventually(lambda: delivered_is(actor, 1))
+            runner = actor._roster.runners["promo"]
+            # Its tasks are made and cancelled before their first step.
+            runner._perform(Halt("credentials", "said no"))
+            runner.end(lambda: None)
+            await runner.stop()
+            await actor.abandon()
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        asyncio.run(run())
+        gc.collect()
+    assert [str(warning.message) for warning in caught if "never awaited" in str(warning.message)] == []
