@@ -73,19 +73,20 @@ class Writer:
         try:
             while self._waiting:
                 waiting, self._waiting = self._waiting, []
-                written: list[Awaitable[list[Stimulus]]] = []
+                # Tasks: what is not waited for any more after a kill is closed with the loop, not left unawaited.
+                written: list[asyncio.Future[list[Stimulus]]] = []
                 for instruction in waiting:
                     match instruction:
                         case Seal():
-                            written.append(await self._seal(instruction))
+                            written.append(asyncio.ensure_future(await self._seal(instruction)))
                         case Park():
-                            written.append(self._park(instruction))
+                            written.append(asyncio.ensure_future(self._park(instruction)))
                         case Fetch():
-                            written.append(self._fetch(instruction))
+                            written.append(asyncio.ensure_future(self._fetch(instruction)))
                         case Split():
-                            written.append(self._split(instruction))
+                            written.append(asyncio.ensure_future(self._split(instruction)))
                         case Revive():
-                            written.append(self._revive(instruction))
+                            written.append(asyncio.ensure_future(self._revive(instruction)))
                         case MoveCursors():
                             moved = self._store.move_cursors(self._desk.plan.sync.id, instruction.cursors)
                             moved.add_done_callback(self._done)
@@ -134,7 +135,7 @@ class Writer:
     def _park(self, park: Park) -> Awaitable[list[Stimulus]]:
         sync, now_ms = self._desk.plan.sync.id, self._clock.now_ms()
         # Asked here and now, not when somebody waits: the place in the order of writes is what counts.
-        parked = self._store.park(sync, park.changes, park.flaps, now_ms, park.cursors)
+        parked = asyncio.ensure_future(self._store.park(sync, park.changes, park.flaps, now_ms, park.cursors))
 
         async def told() -> list[Stimulus]:
             return [Parked(*await parked)]
@@ -143,7 +144,9 @@ class Writer:
 
     def _fetch(self, fetch: Fetch) -> Awaitable[list[Stimulus]]:
         sync = self._desk.plan.sync
-        fetched = self._store.room.take(sync.id, sync.audience, fetch.limit, self._clock.now_ms())
+        fetched = asyncio.ensure_future(
+            self._store.room.take(sync.id, sync.audience, fetch.limit, self._clock.now_ms())
+        )
 
         async def told() -> list[Stimulus]:
             taken = await fetched
@@ -208,7 +211,9 @@ class Writer:
             id_ = part_id(letter.id, f"live {order}")
             return to_row(plan, id_, order, ORDER_SPAN, letter.key, records) if records else None
 
-        written = self._store.letters.revive(plan.sync.id, revive.order, revive.count, revived)
+        written = asyncio.ensure_future(
+            self._store.letters.revive(plan.sync.id, revive.order, revive.count, revived)
+        )
 
         async def told() -> list[Stimulus]:
             rows, more = await written
