@@ -48,7 +48,7 @@ class Boundary:
         except Problem as problem:
             response = self._problem(request, problem)
         except Exception as error:
-            response = self._problem(request, unforeseen(request, error))
+            response = self._problem(request, unforeseen(request.method, request.path, error))
         if is_event_path(request.path):
             with_cors(request, response)
         resource = request.match_info.route.resource
@@ -67,10 +67,10 @@ class Boundary:
         return web.Response(status=problem.status, body=body, content_type=content_type, headers=problem.headers)
 
 
-def unforeseen(request: web.Request, error: Exception) -> Problem:
+def unforeseen(method: str, path: str, error: Exception) -> Problem:
     """Give the problem for an error that no handler expected; the log has more, under the id that is told."""
     error_id = uuid.uuid4().hex[:12]
     problem = problems.of_error(error, error_id)
     if problem.status >= 500 and problem.status != 503:
-        _log.error("Error %s at %s %s", error_id, request.method, request.path, exc_info=error)
+        _log.error("Error %s at %s %s", error_id, method, path, exc_info=error)
     return problem

@@ -64,20 +64,22 @@ class EvaluatorLane:
             self.rows_waiting -= rows
 
 
+#: What became of a request's rows, or why nothing is known of it.
+Settled = RowOutcomes | Exception
+
+
 @dataclass(slots=True)
 class _Waiting:
-    """One request's events, until somebody knows what became of them."""
+    """One request's events, and who is told what became of them, once."""
 
     events: RawEvents
-    done: asyncio.Future[RowOutcomes]
+    settle: Callable[[Settled], None]
 
 
 class EventBatcher:
     """Gathers requests, and tells each what became of its rows."""
 
-    def __init__(
-        self, watcher: StateWatcher, evaluators: Callable[[int], Evaluator], sightings: Sightings
-    ) -> None:
+    def __init__(self, watcher: StateWatcher, evaluators: Callable[[int], Evaluator], sightings: Sightings) -> None:
         self._watcher = watcher
         self._sightings = sightings
         self._evaluators = evaluators
@@ -96,19 +98,23 @@ class EventBatcher:
         Raises Overloaded where too many rows wait, NotReady when stopping, Problem 503 where an evaluator refuses or
         is away.
         """
-        rows = len(events)
-        if not rows:
+        if not len(events):
             return RowOutcomes(0, 0, [])
+        done: asyncio.Future[RowOutcomes] = asyncio.get_running_loop().create_future()
+        self.enqueue(events, lambda result: _resolve(done, result))
+        return await done
+
+    def enqueue(self, events: RawEvents, settle: Callable[[Settled], None]) -> None:
+        """Take a request's events, at least one; `settle` is called once, in the event loop, and must not raise.
+
+        Raises Overloaded and NotReady as `submit` does; every other error is settled.
+        """
+        rows = len(events)
         self._check_room(rows)
-        waiting = _Waiting(events, asyncio.get_running_loop().create_future())
-        self._waiting.append(waiting)
+        self._waiting.append(_Waiting(events, settle))
         self._waiting_rows += rows
         self.rows_held += rows
         self._schedule()
-        try:
-            return await waiting.done
-        finally:
-            self.rows_held -= rows
 
     async def drain(self) -> None:
         """Refuse new rows, and wait until every submitted one is answered for."""
@@ -169,11 +175,19 @@ class EventBatcher:
                 await asyncio.gather(*(self._work([waiting]) for waiting in batch))
                 return
             for waiting in batch:
-                _settle(waiting, error)
+                self._settle(waiting, error)
             return
         results = tally.by_request([len(waiting.events) for waiting in batch])
         for waiting, result in zip(batch, results, strict=True):
-            _settle(waiting, result)
+            self._settle(waiting, result)
+
+    def _settle(self, waiting: _Waiting, result: Settled) -> None:
+        self.rows_held -= len(waiting.events)
+        try:
+            waiting.settle(result)
+        except Exception:
+            # Others of this batch wait for their answers too.
+            _log.exception("What became of a request's events could not be told.")
 
     async def _send(self, envelope: pa.RecordBatch) -> Tally:
         """Decode, deal and send one batch."""
@@ -262,10 +276,10 @@ class EventBatcher:
         return lane
 
 
-def _settle(waiting: _Waiting, result: RowOutcomes | Exception) -> None:
-    if waiting.done.done():
+def _resolve(done: asyncio.Future[RowOutcomes], result: Settled) -> None:
+    if done.done():
         return  # the client went away
     if isinstance(result, Exception):
-        waiting.done.set_exception(result)
+        done.set_exception(result)
     else:
-        waiting.done.set_result(result)
+        done.set_result(result)

@@ -26,7 +26,7 @@ class BodyBudget:
         try:
             yield share
         finally:
-            self._left_bytes += share.taken_bytes
+            self.give_back(share.taken_bytes)
 
     def take(self, count: int) -> bool:
         """Take bytes out of the budget; false where there are too few."""
@@ -34,6 +34,10 @@ class BodyBudget:
             return False
         self._left_bytes -= count
         return True
+
+    def give_back(self, count: int) -> None:
+        """Put bytes that were taken back into it."""
+        self._left_bytes += count
 
 
 class BodyShare:

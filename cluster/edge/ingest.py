@@ -30,7 +30,7 @@ from cluster.wire.inflate import inflate
 from cluster.wire.segment import KIND_OF_PATH, read_request
 from cluster.wire.write_keys import basic_user, write_key_of
 
-_SUCCESS: Final = b'{"success":true}'
+SUCCESS: Final = b'{"success":true}'
 #: Paths that users of Segment's browser SDK get to by leaving `/v1` out of `apiHost`, besides those of KIND_OF_PATH.
 _WITHOUT_VERSION: Final = {
     path.removeprefix("/v1"): kind for path, kind in KIND_OF_PATH.items() if path.startswith("/v1/")
@@ -81,13 +81,11 @@ class IngestApi:
             with self.budget.share() as share:
                 body = await inflated(request, share)
                 read = read_request(body, kind, new_message_id)
-                key = write_key_of(
-                    authorization, read.body_key, read.first_event_key, request.query.get("writeKey")
-                )
+                key = write_key_of(authorization, read.body_key, read.first_event_key, request.query.get("writeKey"))
                 if grant is None or key != early:
                     grant = self._grant(key or bearer_token(authorization or ""))
                 await self.take(read.events(source=grant.source))
-            return web.Response(body=_SUCCESS, content_type="application/json")
+            return web.Response(body=SUCCESS, content_type="application/json")
 
         return handle
 
@@ -107,13 +105,17 @@ class IngestApi:
     async def take(self, read: ReadEvents) -> RowOutcomes:
         """Hand events on; returns when the accepted ones are durable."""
         outcomes = await self._batcher.submit(read.raw)
+        self.account(read, outcomes)
+        return outcomes
+
+    def account(self, read: ReadEvents, outcomes: RowOutcomes) -> None:
+        """Count what became of a request's events."""
         count = self._metrics.count_events
         count("accepted", outcomes.accepted)
         count("duplicate", outcomes.duplicates)
         for _, reason in [*outcomes.rejected, *read.rejected]:
             count(reason, 1)
         self._sightings.unreadable(len(read.rejected))
-        return outcomes
 
     def unreadable(self, reason: str, events: int) -> None:
         """Count events that were refused before anybody knew whose they are."""
@@ -122,7 +124,7 @@ class IngestApi:
 
     async def telemetry(self, request: web.Request) -> web.StreamResponse:
         """Thank for it."""
-        return web.Response(body=_SUCCESS, content_type="application/json")
+        return web.Response(body=SUCCESS, content_type="application/json")
 
     async def segment_settings(self, request: web.Request) -> web.StreamResponse:
         """Point the SDK back here."""

@@ -44,7 +44,9 @@ class PixelApi:
                     self._ingest.unreadable(reason, 1)
                 await self._ingest.take(read.events(source=grant.source))
             except Exception as error:
-                problem = error if isinstance(error, problems.Problem) else unforeseen(request, error)
+                problem = (
+                    error if isinstance(error, problems.Problem) else unforeseen(request.method, request.path, error)
+                )
                 self._metrics.count_refusal(problem.code)
                 status = problem.status
             return web.Response(status=status, body=PIXEL, content_type="image/gif", headers=NOT_CACHED)

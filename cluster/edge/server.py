@@ -22,7 +22,9 @@ from cluster.edge.answers import Boundary
 from cluster.edge.batching import EventBatcher
 from cluster.edge.delivery_metrics import delivery_exposition
 from cluster.edge.evaluator_metrics import evaluator_exposition
-from cluster.edge.fastpath import FastConnection, FastMembership
+from cluster.edge.fastconnection import FastConnection, FastPaths
+from cluster.edge.fastevents import FastEvents
+from cluster.edge.fastpath import FastMembership
 from cluster.edge.ingest import IngestApi
 from cluster.edge.local import is_local
 from cluster.edge.membership_api import MembershipApi
@@ -85,12 +87,14 @@ class EdgeServer:
         self._handover_paths = handover_paths
         self.watcher = StateWatcher(controller, Decoder)
         self.memberships = Memberships(evaluators, membership_reader_factory, clock, node_id)
-        self._fast = FastMembership(self.memberships, clock)
+        self._fast_reads = FastMembership(self.memberships, clock)
         self.sightings = Sightings(clock.now_ms, lambda model, events: self.metrics.count_violations(model, events))
         self.batcher = EventBatcher(self.watcher, evaluators, self.sightings)
-        self.metrics = EdgeMetrics(self.name, lambda: self._fast.answered, lambda: self.batcher.rows_held)
+        self.metrics = EdgeMetrics(self.name, lambda: self._fast_reads.answered, lambda: self.batcher.rows_held)
         self._boundary = Boundary(self.metrics, lambda: self.watcher.current.keys)
         self._ingest = IngestApi(lambda: self.watcher.current, self.batcher, self.metrics, self.sightings)
+        self._fast_events = FastEvents(self._ingest, self.batcher, self.metrics, clock)
+        self._fast = FastPaths(self._fast_reads.answer, self._fast_events.post)
         self._routes = [
             *self._ingest.routes(),
             *SnowplowApi(lambda: self.watcher.current, self._ingest).routes(),
@@ -154,9 +158,9 @@ class EdgeServer:
         if self._sweeper is not None:
             self._sweeper.cancel()
         await asyncio.gather(*self._handshakes, return_exceptions=True)
-        await asyncio.gather(*(connection.drain() for connection in list(self._connections)))
         try:
             async with asyncio.timeout(min(within_ms, EDGE_DRAIN_MS) / 1000):
+                await asyncio.gather(*(connection.drain() for connection in list(self._connections)))
                 await self.batcher.drain()
         except TimeoutError:
             _log.warning("Events were still waiting for evaluators when the edge stopped; their senders got no answer.")
@@ -196,7 +200,7 @@ class EdgeServer:
         loop = asyncio.get_running_loop()
         try:
             await loop.connect_accepted_socket(
-                lambda: FastConnection(self._fast.answer, server, self._connections), connection
+                lambda: FastConnection(self._fast, server, self._connections), connection
             )
         except OSError as error:
             connection.close()
@@ -204,7 +208,8 @@ class EdgeServer:
 
     def _take(self, state: EdgeState) -> None:
         self.memberships.take(state)
-        self._fast.take(state)
+        self._fast_reads.take(state)
+        self._fast_events.take(state)
         if self._intakes is not None:
             self._intakes.take(state.definitions)
 
@@ -225,7 +230,7 @@ class EdgeServer:
         while True:
             await asyncio.sleep(_SWEEP_S)
             for connection in list(self._connections):
-                connection.close_if_idle(loop.time(), KEEPALIVE_MS / 1000)
+                connection.sweep(loop.time(), KEEPALIVE_MS / 1000)
 
     # --- operations ------------------------------------------------------------------------------
 

@@ -91,8 +91,8 @@ def test_event_connections_are_handed_over_and_reads_are_not(tmp_path: Path) -> 
                 assert (await here.send([track("u1", f"m{number}")], headers={"Connection": "close"}))[0] == 200
             assert (accepted(ingest), accepted(here.server)) == (3, 0)
             assert (await here.call("GET", "/api/v1/audiences/buyers/memberships/u1", "read"))[0] == 200
-            assert here.server._fast.answered == 1
-            assert ingest._fast.answered == 0
+            assert here.server._fast_reads.answered == 1
+            assert ingest._fast_reads.answered == 0
             await ingest.drain()
 
     asyncio.run(run())

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.edge.fastpath import plain_authorization
+from cluster.edge.heads import plain_authorization
 
 PLAIN = b"Host: a\r\nUser-Agent: x y\r\nAuthorization: Bearer k\r\nAccept: */*\r\n\r\n"
 

@@ -82,7 +82,7 @@ def test_a_plain_look_up_is_answered_by_the_fast_path_again_and_again() -> None:
             assert headers["content-type"] == "application/json"
             assert headers["date"].endswith("GMT")
             site.clock.advance(700)
-            assert site.server._fast.answered == number + 1
+            assert site.server._fast_reads.answered == number + 1
         await wire.close()
 
     at_site(check)
@@ -104,7 +104,7 @@ def test_a_request_that_asks_for_more_goes_the_full_way(more: tuple[str, ...]) -
         site.reader.members = {"buyers": {"u1"}}
         wire = await Wire.open(site)
         status, _, body = await wire.ask(plain_get(site, "u1", *more))
-        assert site.server._fast.answered == 0
+        assert site.server._fast_reads.answered == 0
         assert (status, body) in ((200, b'{"isMember":true}'), (400, body), (417, body))
         await wire.close()
 
@@ -136,7 +136,7 @@ def test_where_the_files_cannot_tell_the_evaluator_is_asked() -> None:
         assert (await wire.ask(plain_get(site, "late")))[2] == b'{"isMember":true}'
         assert (await wire.ask(plain_get(site, "other")))[2] == b'{"isMember":false}'
         assert (await wire.ask(plain_get(site, "third")))[2] == b'{"isMember":false}'
-        assert (site.evaluators[0].lookups, site.server._fast.answered) == (2, 3)
+        assert (site.evaluators[0].lookups, site.server._fast_reads.answered) == (2, 3)
         site.evaluators[0].refusals = [{"error": "not_ready", "message": "recovering", "retry_after_ms": 100}]
         status, headers, body = await wire.ask(plain_get(site, "late"))
         assert (status, headers["retry-after"], json.loads(body)["code"]) == (503, "1", "not_ready")
@@ -335,11 +335,11 @@ def test_a_connection_closes_when_idle_and_not_before() -> None:
         wire = await Wire.open(site)
         await wire.ask(plain_get(site, "u1"))
         (connection,) = site.server._connections
-        connection.close_if_idle(100.0, 75.0)
-        connection.close_if_idle(174.0, 75.0)
+        connection.sweep(100.0, 75.0)
+        connection.sweep(174.0, 75.0)
         await wire.ask(plain_get(site, "u1"))
-        connection.close_if_idle(176.0, 75.0)
-        connection.close_if_idle(251.0, 75.0)
+        connection.sweep(176.0, 75.0)
+        connection.sweep(251.0, 75.0)
         assert await wire._reader.read() == b""
         await wire.close()
 
