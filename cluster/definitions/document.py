@@ -91,6 +91,23 @@ class Labelled(Strict):
     description: Text = ""
 
 
+class BasicAuthDocument(Strict):
+    """`schema_registry.basic_auth`: the password is a secret."""
+
+    username: Name
+    password: Name
+
+
+class SchemaRegistryDocument(Strict):
+    """`sources[].schema_registry`: files (`ca`, `certificate`, `key`) are those of the nodes that run edges."""
+
+    url: Annotated[list[Name], Field(min_length=1), BeforeValidator(_as_list)]
+    basic_auth: BasicAuthDocument | None = None
+    ca: Name | None = None
+    certificate: Name | None = None
+    key: Name | None = None
+
+
 class SourceDocument(Labelled):
     """`sources[]`: the keys of all kinds; `kafka_sources.py` says which ones a topic needs and which not."""
 
@@ -103,6 +120,8 @@ class SourceDocument(Labelled):
     start: Literal["earliest", "latest"] | None = None
     config: dict[Name, Name] = Field(default_factory=dict)
     dead_letter_topic: Name | None = None
+    format: Literal["json", "avro"] | None = None
+    schema_registry: SchemaRegistryDocument | None = None
 
 
 class TraitSourceDocument(Strict):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from typing import Final
+from urllib.parse import urlsplit
 
-from cluster.definitions.document import SourceDocument
+from cluster.definitions.document import SchemaRegistryDocument, SourceDocument
 from cluster.definitions.faults import Faults, Place, show
-from cluster.definitions.model import KafkaTopics
+from cluster.definitions.model import KafkaTopics, SchemaRegistry
 
 _BROKER: Final = re.compile(r"(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
-_OWN: Final = ("brokers", "topics", "group", "start", "config", "dead_letter_topic")
+_OWN: Final = ("brokers", "topics", "group", "start", "config", "dead_letter_topic", "format", "schema_registry")
 _NOT_ITS: Final = ("write_key", "app_id")
 #: What decides that nothing is lost or read by two at once: nobody may say otherwise.
 _OURS: Final = frozenset({
@@ -49,8 +50,52 @@ def kafka_topics(read: SourceDocument, place: Place, faults: Faults) -> KafkaTop
         faults.add((*place, "config", name), message, allowed="security.protocol, sasl.*, ssl.*, client.id, fetch.*, …")
     return KafkaTopics(
         tuple(read.brokers), tuple(read.topics), read.group or f"usher-{read.id}", read.start or "earliest",
-        dict(read.config), read.dead_letter_topic or "",
+        dict(read.config), read.dead_letter_topic or "", _registry(read, place, faults),
     )  # fmt: skip
+
+
+def _registry(read: SourceDocument, place: Place, faults: Faults) -> SchemaRegistry | None:
+    """Give where the schemas of Avro records are; None for JSON, and where there are faults."""
+    given = read.schema_registry
+    if read.format != "avro":
+        if given is not None:
+            faults.add((*place, "schema_registry"), "only records of Avro have schemas", allowed="with format: avro")
+        return None
+    if given is None:
+        message = "required key schema_registry is missing"
+        faults.add(place, message, allowed="schema_registry: {url: https://…}, with format: avro", found=None)
+        return None
+    place = (*place, "schema_registry")
+    for index, url in enumerate(given.url):
+        if why := _url_fault(url):
+            # What was found is not shown: it may hold a password.
+            faults.add((*place, "url", index), why, allowed="http[s]://HOST[:PORT][/PATH]", found=None)
+    if given.key and not given.certificate:
+        faults.add((*place, "key"), "a key without its certificate", allowed="certificate and key")
+    if given.basic_auth and ":" in given.basic_auth.username:
+        faults.add((*place, "basic_auth", "username"), "a user name with a colon", allowed="what is before the colon")
+    return _settings(given)
+
+
+def _settings(given: SchemaRegistryDocument) -> SchemaRegistry:
+    auth = given.basic_auth
+    return SchemaRegistry(
+        tuple(url.rstrip("/") for url in given.url), auth.username if auth else "", auth.password if auth else "",
+        given.ca or "", given.certificate or "", given.key or "",
+    )  # fmt: skip
+
+
+def _url_fault(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return "no address of a schema registry"
+    if "@" in parts.netloc:
+        return "credentials do not belong into an address: use basic_auth"
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or parts.query or parts.fragment:
+        return "no address of a schema registry"
+    return "no address of a schema registry" if "," in url else ""
 
 
 def _not_fit(place: Place, index: int, value: str, message: str, allowed: str, faults: Faults) -> None:

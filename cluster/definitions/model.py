@@ -192,10 +192,23 @@ Condition: TypeAlias = (
 
 
 @dataclass(frozen=True, slots=True)
+class SchemaRegistry:
+    """Where the schemas of Avro records are. Empty texts: not given. `password` is a secret."""
+
+    urls: tuple[str, ...]
+    username: str = ""
+    password: str = field(default="", repr=False)
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class KafkaTopics:
     """Topics that are read by a consumer group. `config`: the client's properties, which may be secret.
 
-    `dead_letter_topic` empty: what cannot be read goes to a file of the node that read it.
+    `registry`: of Avro records; None: they are JSON. `dead_letter_topic` empty: what cannot be read goes to a file of
+    the node that read it.
     """
 
     brokers: tuple[str, ...]
@@ -204,6 +217,7 @@ class KafkaTopics:
     start: str = "earliest"
     config: Mapping[str, str] = field(default_factory=dict, repr=False)
     dead_letter_topic: str = ""
+    registry: SchemaRegistry | None = None
 
 
 @dataclass(frozen=True, slots=True)

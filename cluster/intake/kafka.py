@@ -1,8 +1,9 @@
 """A topic's records to the evaluators: an offset is committed once all before it are durable, and not earlier.
 
 One cycle: read some records, hand their events on, wait until they are durable (or set aside as dead letters), commit.
-While evaluators refuse, the cycle waits and the member stays in its group. Where partitions change hands meanwhile, the
-cycle is given up: whoever has them reads the records again, and what was taken before counts once, by its message id.
+While evaluators refuse, or a schema registry gives no answer, the cycle waits and the member stays in its group. Where
+partitions change hands meanwhile, the cycle is given up: whoever has them reads the records again, and what was taken
+before counts once, by its message id.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cluster.admission.outcomes import RowOutcomes
 from cluster.definitions.model import KafkaTopics, Source
@@ -20,9 +21,13 @@ from cluster.edge.problems import Problem
 from cluster.errors import InputError, Refused
 from cluster.intake.client import DeadLetterTopic, Topics
 from cluster.intake.dead_letters import DeadLetter, DeadLetters
+from cluster.intake.registry import RegistryUnavailable, open_schemas
 from cluster.wire.envelope import RawEvents
 from cluster.wire.events import INVALID
 from cluster.wire.records import Record, Unreadable, read_record
+
+if TYPE_CHECKING:
+    from cluster.intake.avro import AvroRecords
 
 _log = logging.getLogger("usher.intake")
 
@@ -61,6 +66,8 @@ class KafkaIntake:
         self._count = count
         self._now_ms = now_ms
         self._client: Topics | None = None
+        #: None: records are JSON.
+        self._avro: AvroRecords | None = None
         #: librdkafka's calls block: they have a thread of their own, in order.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"kafka-{source.id}")
         self._changed = False
@@ -96,6 +103,7 @@ class KafkaIntake:
     async def _run(self) -> None:
         while not self._stopping:
             try:
+                self._avro = await self._call(_avro_records, self._topics)
                 client = self._client = await self._call(Topics, self._topics, self._note_change)
                 if self._topics.dead_letter_topic:
                     self._letters = await self._call(DeadLetterTopic, self._topics)
@@ -123,6 +131,8 @@ class KafkaIntake:
         finally:
             self.lags = {}
             await self._call(client.close)
+            if self._avro is not None:
+                await self._call(self._avro.close)
 
     async def _cycle(self, client: Topics) -> None:
         self._changed = False
@@ -147,26 +157,51 @@ class KafkaIntake:
         """Return once every event is durable or refused for good; gives the records that hold what is no event."""
         letters: list[DeadLetter] = []
         waiting: list[_Read] = []
-        for message in messages:
-            try:
-                record = read_record(message.value(), _place(message), self._received_ms(message))
-            except Unreadable as error:
-                self._count(str(error), 1)
-                letters.append(self._letter(message, str(error)))
+        for message, record in zip(messages, await self._records(client, messages), strict=True):
+            if isinstance(record, Unreadable):
+                self._count(str(record), 1)
+                letters.append(self._letter(message, str(record)))
                 continue
             if record.rejected:
                 self._count(INVALID, record.rejected)
                 letters.append(self._letter(message, INVALID))
             waiting.append((message, record))
-        pause_s = _PAUSE_S
-        while waiting:
+
+        async def hand_on() -> bool:
+            nonlocal waiting
             waiting = await self._try(waiting, letters)
-            if waiting:
-                await self._wait(client, pause_s)
-                pause_s = min(2 * pause_s, _PAUSE_MAX_S)
-        if pause_s > _PAUSE_S:
-            await self._call(client.go_on)
+            return not waiting
+
+        if waiting:
+            await self._until(client, hand_on)
         return letters
+
+    async def _records(self, client: Topics, messages: list[Any]) -> list[Record | Unreadable]:
+        """Read what the messages hold, as soon as the schemas for it are there."""
+        records: list[Record | Unreadable] = []
+        if self._avro is None:
+            for message in messages:
+                try:
+                    records.append(read_record(message.value(), _place(message), self._received_ms(message)))
+                except Unreadable as error:
+                    records.append(error)
+            return records
+        read = self._avro.read
+        arrived = [
+            (message.value(), message.headers(), _place(message), self._received_ms(message)) for message in messages
+        ]
+
+        async def learn() -> bool:
+            nonlocal records
+            try:
+                records = await self._call(read, arrived)
+            except RegistryUnavailable as error:
+                self._problem = str(error)
+                return False
+            return True
+
+        await self._until(client, learn)
+        return records
 
     async def _try(self, waiting: list[_Read], letters: list[DeadLetter], rows_max: int = _ROWS_MAX) -> list[_Read]:
         """Hand records on, several as one request; gives those to be tried again."""
@@ -208,18 +243,26 @@ class KafkaIntake:
 
     async def _set_aside(self, client: Topics, letters: list[DeadLetter]) -> None:
         """Keep dead letters, again and again until they are kept."""
-        pause_s = _PAUSE_S
-        while True:
+
+        async def keep() -> bool:
             try:
                 await self._call(self._letters.keep, letters)
-                break
             except OSError as error:
                 self._problem = f"dead letters cannot be kept: {error}"
+                return False
+            return True
+
+        await self._until(client, keep)
+        self.dead_letters.update(letter.reason for letter in letters)
+
+    async def _until(self, client: Topics, attempt: Callable[[], Awaitable[bool]]) -> None:
+        """Try until it is done, with longer and longer pauses in which no more is read."""
+        pause_s = _PAUSE_S
+        while not await attempt():
             await self._wait(client, pause_s)
             pause_s = min(2 * pause_s, _PAUSE_MAX_S)
         if pause_s > _PAUSE_S:
             await self._call(client.go_on)
-        self.dead_letters.update(letter.reason for letter in letters)
 
     async def _wait(self, client: Topics, pause_s: float) -> None:
         """Wait as a living member of the group; raises _Moved when what waits may be somebody else's, or at a stop."""
@@ -249,6 +292,15 @@ class KafkaIntake:
 
     async def _call(self, work: Callable[..., Any], *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
+
+
+def _avro_records(topics: KafkaTopics) -> AvroRecords | None:
+    if topics.registry is None:
+        return None
+    schemas = open_schemas(topics.registry)
+    from cluster.intake.avro import AvroRecords
+
+    return AvroRecords(schemas)
 
 
 def _place(message: Any) -> str:

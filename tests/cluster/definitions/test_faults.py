@@ -58,7 +58,8 @@ SHAPES = [
     Case("sources.1.id", "a" * 129, "sources[1].id", "not a valid id", '"' + "a" * 78 + "…", IDS),
     Case("sources.1.id", 7, "sources[1].id", "must be text", "7", TEXT),
     Case("sources.1.id", ..., "sources[1]", "required key id is missing", "",
-         "id, name, description, kind, write_key, app_id, brokers, topics, group, start, config, dead_letter_topic"),
+         "id, name, description, kind, write_key, app_id, brokers, topics, group, start, config, dead_letter_topic, "
+         "format, schema_registry"),
     Case("sources.1.id", "web", "sources[1].id", "the id is used twice", '"web"', "each id once a section"),
     Case("sources.1.kind", "htpp", "sources[1].kind", "unknown value (did you mean http?)", '"htpp"',
          "http, kafka, file"),
