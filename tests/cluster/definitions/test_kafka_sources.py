@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cluster.definitions.model import SchemaRegistry
 from cluster.definitions.parsing import parse_document
 from cluster.definitions.versions import document_for_evaluation
 from cluster.edge.documents import HIDDEN, hide_secrets, restore_secrets
@@ -38,9 +39,44 @@ def test_all_that_can_be_said() -> None:
     assert "hunter2hunter2" not in repr(read)
 
 
+def test_avro_has_a_registry_whose_password_is_nobodys_to_see() -> None:
+    assert parse(format="json").registry is None
+    read = parse(format="avro", schema_registry={
+        "url": ["https://a.example.com/", "http://b:8081/api/ccompat/v7"], "ca": "ca.pem", "certificate": "c.pem",
+        "key": "k.pem", "basic_auth": {"username": "usher", "password": "hunter2hunter2"},
+    }).registry  # fmt: skip
+    assert read == SchemaRegistry(
+        ("https://a.example.com", "http://b:8081/api/ccompat/v7"), "usher", "hunter2hunter2", "ca.pem", "c.pem", "k.pem"
+    )
+    assert "hunter2hunter2" not in repr(read)
+    source = {**SOURCE, "schema_registry": {"url": "http://a", "basic_auth": {"username": "u", "password": "p"}}}
+    shown = hide_secrets("sources", source)
+    assert shown["schema_registry"] == {"url": "http://a", "basic_auth": {"username": "u", "password": HIDDEN}}
+    assert restore_secrets(shown, source) == source
+
+
+def registry(**more: Any) -> dict[str, Any]:
+    return {"format": "avro", "schema_registry": {"url": "http://registry:8081", **more}}
+
+
 @pytest.mark.parametrize(
     ("more", "path", "message"),
     [
+        ({"format": "protobuf"}, "sources[0].format", "unknown value"),
+        ({"format": "avro"}, "sources[0]", "required key schema_registry is missing"),
+        ({"schema_registry": {"url": "http://a"}}, "sources[0].schema_registry", "only records of Avro have schemas"),
+        (registry(url=[]), "sources[0].schema_registry.url", "must not be empty"),
+        (registry(url="registry:8081"), "sources[0].schema_registry.url[0]", "no address of a schema registry"),
+        (registry(url="mock://x"), "sources[0].schema_registry.url[0]", "no address of a schema registry"),
+        (registry(url="http://a:x"), "sources[0].schema_registry.url[0]", "no address of a schema registry"),
+        (registry(url="http://a,http://b"), "sources[0].schema_registry.url[0]", "no address of a schema registry"),
+        (registry(url="http://u:hunter2@a"), "sources[0].schema_registry.url[0]", "do not belong into an address"),
+        (registry(key="k.pem"), "sources[0].schema_registry.key", "a key without its certificate"),
+        (registry(basic_auth={"username": "u"}), "sources[0].schema_registry.basic_auth", "password is missing"),
+        (registry(basic_auth={"username": "a:b", "password": "p"}), "sources[0].schema_registry.basic_auth.username",
+         "a user name with a colon"),
+        ({"kind": "http", "brokers": None, "topics": None, "format": "json"}, "sources[0].format",
+         "format is not for a source of the kind http"),
         ({"brokers": None}, "sources[0]", "required key brokers is missing"),
         ({"topics": []}, "sources[0]", "required key topics is missing"),
         ({"brokers": ["kafka"]}, "sources[0].brokers[0]", "no broker"),
@@ -61,6 +97,7 @@ def test_what_does_not_fit_is_said(more: dict[str, Any], path: str, message: str
     fault = caught.value.faults[0]
     assert fault.path == path
     assert message in fault.message
+    assert "hunter2" not in repr(caught.value.faults)
 
 
 def test_its_properties_are_hidden_and_put_back() -> None:
