@@ -456,10 +456,10 @@ def test_two_syncs_of_one_destination_share_its_rate_limit(tmp_path: Path) -> No
             asked = definitions(endpoint.url, syncs=("one", "two"), rate_limit="40/s", sync={"batch_size": 1})
             actor = await started(tmp_path, InProcessController(asked), evaluator)
             began_s = asyncio.get_running_loop().time()
-            await endpoint.until(lambda: len(endpoint.received) == 60)
+            await endpoint.until(lambda: len(endpoint.received) >= 60)
             took_s = asyncio.get_running_loop().time() - began_s
             # Of the first burst whoever started first had the more, on a machine that was busy meanwhile.
-            shares = [json.loads(each.body)["sync"] for each in endpoint.received[40:]]
+            shares = [json.loads(each.body)["sync"] for each in endpoint.received[40:60]]
             await actor.drain()
 
         assert took_s >= 1.3
