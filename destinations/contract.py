@@ -23,13 +23,15 @@ from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 from destinations.limits import ConcurrencyLimit, Limits, RateLimit, scope_of
+from destinations.listing import Listing
 from destinations.outcomes import Judgement, PollOutcome, StepOutcome, TokenOutcome
 from destinations.records import Attempt, Batch, Record, SealedBatch, SyncShape, Value
 from destinations.redaction import texts_of
 from destinations.requests import Answer, Request
 
-#: What steps are for: `open` before the first batch, `archive` when the list ends, `purge` at the end of a resync.
-Purpose: TypeAlias = Literal["open", "archive", "purge"]
+#: What steps are for: `open` before the first batch, `archive` when the list ends; at the end of a resync `purge`,
+#: or `list` before a `listing` is fetched.
+Purpose: TypeAlias = Literal["open", "archive", "purge", "list"]
 
 
 class DestinationSettings(BaseModel):
@@ -198,7 +200,7 @@ class Destination(ABC):
         `open` is asked before every batch, and is done once the list is known: find or make it. `archive` is asked
         where `on_exit` is `archive` (under which an exit sends nothing), once the audience is archived or the sync
         deleted. `purge` is asked after a resync has sent every member: remove whoever was last added before
-        `attempt.since_ms`.
+        `attempt.since_ms`. `list` is asked before the `listing` of a resync is fetched (see `attempt.since_ms`).
         """
         return None
 
@@ -211,6 +213,19 @@ class Destination(ABC):
     def example_learned(self, settings: Any) -> Mapping[str, Any]:
         """What the steps of `open` could have taught: a request that is only shown has it in place of the real list."""
         return {}
+
+    # --- strays ------------------------------------------------------------------------------------
+
+    def strays_reason(self, settings: Any, sync: SyncShape) -> str:
+        """Why a resync cannot find strays at the destination itself: who is in the list and is no member.
+
+        Empty where it can, by `listing` or by the steps of `purge`.
+        """
+        return "its API does not tell who is in a list"
+
+    def listing(self, settings: Any, sync: SyncShape) -> Listing | None:
+        """Give how a sync's members at the destination are listed; None where they cannot be."""
+        return None
 
     # --- requests that are worked on later ------------------------------------------------------------
 

@@ -242,7 +242,8 @@ class DeliveryActor:
         runner = self._roster.runners.get(sync)
         if runner is None or runner.ending:
             return _unknown(sync)
-        return {"resyncing": sync, "began_at": iso_ms(await runner.upkeep.want_resync())}
+        began_at = iso_ms(await runner.upkeep.want_resync())
+        return {"resyncing": sync, "began_at": began_at, "strays": runner.plan.strays_stay}
 
     # --- following the definitions -----------------------------------------------------------------
 

@@ -9,8 +9,9 @@ import asyncio
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
+from actors.delivery.bounds import LISTING_BYTES_MAX
 from actors.delivery.desk import Desk
 from actors.delivery.rate_limit import Limiter
 from actors.delivery.rows import Asked, Attempted, StoredRow
@@ -20,12 +21,15 @@ from actors.delivery.tokens import Tokens
 from actors.delivery.transport import HttpTransport
 from cluster.clock import Clock
 from destinations.contract import Purpose
+from destinations.listing import Listing
 from destinations.outcomes import Credentials, Gone, Judgement, Learned, Outcome, Permanent, Retry, StepFailure
-from destinations.records import Attempt, SealedBatch
+from destinations.records import Attempt, SealedBatch, Verb
 from destinations.requests import Answer, Request, Response
 
 #: Steps in a row before they count as never ending.
 _STEPS_MAX: Final = 1_000
+#: How often a listing may be said to lie elsewhere.
+_PLACES_MAX: Final = 3
 _UNAUTHORIZED: Final = 401
 #: Where servers and the proxies before them name a request, for kinds whose answers do not.
 _REQUEST_ID_HEADERS: Final = ("x-request-id", "request-id", "x-amzn-requestid", "x-correlation-id", "cf-ray")
@@ -53,14 +57,23 @@ class Attempts:
         self._stepping = asyncio.Lock()
         #: The shared limits for requests that the machine does not count; set with every plan.
         self.aside = Limiter("")
+        self.listing = Limiter("")
+        #: Held while names of a listing are compared with those told of and strays are removed: whoever is told of
+        #: meanwhile is told of after that.
+        self.comparing = asyncio.Lock()
 
     async def attempt(self, row: StoredRow) -> tuple[Answered, Asked | None]:
         """Send a batch once; gives what to tell the machine, and what to ask for later."""
-        kind, settings = self._desk.plan.kind, self._desk.plan.settings
-        sealed = SealedBatch(row.id, self._desk.plan.sync.id, row.body, row.records, row.key)
         failed = await self.step("open")
         if failed is not None:
             return self._without_request(row, failed)
+        await self._note(row)
+        return await self.send(row)
+
+    async def send(self, row: StoredRow) -> tuple[Answered, Asked | None]:
+        """Send a batch once; the list is known."""
+        kind, settings = self._desk.plan.kind, self._desk.plan.settings
+        sealed = SealedBatch(row.id, self._desk.plan.sync.id, row.body, row.records, row.key)
         for renewed in (False, True):
             held = await self._tokens.get(kind, settings)
             if not isinstance(held, str):
@@ -97,7 +110,7 @@ class Attempts:
                 def build(attempt: Attempt) -> Request | None:
                     return kind.next_step(settings, attempt, purpose)
 
-                done = await self._with_token(build, since_ms)
+                done = await self._with_token(build, since_ms, listing=purpose == "list")
                 if isinstance(done, Failed):
                     return done
                 if done is None:
@@ -111,6 +124,27 @@ class Attempts:
                     return Failed(_plain(outcome.retry))
             return Failed(Gone(f"the steps to {purpose} the list never end"))
 
+    async def fetch(self, listing: Listing, file: BinaryIO, since_ms: int) -> Failed | bool:
+        """Save a listing, once; False: there is no list yet. Raises OSError where the disk refuses."""
+        done = await self._with_token(listing.request, since_ms, listing=True, file=file)
+        for _ in range(_PLACES_MAX):
+            if isinstance(done, Failed):
+                return done
+            if done is None:
+                return False
+            attempt, _, answer = done
+            found = listing.judge(answer)
+            if found is None:
+                return True
+            if not isinstance(found, Request):
+                return Failed(_plain(found))
+            done = attempt, found, await self._transport.save(found, file, LISTING_BYTES_MAX)
+        return Failed(Retry("the listing lies elsewhere, time and again"))
+
+    async def turn(self) -> None:
+        """Wait until the shared limits let one more request go."""
+        await self._turn()
+
     async def poll(self, asked: Asked) -> tuple[Attempted | None, Any]:
         """Ask for a result once; gives the attempt and a `PollOutcome`."""
         kind, settings = self._desk.plan.kind, self._desk.plan.settings
@@ -122,9 +156,13 @@ class Attempts:
         return Attempted(request, answer, 0.0), kind.judge_poll(settings, asked.id, answer)
 
     async def _with_token(
-        self, build: Callable[[Attempt], Request | None], since_ms: int = 0
-    ) -> tuple[Attempt, Request, Answer] | Failed | None:
-        """Send a request that is no batch's; a refused token is renewed once. None: there is nothing to send."""
+        self, build: Callable[[Attempt], Request | None], since_ms: int = 0, *, listing: bool = False,
+        file: BinaryIO | None = None,
+    ) -> tuple[Attempt, Request, Answer] | Failed | None:  # fmt: skip
+        """Send a request that is no batch's; a refused token is renewed once. None: there is nothing to send.
+
+        With `file` what a 200 has is written there; see `HttpTransport.save`.
+        """
         kind, settings = self._desk.plan.kind, self._desk.plan.settings
         for renewed in (False, True):
             held = await self._tokens.get(kind, settings)
@@ -134,19 +172,35 @@ class Attempts:
             request = build(attempt)
             if request is None:
                 return None
-            await self._turn()
-            answer = await self._transport.send(request)
+            await self._turn(listing=listing)
+            if file is None:
+                answer = await self._transport.send(request)
+            else:
+                answer = await self._transport.save(request, file, LISTING_BYTES_MAX)
             if not held or renewed or getattr(answer, "status", 0) != _UNAUTHORIZED:
                 return attempt, request, answer
             self._tokens.refused(kind, settings, held)
         message = "the second try returns"
         raise AssertionError(message)
 
-    async def _turn(self) -> None:
+    async def _turn(self, *, listing: bool = False) -> None:
         """Wait until the shared limits let one more request go."""
-        while wait_ms := self.aside.wait_ms(0, self._clock.now_ms()):
+        limiter = self.listing if listing else self.aside
+        while wait_ms := limiter.wait_ms(0, self._clock.now_ms()):
             await asyncio.sleep(wait_ms / 1000)
-        self.aside.take(0, self._clock.now_ms())
+        limiter.take(0, self._clock.now_ms())
+
+    async def _note(self, row: StoredRow) -> None:
+        """While a resync is under way, remember whom it tells of: whoever else the list has is a stray."""
+        desk = self._desk
+        listing = desk.plan.listing if desk.resync_ms else None
+        if listing is None:
+            return
+        names: dict[Verb, list[str]] = {"add": [], "remove": []}
+        for record in row.records:
+            names[record.verb].append(listing.name(record.identifiers))
+        async with self.comparing:
+            await self._store.present.note(desk.plan.sync.id, desk.resync_ms, listing, names["add"], names["remove"])
 
     async def _learn(self, learned: Any) -> None:
         if learned:

@@ -2,7 +2,7 @@
 
 Two ways of keeping them. In order: every change, taken from the front. Net: one per user, where a second change of
 a user undoes the first (kinds alternate, so an even number comes to nothing; what only repeats membership undoes
-nothing), taken all at once. A cursor may only
+nothing, and is not undone: see `changes.instead`), taken all at once. A cursor may only
 pass what was taken or needs no sending: in order that is a prefix, and net taking everything keeps it one.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 
-from actors.delivery.changes import REPEATS, Change, Cursors
+from actors.delivery.changes import REPEATS, Change, Cursors, instead
 
 
 class Pending:
@@ -109,8 +109,9 @@ class Pending:
                 continue  # what waits tells at least as much, with what identifies the user then
             else:
                 del by_user[change.user_id]
-                if waiting.cause in REPEATS:
-                    by_user[change.user_id] = change
+                left = instead(change, waiting.cause)
+                if left is not None:
+                    by_user[change.user_id] = left
 
 
 def cut(changes: Sequence[Change], size: int) -> list[Sequence[Change]]:

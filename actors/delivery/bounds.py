@@ -33,3 +33,7 @@ LOGGED_RECORDS_MIN: Final = 100
 #: Users in a row of whom a record was refused alone, after halving, with none of anybody accepted in between: then it
 #: is not the records that are at fault, and the sync stops. One bad record gives one of these, its bad neighbours too.
 REFUSED_ALONE_MAX: Final = 10
+#: What a destination may list of a list's members: 40 million of 50 bytes. More is refused, and strays stay.
+LISTING_BYTES_MAX: Final = 2 * 2**30
+#: A longer line is no name.
+LISTING_LINE_BYTES_MAX: Final = 64 * 1024

@@ -38,6 +38,27 @@ IDENTIFIERS: Final = "identifiers"
 RESYNC: Final = "resync"
 REPEATS: Final = frozenset({IDENTIFIERS, RESYNC})
 
+#: Between a change's own cause and that of a repeat whose place it took.
+_INSTEAD_OF: Final = "|"
+
+
+def instead(change: Change, waiting_cause: str) -> Change | None:
+    """Give what waits once a change of membership comes for a user of whom one of `waiting_cause` waits; None: nothing.
+
+    Kinds alternate, so a second change undoes the first. What only repeats membership gives way to a change, and is
+    due again where that change is undone: a member must be told again in a resync, whatever came and went meanwhile.
+    """
+    if waiting_cause in REPEATS:
+        return msgspec.structs.replace(change, cause=f"{own_cause(change)}{_INSTEAD_OF}{waiting_cause}")
+    _, _, repeat = waiting_cause.partition(_INSTEAD_OF)
+    return msgspec.structs.replace(change, cause=repeat) if repeat else None
+
+
+def own_cause(change: Change) -> str:
+    """Give a change's cause, without that of a repeat whose place it took."""
+    return change.cause.partition(_INSTEAD_OF)[0]
+
+
 #: Source -> the number up to which everything is in a durable batch or needs no sending. Sources are evaluators'
 #: logs by their index, spools (`spool_source`), and the sweep of identifiers (SWEEP).
 Cursors = Mapping[int, int]

@@ -51,6 +51,11 @@ class Commits:
         #: Why the disk refuses writes, empty while it takes them.
         self.failure = ""
 
+    @property
+    def folder(self) -> Path:
+        """Where the file lies."""
+        return self._path.parent
+
     async def open(self, prepare: Callable[[sqlite3.Connection], _Result]) -> _Result:
         """Open or create the file; `prepare` runs in a transaction of its own. Raises StorageFull or DataDirError."""
 

@@ -33,6 +33,8 @@ class Desk:
     rows: dict[str, StoredRow] = field(default_factory=dict)
     #: What came of the attempt that the machine is being told of.
     attempted: dict[str, Attempted] = field(default_factory=dict)
+    #: When the resync began that is under way; 0: none is.
+    resync_ms: int = 0
     #: The second of the last exchange that was kept although all went well, and how many records such ones had in it.
     _kept: tuple[int, int] = (0, 0)
     #: Since when the oldest change of each unfinished batch waits, where that was asked for; None: it has none.

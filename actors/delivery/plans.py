@@ -14,6 +14,7 @@ from cluster.definitions.model import Definitions, ParentModel, Sync
 from cluster.definitions.model import Destination as DestinationDefinition
 from destinations.contract import Destination, Kinds
 from destinations.limits import Limits
+from destinations.listing import Listing
 from destinations.records import SyncShape
 
 #: No evaluator has handed its users over.
@@ -39,6 +40,8 @@ class SyncPlan:
     shape: SyncShape
     #: Its audience is archived: everybody leaves it, for good.
     archived: bool = False
+    #: Another sync that keeps the same audience at the same destination.
+    beside: str = ""
     #: Evaluators that have handed their users over to others, and their last transition.
     retired: Mapping[int, int] = field(default_factory=dict)
 
@@ -60,6 +63,20 @@ class SyncPlan:
     def newest_counts(self) -> bool:
         """Whether a user's newest change makes older ones needless: for lists, and where the state is delivered."""
         return self.config.deliver == "state" or self.kind.deliver_default(self.settings) == "state"
+
+    @property
+    def strays_stay(self) -> str:
+        """Why a resync leaves strays alone whom the destination alone knows; empty where it removes them."""
+        if self.sync.on_exit != "remove":
+            return f"with on_exit: {self.sync.on_exit} whoever leaves stays there"
+        if self.beside:
+            return f"the sync {self.beside} keeps the same audience there"
+        return self.kind.strays_reason(self.settings, self.shape)
+
+    @property
+    def listing(self) -> Listing | None:
+        """How a resync lists who is at the destination; None where it does not."""
+        return None if self.strays_stay else self.kind.listing(self.settings, self.shape)
 
     @property
     def present(self) -> tuple[int, ...]:
@@ -98,6 +115,9 @@ def plan_syncs(
     `evaluators` are all that are read, those included that have `retired` (with their last transition).
     """
     plans = {}
+    places: dict[tuple[str, str], list[str]] = {}
+    for sync in definitions.syncs.values():
+        places.setdefault((sync.audience, sync.destination), []).append(sync.id)
     for sync in definitions.syncs.values():
         audience = definitions.audiences[sync.audience]
         destination = definitions.destinations[sync.destination]
@@ -108,6 +128,7 @@ def plan_syncs(
             config=replace(plan.config, evaluators=evaluators, paused=audience.status == "paused"),
             available=audience.evaluated and audience.id not in preparing,
             archived=audience.status == "archived",
+            beside=next((other for other in places[sync.audience, sync.destination] if other != sync.id), ""),
             retired=retired,
         )
     return plans

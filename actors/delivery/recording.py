@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from actors.delivery.changes import IDENTIFIERS, RESYNC, Change, Told
+from actors.delivery.changes import IDENTIFIERS, RESYNC, Change, Told, own_cause
 from actors.delivery.plans import SyncPlan
 from cluster.model.transitions import transition_id
 from destinations.contract import Unusable
@@ -122,7 +122,7 @@ def _enter(made: Recorded, values: _Values, index: int, change: Change, told: To
     if replaced:
         made.records.append(values.record(index, change, replaced, "remove", IDENTIFIERS))
     if new:
-        made.records.append(values.record(index, change, new, "add", change.cause))
+        made.records.append(values.record(index, change, new, "add", own_cause(change)))
     elif isinstance(found, Unusable) and change.cause != IDENTIFIERS:
         made.dropped[index] = found.reason
     if values.remembers:
@@ -139,7 +139,7 @@ def _leave(made: Recorded, values: _Values, index: int, change: Change, told: To
         return
     if told is not None and told.inside:
         if told.identifiers:
-            made.records.append(values.record(index, change, told.identifiers, "remove", change.cause))
+            made.records.append(values.record(index, change, told.identifiers, "remove", own_cause(change)))
         else:
             made.dropped[index] = "nothing of the user was sent"
         return
@@ -147,4 +147,4 @@ def _leave(made: Recorded, values: _Values, index: int, change: Change, told: To
     if isinstance(found, Unusable):
         made.dropped[index] = found.reason
     else:
-        made.records.append(values.record(index, change, found, "remove", change.cause))
+        made.records.append(values.record(index, change, found, "remove", own_cause(change)))

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from actors.delivery.changes import REPEATS, Change
+from actors.delivery.changes import REPEATS, Change, instead
 from actors.delivery.commits import Commits
 from actors.delivery.flaps import Flaps, due_ms
 from actors.delivery.ledger import LedgerStore
@@ -137,8 +137,10 @@ class RoomStore:
             if change.cause in REPEATS:
                 return 0
             connection.execute("DELETE FROM room WHERE sync=? AND user=?", (sync, user))
-            if waiting[0] not in REPEATS:
+            left = instead(change, waiting[0])
+            if left is None:
                 return -1
+            change = left
         told = self._ledger.one(connection, sync, user) if flaps is not None else None
         self._number += 1
         connection.execute(

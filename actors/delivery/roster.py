@@ -189,7 +189,7 @@ class Roster:
         runner = SyncRunner(
             Desk(
                 plan, Figures(row.incarnation), row.delivered, row.failed, dict(row.learned),
-                {stored.id: stored for stored in rows},
+                {stored.id: stored for stored in rows}, resync_ms=row.later.resync_ms,
             ),
             SyncMachine(plan.config, shares, recovered, jitter=self._tools.chance.random),
             store=self._tools.store,
@@ -228,7 +228,11 @@ class Roster:
         rates = plan.kind.rate_limits(plan.settings, plan.shape)
         concurrency = plan.kind.concurrency_limits(plan.settings, plan.shape)
         slots = self._slots.shared(sync, concurrency, lambda: self._wake(sync))
-        return Shares(self._rates.limiter(sync, rates), slots, self._rates.limiter(f"{sync} aside", rates))
+        listing = () if plan.listing is None else plan.listing.rate_limits()
+        return Shares(
+            self._rates.limiter(sync, rates), slots, self._rates.limiter(f"{sync} aside", rates),
+            self._rates.limiter(f"{sync} listing", (*rates, *listing)),
+        )  # fmt: skip
 
     def _wake(self, sync: str) -> None:
         runner = self.runners.get(sync)

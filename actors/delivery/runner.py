@@ -31,6 +31,7 @@ from actors.delivery.reader import Reader
 from actors.delivery.rows import Later
 from actors.delivery.stimuli import Configured, Draining, RetryAsked, Shares, Stimulus, Suspended, Tick
 from actors.delivery.store import DeliveryStore
+from actors.delivery.strays import Strays
 from actors.delivery.sync_log import SyncLog
 from actors.delivery.tokens import Tokens
 from actors.delivery.transport import HttpTransport
@@ -89,9 +90,11 @@ class SyncRunner:
         self._ending = False
         #: What runs as long as the sync does, beside its readers.
         self._standing: list[asyncio.Task[None]] = []
+        strays = Strays(desk, self._attempts, store=store, log=log, clock=clock, jitter=jitter)
         self.upkeep = Upkeep(
-            desk, machine, self._attempts, later, store=store, clock=clock, traits=traits, changes=trait_changes,
-            may_read=self._may_read, feed=self.feed, read_members=self._read_members, jitter=jitter, began_ms=began_ms,
+            desk, machine, self._attempts, strays, later, store=store, clock=clock, traits=traits,
+            changes=trait_changes, may_read=self._may_read, feed=self.feed, read_members=self._read_members,
+            jitter=jitter, began_ms=began_ms,
         )  # fmt: skip
 
     @property
@@ -114,7 +117,7 @@ class SyncRunner:
     def start(self, shares: Shares, *, ending: bool = False) -> None:
         """Begin reading and sending; what is `ending` reads no more, see `end`."""
         self._ending = ending
-        self._attempts.aside = shares.aside
+        self._attempts.aside, self._attempts.listing = shares.aside, shares.listing
         self._follow_plan()
         for work in (self._follow_ups.run(), self.upkeep.run()):
             self._standing.append(self._guarded(work))
@@ -127,7 +130,7 @@ class SyncRunner:
             # Nothing holds back any more what flap control held.
             room_due_ms = await self._store.room.release(plan.sync.id, self._clock.now_ms())
         self.desk.plan = plan
-        self._attempts.aside = shares.aside
+        self._attempts.aside, self._attempts.listing = shares.aside, shares.listing
         self.feed(Configured(plan.config, shares, mended, room_due_ms))
         self._follow_plan()
 

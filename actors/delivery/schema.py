@@ -52,13 +52,18 @@ CREATE TABLE IF NOT EXISTS room (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS room_repeats ON room (sync) WHERE {REPEATED};
 CREATE INDEX IF NOT EXISTS room_due ON room (sync, due_ms, number);
+CREATE TABLE IF NOT EXISTS present (
+    sync TEXT NOT NULL, resync_ms INTEGER NOT NULL, name BLOB NOT NULL, PRIMARY KEY (sync, resync_ms, name)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS asked (
     sync TEXT NOT NULL, id TEXT NOT NULL, batch_id TEXT NOT NULL, count INTEGER NOT NULL, since_ms INTEGER NOT NULL,
     due_ms INTEGER NOT NULL, tries INTEGER NOT NULL, PRIMARY KEY (sync, id)
 ) WITHOUT ROWID;
 """
 #: Every table that holds rows of a sync.
-TABLES: Final = ("syncs", "cursors", "spools", "batches", "dead_letters", "dead_users", "asked", "ledger", "room")
+TABLES: Final = (
+    "syncs", "cursors", "spools", "batches", "dead_letters", "dead_users", "asked", "ledger", "room", "present",
+)  # fmt: skip
 
 
 def prepare(connection: sqlite3.Connection) -> bytes:

@@ -38,6 +38,8 @@ class Shares:
     slots: SharedSlots
     #: The same limits for requests that carry no records: steps, polls, second tries with a new token.
     aside: Limiter = field(default_factory=lambda: Limiter(""))
+    #: What listing members must fit besides.
+    listing: Limiter = field(default_factory=lambda: Limiter(""))
 
 
 @dataclass(frozen=True, slots=True)

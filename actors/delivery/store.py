@@ -6,6 +6,7 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Awaitable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final, Self
 
 from actors.delivery.changes import SWEEP, Change, Cursors, Told, spool_of
@@ -14,6 +15,7 @@ from actors.delivery.flaps import Flaps
 from actors.delivery.instructions import HaltState
 from actors.delivery.ledger import LedgerStore
 from actors.delivery.letters import LetterStore, insert_batches, read_batches
+from actors.delivery.present import PresentStore
 from actors.delivery.room import RoomStore
 from actors.delivery.rows import Asked, DeadLetter, Later, Spool, StoredRow, SyncRow
 from actors.delivery.schema import forget, prepare, run
@@ -30,6 +32,8 @@ class DeliveryStore:
         self.letters = LetterStore(self._commits)
         #: What was told of whom.
         self.ledger = LedgerStore(self._commits)
+        #: Whom a resync has told of.
+        self.present = PresentStore(self._commits)
         #: What waits on disk.
         self.room = RoomStore(self._commits, self.ledger)
         #: Keys the fingerprints of settings, so that the file tells nothing about a weak secret.
@@ -48,6 +52,11 @@ class DeliveryStore:
 
         store.salt = await store._commits.open(begin)
         return store
+
+    @property
+    def folder(self) -> Path:
+        """Where the file lies."""
+        return self._commits.folder
 
     @property
     def failure(self) -> str:
@@ -145,8 +154,11 @@ class DeliveryStore:
             lambda connection: run(connection, "UPDATE syncs SET held=? WHERE sync=?", int(held), sync), lazy=True
         )
 
-    def set_later(self, sync: str, later: Later) -> Awaitable[None]:
-        """Remember what a sync does beside delivering. `swept` otherwise moves with the cursors."""
+    def set_later(self, sync: str, later: Later, begins: str | None = None) -> Awaitable[None]:
+        """Remember what a sync does beside delivering. `swept` otherwise moves with the cursors.
+
+        `begins`: a resync does, which notes everybody it tells of under names of this form.
+        """
         values = (
             0 if later.swept == 0 else None, later.swept_key, int(later.remembers), later.resync_ms,
             later.resynced_ms, later.ending,
@@ -155,7 +167,15 @@ class DeliveryStore:
             "UPDATE syncs SET swept=coalesce(?, swept), swept_key=?, remembers=?, resync_ms=?, resynced_ms=?, ending=?"
             " WHERE sync=?"
         )
-        return self._commits.write(lambda connection: run(connection, statement, *values, sync))
+
+        def write(connection: sqlite3.Connection) -> None:
+            run(connection, statement, *values, sync)
+            if begins is not None:
+                self.present.begin(connection, sync, later.resync_ms, begins)
+            elif not later.resync_ms:
+                self.present.forget(connection, sync)
+
+        return self._commits.write(write)
 
     async def resync_left(self, sync: str, evaluators: Sequence[int], resync_ms: int) -> int:
         """Give how many evaluators' members of a resync are not all in batches yet."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import BinaryIO, Final, TypeAlias
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -23,8 +23,25 @@ from destinations.ssrf import refused_address, refused_host, refused_url
 #: Connections kept over all destinations; a sync has few requests at a time.
 _CONNECTIONS_MAX: Final = 256
 _CHUNK_BYTES: Final = 16 * 1024
+_SAVED_CHUNK_BYTES: Final = 1024 * 1024
+_OK: Final = 200
 #: Pause before it is looked again whether a request may go.
 _HELD_S: Final = 0.05
+
+
+class _TooLargeError(Exception):
+    """More came than is taken."""
+
+
+class _DiskError(Exception):
+    """The disk refused what came: no fault of the network's."""
+
+    def __init__(self, cause: OSError) -> None:
+        super().__init__()
+        self.cause = cause
+
+
+_Read: TypeAlias = Callable[[aiohttp.ClientResponse], Awaitable[bytes]]
 
 
 class RefusedAddressError(OSError):
@@ -71,14 +88,38 @@ class HttpTransport:
 
     async def send(self, request: Request) -> Answer:
         """Perform one attempt. Never raises for what a network or a server can do."""
+        return await self._perform(request, lambda response: _read_at_most(response, request.answer_bytes_max))
+
+    async def save(self, request: Request, file: BinaryIO, bytes_max: int) -> Answer:
+        """Perform one attempt; what a 200 has is written to a file, which is emptied first, and is no body then.
+
+        Raises OSError where the disk refuses. A larger answer than `bytes_max` counts as none (`protocol`).
+        """
+
+        async def read(response: aiohttp.ClientResponse) -> bytes:
+            if response.status != _OK:
+                return await _read_at_most(response, request.answer_bytes_max)
+            await asyncio.to_thread(_empty, file)
+            room = bytes_max
+            async for chunk in response.content.iter_chunked(_SAVED_CHUNK_BYTES):
+                room -= len(chunk)
+                if room < 0:
+                    response.close()
+                    raise _TooLargeError
+                await asyncio.to_thread(_write, file, chunk)
+            return b""
+
+        return await self._perform(request, read)
+
+    async def _perform(self, request: Request, read: _Read) -> Answer:
         reason = _refused(request)
         if reason:
             return NoResponse("refused_address", reason)
         try:
-            return await self._send_once(request)
+            return await self._send_once(request, read)
         except (aiohttp.ServerDisconnectedError, ConnectionResetError):
             # An idle connection that the other side had closed already: the message id makes trying again safe.
-            return await self._try(request)
+            return await self._try(request, read)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -86,13 +127,13 @@ class HttpTransport:
             await session.close()
         self._sessions.clear()
 
-    async def _try(self, request: Request) -> Answer:
+    async def _try(self, request: Request, read: _Read) -> Answer:
         try:
-            return await self._send_once(request)
+            return await self._send_once(request, read)
         except (aiohttp.ServerDisconnectedError, ConnectionResetError):
             return NoResponse("connect", "the server closed the connection without an answer")
 
-    async def _send_once(self, request: Request) -> Answer:
+    async def _send_once(self, request: Request, read: _Read) -> Answer:
         while not self._may_send():
             await asyncio.sleep(_HELD_S)
         session = self._session(request.allow_private)
@@ -106,13 +147,17 @@ class HttpTransport:
                 allow_redirects=False,
                 timeout=timeout,
             ) as response:
-                body = await _read_at_most(response, request.answer_bytes_max)
+                body = await read(response)
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 return Response(response.status, headers, body, self._clock.now_ms())
         except (aiohttp.ServerDisconnectedError, ConnectionResetError):
             raise
         except TimeoutError:
             return NoResponse("timeout", f"no answer within {request.timeout_ms} ms")
+        except _TooLargeError:
+            return NoResponse("protocol", "the answer is larger than is taken")
+        except _DiskError as error:
+            raise error.cause from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return _no_response(error)
 
@@ -156,6 +201,21 @@ async def _read_at_most(response: aiohttp.ClientResponse, bytes_max: int) -> byt
             response.close()
             break
     return b"".join(parts)
+
+
+def _empty(file: BinaryIO) -> None:
+    try:
+        file.seek(0)
+        file.truncate()
+    except OSError as error:
+        raise _DiskError(error) from error
+
+
+def _write(file: BinaryIO, chunk: bytes) -> None:
+    try:
+        file.write(chunk)
+    except OSError as error:
+        raise _DiskError(error) from error
 
 
 def _no_response(error: Exception) -> NoResponse:

@@ -22,6 +22,7 @@ from actors.delivery.retries import backoff_ms
 from actors.delivery.rows import Later
 from actors.delivery.stimuli import Changes, Opened, Stimulus
 from actors.delivery.store import DeliveryStore
+from actors.delivery.strays import Strays
 from actors.delivery.writer import TraitLookup
 from cluster.clock import Clock
 from destinations.contract import Purpose, Unusable
@@ -49,8 +50,8 @@ class Upkeep:
     """One sync's. `run` works off what is wanted, one thing after another, for ever."""
 
     def __init__(
-        self, desk: Desk, machine: SyncMachine, attempts: Attempts, later: Later, *, store: DeliveryStore,
-        clock: Clock, traits: TraitLookup, changes: TraitChanges, may_read: asyncio.Event,
+        self, desk: Desk, machine: SyncMachine, attempts: Attempts, strays: Strays, later: Later, *,
+        store: DeliveryStore, clock: Clock, traits: TraitLookup, changes: TraitChanges, may_read: asyncio.Event,
         feed: Callable[[Stimulus], None], read_members: Callable[[int], None], jitter: Callable[[], float],
         began_ms: int,
     ) -> None:  # fmt: skip
@@ -58,6 +59,7 @@ class Upkeep:
         self._desk = desk
         self._machine = machine
         self._attempts = attempts
+        self._strays = strays
         self._store = store
         self._clock = clock
         self._traits = traits
@@ -117,7 +119,9 @@ class Upkeep:
     async def want_resync(self) -> int:
         """Begin to tell every member again; one that is under way begins anew. Gives when it began, UTC ms."""
         resync_ms = max(self._clock.now_ms(), self.later.resync_ms + 1)
-        await self._set(replace(self.later, resync_ms=resync_ms))
+        listing = self._desk.plan.listing
+        begins = None if listing is None else listing.form
+        await self._set(replace(self.later, resync_ms=resync_ms), begins)
         self._read_members(resync_ms)
         self._news.set()
         return resync_ms
@@ -138,7 +142,9 @@ class Upkeep:
         if self._desk.plan.remembers:
             await self._leave_all(resync_ms, unseen_since_ms=resync_ms)
         await self._told()
-        await self._steps("purge", resync_ms)
+        if not self._desk.plan.strays_stay:
+            await self._steps("purge", resync_ms)
+            await self._strays.remove(resync_ms)
         if self.later.resync_ms == resync_ms:
             await self._set(replace(self.later, resync_ms=0, resynced_ms=resync_ms))
 
@@ -245,9 +251,9 @@ class Upkeep:
         if some:
             self._feed(Changes(SWEEP, some, self.later.swept, at_head=False))
 
-    async def _set(self, later: Later) -> None:
-        self.later = later
-        await self._store.set_later(self._desk.plan.sync.id, later)
+    async def _set(self, later: Later, begins: str | None = None) -> None:
+        self.later, self._desk.resync_ms = later, later.resync_ms
+        await self._store.set_later(self._desk.plan.sync.id, later, begins)
 
 
 def _wish_ms(failed: Failed) -> int:

@@ -153,8 +153,11 @@ def resync(
     Example:  usher resync promo_suppression
     """
     with connect(url, api_key, data_dir) as client:
-        began_at = client.resync(sync).began_at
-    _say(as_json, {"sync": sync, "began_at": began_at}, f"{sync} sends every member again; usher syncs shows how far.")
+        begun = client.resync(sync)
+    text = f"{sync} sends every member again; usher syncs shows how far."
+    if begun.strays:
+        text += f"\nStrays that Usher never told of stay: {begun.strays}."
+    _say(as_json, {"sync": sync, "began_at": begun.began_at, "strays": begun.strays}, text)
 
 
 def _say(as_json: bool, document: dict[str, Any], text: str) -> None:

@@ -147,10 +147,14 @@ class Retried(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Resyncing(msgspec.Struct, frozen=True, kw_only=True):
-    """A resync that began; `SyncStatus.resyncing` tells whether it is over."""
+    """A resync that began; `SyncStatus.resyncing` tells whether it is over.
+
+    `strays`: why those stay whom only the destination knows; empty where it is asked who is there.
+    """
 
     resyncing: str
     began_at: str
+    strays: str = ""
 
 
 class AudienceStatus(msgspec.Struct, frozen=True, kw_only=True):

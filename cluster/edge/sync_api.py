@@ -47,7 +47,7 @@ class SyncApi:
             Route("POST", _BASE + "/resume", self.resume, "Go on sending", "edit", "syncs",
                   answer='{"paused": false}'),
             Route("POST", _BASE + "/resync", self.resync, "Send every member again, remove strays", "edit", "syncs",
-                  answer='{"resyncing": "promo", "began_at": "2026-11-23T10:00:00.000Z"}'),
+                  answer='{"resyncing": "promo", "began_at": "2026-11-23T10:00:00.000Z", "strays": ""}'),
         ]  # fmt: skip
 
     async def sync_log(self, request: web.Request) -> web.StreamResponse:

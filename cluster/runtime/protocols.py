@@ -251,10 +251,10 @@ class Controller(Protocol):
 #: Every word that the sync log has for what became of records; see docs/delivery.md.
 SYNC_OUTCOMES: Final = (
     "delivered", "processed", "skipped", "resend", "superseded", "retry", "divided", "dropped", "dead", "refused",
-    "credentials", "disabled",
+    "credentials", "disabled", "stray",
 )  # fmt: skip
 #: Those of them that are no failure.
-SYNC_SUCCESSES: Final = ("delivered", "processed", "skipped", "resend")
+SYNC_SUCCESSES: Final = ("delivered", "processed", "skipped", "resend", "stray")
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +299,10 @@ class Delivery(Protocol):
         ...
 
     async def resync(self, sync: str) -> Reply:
-        """Begin to send every member again and remove strays: `{"resyncing": sync, "began_at": time}`."""
+        """Begin to send every member again and remove strays: `{"resyncing": sync, "began_at": time, "strays": str}`.
+
+        `strays`: why those stay whom only the destination knows; empty where it is asked who is there.
+        """
         ...
 
     async def test_channel(self, channel: str) -> Reply:

@@ -30,7 +30,7 @@ from destinations.outcomes import (
     for_all,
     step_failure,
 )
-from destinations.records import Attempt, Batch, SealedBatch, SyncShape
+from destinations.records import Attempt, Batch, Record, SealedBatch, SyncShape
 from destinations.requests import LONG_ANSWER_BYTES_MAX, Answer, Request, Response
 
 #: The list of cohorts holds their definitions too.
@@ -55,8 +55,8 @@ def cohort_name(sync: SyncShape) -> str:
 
 
 def encode(batch: Batch) -> bytes:
-    """Give the JSON array of user ids: the cohort is not known yet."""
-    return msgspec.json.encode([record.identifiers["user_id"] for record in batch.records])
+    """Give the JSON array of ids: the cohort is not known yet."""
+    return msgspec.json.encode([_id(record) for record in batch.records])
 
 
 def build(settings: AmplitudeSettings, sealed: SealedBatch, attempt: Attempt) -> Request:
@@ -64,9 +64,10 @@ def build(settings: AmplitudeSettings, sealed: SealedBatch, attempt: Attempt) ->
     known, ids = cohort_id(settings, attempt), msgspec.Raw(sealed.body)
     adding = sealed.records[0].verb == "add"
     if known is not None:
-        change = {"ids": ids, "id_type": "BY_NAME", "operation": "ADD" if adding else "REMOVE"}
+        id_type = "BY_NAME" if "user_id" in sealed.records[0].identifiers else "BY_ID"
+        change = {"ids": ids, "id_type": id_type, "operation": "ADD" if adding else "REMOVE"}
         body = {"cohort_id": known, "skip_invalid_ids": True, "memberships": [change]}
-        return _request(settings, "POST", "cohorts/membership", msgspec.json.encode(body))
+        return cohort_request(settings, "POST", "cohorts/membership", msgspec.json.encode(body))
     if not adding:
         return list_request(settings)
     made = {
@@ -78,7 +79,7 @@ def build(settings: AmplitudeSettings, sealed: SealedBatch, attempt: Attempt) ->
         "published": settings.published,
         "skip_invalid_ids": True,
     }
-    return _request(settings, "POST", "cohorts/upload", msgspec.json.encode(made))
+    return cohort_request(settings, "POST", "cohorts/upload", msgspec.json.encode(made))
 
 
 def judge(settings: AmplitudeSettings, sealed: SealedBatch, request: Request, answer: Answer) -> Judgement:
@@ -129,7 +130,7 @@ def judge_step(settings: AmplitudeSettings, attempt: Attempt, answer: Answer) ->
 
 def list_request(settings: AmplitudeSettings) -> Request:
     """Ask for all cohorts: to ask for one, by its download, counts towards a monthly limit."""
-    return _request(settings, "GET", "cohorts", bytes_max=_LIST_BYTES_MAX)
+    return cohort_request(settings, "GET", "cohorts", bytes_max=_LIST_BYTES_MAX)
 
 
 def failure_of(answer: Answer) -> Failure | None:
@@ -156,7 +157,7 @@ def _outcomes(sealed: SealedBatch, body: Mapping[str, Any]) -> tuple[Outcome, ..
     unknown: Outcome = Permanent("Amplitude does not know the user: it has no event of theirs")
     if sealed.records[0].verb == "remove":
         unknown = Delivered()
-    return tuple(unknown if record.identifiers["user_id"] in skipped else Delivered() for record in sealed.records)
+    return tuple(unknown if _id(record) in skipped else Delivered() for record in sealed.records)
 
 
 def _found(settings: AmplitudeSettings, id_: object) -> dict[str, Any] | None:
@@ -165,13 +166,23 @@ def _found(settings: AmplitudeSettings, id_: object) -> dict[str, Any] | None:
     return {"cohort_id": id_, "project": settings.project, "searched": None}
 
 
-def _request(
+def _id(record: Record) -> str:
+    """Give how a member is named; a stray may have no user id."""
+    identifiers = record.identifiers
+    return str(identifiers["user_id"] if "user_id" in identifiers else identifiers["amplitude_id"])
+
+
+def cohort_request(
     settings: AmplitudeSettings,
     method: str,
     path: str,
     body: bytes = b"",
     bytes_max: int = LONG_ANSWER_BYTES_MAX,
+    *,
+    version: str = API_VERSION,
+    timeout_ms: int | None = None,
 ) -> Request:
+    """Give a request to the cohort API with the project's keys."""
     assert settings.secret_key is not None, "checked: cohorts need it"
     pair = f"{settings.api_key.get_secret_value()}:{settings.secret_key.get_secret_value()}"
     headers = {
@@ -180,5 +191,5 @@ def _request(
     }
     if body:
         headers["content-type"] = "application/json"
-    url = settings.url(COHORT_HOSTS[settings.region], f"/api/{API_VERSION}/{path}")
-    return Request(method, url, headers, body, settings.timeout, settings.allow_private, bytes_max)
+    url = settings.url(COHORT_HOSTS[settings.region], f"/api/{version}/{path}")
+    return Request(method, url, headers, body, timeout_ms or settings.timeout, settings.allow_private, bytes_max)

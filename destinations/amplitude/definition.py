@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Literal
 
-from destinations.amplitude import cohorts, events
+from destinations.amplitude import cohorts, events, listing
 from destinations.amplitude.settings import API_VERSION, AmplitudeSettings
 from destinations.contract import Destination, DestinationSettings, Purpose, SyncFault, Unusable
 from destinations.identifiers import as_text
 from destinations.limits import ConcurrencyLimit, Limits
+from destinations.listing import Listing
 from destinations.outcomes import Judgement, StepOutcome
 from destinations.records import Attempt, Batch, Record, SealedBatch, SyncShape, Value
 from destinations.requests import Answer, Request
@@ -76,8 +77,10 @@ class AmplitudeDestination(Destination):
         return {} if old == new else old
 
     def batch_key(self, settings: AmplitudeSettings, record: Record) -> str:
-        """Adding to and removing from a cohort are different requests."""
-        return record.verb if settings.send == "cohort" else ""
+        """Adding to and removing from a cohort are different requests, and so are different sorts of ids."""
+        if settings.send == "event":
+            return ""
+        return record.verb if "user_id" in record.identifiers else f"{record.verb} by amplitude id"
 
     def size_bytes(self, settings: AmplitudeSettings, record: Record) -> int:
         """See `events.size_bytes`; a cohort's ids have no limit in bytes."""
@@ -106,12 +109,25 @@ class AmplitudeDestination(Destination):
         return {"cohort_id": "COHORT", "project": settings.project} if settings.send == "cohort" else {}
 
     def next_step(self, settings: AmplitudeSettings, attempt: Attempt, purpose: Purpose) -> Request | None:
-        """Look for the cohort; nothing else takes steps."""
-        wanted = purpose == "open" and settings.send == "cohort"
-        return cohorts.next_step(settings, attempt) if wanted else None
+        """Look for the cohort, or have its members listed; nothing else takes steps."""
+        if settings.send == "event":
+            return None
+        if purpose == "list":
+            return listing.next_step(settings, attempt)
+        return cohorts.next_step(settings, attempt) if purpose == "open" else None
 
     def judge_step(
         self, settings: AmplitudeSettings, attempt: Attempt, purpose: Purpose, request: Request, answer: Answer
     ) -> StepOutcome:
-        """See `cohorts.judge_step`."""
+        """See `cohorts.judge_step` and `listing.judge_step`."""
+        if purpose == "list":
+            return listing.judge_step(attempt, request, answer)
         return cohorts.judge_step(settings, attempt, answer)
+
+    def strays_reason(self, settings: AmplitudeSettings, sync: SyncShape) -> str:
+        """Events are no list."""
+        return "" if settings.send == "cohort" else "events are no list"
+
+    def listing(self, settings: AmplitudeSettings, sync: SyncShape) -> Listing | None:
+        """See `listing.CohortListing`."""
+        return listing.CohortListing(settings) if settings.send == "cohort" else None

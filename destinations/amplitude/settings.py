@@ -9,8 +9,9 @@ from pydantic import Field, SecretStr, model_validator
 from destinations.limits import scope_of
 from destinations.settings import ApiSettings
 
-#: The one place where versions of the APIs stand: of cohorts and of events.
+#: The one place where versions of the APIs stand: of cohorts, of their members' listing, and of events.
 API_VERSION: Final = "3"
+LISTING_VERSION: Final = "5"
 EVENTS_VERSION: Final = "2"
 #: Not analytics.amplitude.com, which serves the interface.
 COHORT_HOSTS: Final = {"us": "https://amplitude.com", "eu": "https://analytics.eu.amplitude.com"}

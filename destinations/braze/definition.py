@@ -83,3 +83,7 @@ class BrazeDestination(Destination):
     def judge(self, settings: BrazeSettings, sealed: SealedBatch, request: Request, answer: Answer) -> Judgement:
         """See `response.judge`."""
         return response.judge(sealed, answer, payload.array_name(settings))
+
+    def strays_reason(self, settings: BrazeSettings, sync: SyncShape) -> str:
+        """An export needs a segment that somebody made by hand, and lies in a bucket of the customer"s."""
+        return "Braze exports profiles by segments alone, which its API cannot make"

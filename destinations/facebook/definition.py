@@ -87,3 +87,7 @@ class FacebookDestination(Destination):
     ) -> StepOutcome:
         """See `audiences.judge_step`."""
         return audiences.judge_step(settings, attempt, answer)
+
+    def strays_reason(self, settings: FacebookSettings, sync: SyncShape) -> str:
+        """Meta has no call for it."""
+        return "Meta tells how many people an audience has, never who"

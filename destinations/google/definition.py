@@ -137,3 +137,7 @@ class GoogleDestination(Destination):
     def judge_poll(self, settings: GoogleSettings, follow_up_id: str, answer: Answer) -> PollOutcome:
         """See `response.judge_poll`."""
         return response.judge_poll(answer)
+
+    def strays_reason(self, settings: GoogleSettings, sync: SyncShape) -> str:
+        """Google removes whoever was last added before a time: see `lists.next_step`."""
+        return ""

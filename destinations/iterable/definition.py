@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from destinations.contract import Destination, DestinationSettings, Purpose, SyncFault, Unusable
-from destinations.iterable import identifiers, lists, payload, response
+from destinations.iterable import identifiers, listing, lists, payload, response
 from destinations.iterable.settings import IterableSettings
 from destinations.limits import Limits, RateLimit
+from destinations.listing import Listing
 from destinations.outcomes import Judgement, StepOutcome
 from destinations.records import Attempt, Batch, Record, SealedBatch, SyncShape, Value
 from destinations.requests import Answer, Request
@@ -84,3 +85,11 @@ class IterableDestination(Destination):
     ) -> StepOutcome:
         """See `lists.judge_step`."""
         return lists.judge_step(settings, attempt, request, answer)
+
+    def strays_reason(self, settings: IterableSettings, sync: SyncShape) -> str:
+        """See `listing.listing`."""
+        return listing.AMBIGUOUS if listing.listing(settings, sync) is None else ""
+
+    def listing(self, settings: IterableSettings, sync: SyncShape) -> Listing | None:
+        """See `listing.listing`."""
+        return listing.listing(settings, sync)

@@ -47,10 +47,13 @@ def change_request(settings: IterableSettings, verb: Verb, list_id: int, subscri
     return api_request(settings, "POST", path, msgspec.json.encode(body))
 
 
-def api_request(settings: IterableSettings, method: str, path: str, body: bytes = b"") -> Request:
+def api_request(
+    settings: IterableSettings, method: str, path: str, body: bytes = b"", *, timeout_ms: int | None = None
+) -> Request:
     """Give a request with the project's key."""
     headers = {"api-key": settings.api_key.get_secret_value(), "accept": "application/json"}
     if body:
         headers["content-type"] = "application/json"
     url = settings.url(HOSTS[settings.region], path)
-    return Request(method, url, headers, body, settings.timeout, settings.allow_private, LONG_ANSWER_BYTES_MAX)
+    timeout_ms = timeout_ms or settings.timeout
+    return Request(method, url, headers, body, timeout_ms, settings.allow_private, LONG_ANSWER_BYTES_MAX)

@@ -72,3 +72,7 @@ class SegmentDestination(Destination):
     def judge(self, settings: SegmentSettings, sealed: SealedBatch, request: Request, answer: Answer) -> Judgement:
         """See `response.judge`."""
         return response.judge([payload.fits(settings, record) for record in sealed.records], answer)
+
+    def strays_reason(self, settings: SegmentSettings, sync: SyncShape) -> str:
+        """There is nothing to list."""
+        return "Segment takes calls and keeps no list"

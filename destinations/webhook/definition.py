@@ -7,7 +7,7 @@ from typing import ClassVar, Final, Literal
 from destinations.contract import Destination, DestinationSettings
 from destinations.limits import Limits
 from destinations.outcomes import Judgement, for_all
-from destinations.records import Attempt, Batch, SealedBatch
+from destinations.records import Attempt, Batch, SealedBatch, SyncShape
 from destinations.requests import Answer, Request
 from destinations.webhook.payload import build_request, encode_body
 from destinations.webhook.response import judge_answer
@@ -45,3 +45,7 @@ class WebhookDestination(Destination):
     def judge(self, settings: WebhookSettings, sealed: SealedBatch, request: Request, answer: Answer) -> Judgement:
         """Give every record the batch's outcome: a webhook takes a batch whole or not at all."""
         return for_all(judge_answer(answer), sealed.record_count)
+
+    def strays_reason(self, settings: WebhookSettings, sync: SyncShape) -> str:
+        """There is nothing to ask."""
+        return "an endpoint of yours is told of changes, and is not asked"

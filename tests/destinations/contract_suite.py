@@ -162,6 +162,28 @@ class ContractSuite:
         assert kind.replaced(checked, old, new)
         assert not kind.replaced(checked, old, old)
 
+    # --- strays ------------------------------------------------------------------------------------
+
+    def test_who_is_there_can_be_listed_or_there_is_a_reason(self) -> None:
+        kind, checked, sync = self.example.kind, self.example.checked, self.example.attempt().sync
+        listing = kind.listing(checked, sync)
+        assert (listing is None) or not kind.strays_reason(checked, sync)
+        if listing is None:
+            return
+        names = [listing.name(self.example.record(number).identifiers) for number in range(20)]
+        assert len(set(names)) == 20
+        assert listing.form
+        for number, name in enumerate(names):
+            stray = dict(listing.stray(name))
+            assert listing.name(stray) == name
+            assert stray == self.example.record(number).identifiers, "a stray is removed as it would be by its exit"
+        assert isinstance(listing.judge(response(503)), Retry)
+        assert isinstance(listing.judge(response(401)), Credentials)
+        assert listing.judge(response(200)) is None
+        assert list(listing.read([])) == []
+        for limit in listing.rate_limits():
+            assert not any(secret in limit.scope for secret in self.example.secrets)
+
     # --- requests ----------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("verb", ["add", "remove"])

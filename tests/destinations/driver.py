@@ -6,8 +6,10 @@ operation a user, what is to be tried again is tried again (waits are counted, n
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from tempfile import TemporaryFile
 from typing import Any
 
 from actors.delivery.transport import HttpTransport
@@ -81,6 +83,29 @@ class Driver:
         try:
             for batch in self._cut(records):
                 await self._send(transport, batch)
+        finally:
+            await transport.close()
+
+    async def list_strays(self, since_ms: int, present: Iterable[Mapping[str, Any]]) -> list[str]:
+        """List who is at the destination as a resync does; gives the names of those who are nobody's."""
+        listing = self.kind.listing(self.settings, self.shape)
+        assert listing is not None
+        transport = HttpTransport(SystemClock())
+        try:
+            await self._steps(transport, "list", since_ms)
+            found: Any = listing.request(self._attempt(since_ms))
+            with TemporaryFile() as file:
+                while isinstance(found, Request):
+                    answer = await transport.save(found, file, 10_000_000)  # type: ignore[arg-type]
+                    self.requests.append((found, answer))
+                    found = listing.judge(answer)
+                if found is not None:
+                    raise Stopped(found.reason)
+                file.seek(0)
+                raw = file.read()
+            text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode()
+            named = {listing.name(identifiers) for identifiers in present}
+            return [name for name in listing.read(text.splitlines(keepends=True)) if name not in named]
         finally:
             await transport.close()
 

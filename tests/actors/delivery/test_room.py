@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from actors.delivery.changes import IDENTIFIERS, Change, Told
+from actors.delivery.changes import IDENTIFIERS, RESYNC, Change, Told, own_cause
 from actors.delivery.flaps import Flaps, due_ms
 from actors.delivery.store import DeliveryStore
 from tests.actors.delivery.test_store import SYNC, begun, row, with_store
@@ -66,7 +66,19 @@ def test_what_only_repeats_membership_gives_way_to_a_change(tmp_path: Path) -> N
         assert (await park(store, change("a", "exited"), again))[0] == 0
         assert not await store.room.has_repeats(SYNC)
         (one,) = (await store.room.take(SYNC, "aud", 9, 100)).changes
-        assert (one.kind, one.cause) == ("exited", "event")
+        assert (one.kind, own_cause(one)) == ("exited", "event")
+
+    with_store(tmp_path / "d.db", work)
+
+
+def test_what_repeats_membership_is_due_again_where_the_change_in_its_place_is_undone(tmp_path: Path) -> None:
+    async def work(store: DeliveryStore) -> None:
+        await begun(store)
+        assert (await park(store, change("a", cause=RESYNC), change("a", "exited", 200)))[0] == 1
+        assert (await park(store, change("a", "entered", 300)))[0] == 0
+        assert await store.room.has_repeats(SYNC)
+        (one,) = (await store.room.take(SYNC, "aud", 9, 400)).changes
+        assert (one.kind, one.cause, one.at_ms) == ("entered", RESYNC, 300)
 
     with_store(tmp_path / "d.db", work)
 

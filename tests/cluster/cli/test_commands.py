@@ -205,6 +205,7 @@ def test_a_sync_is_paused_resumed_and_resynced(shared: Site) -> None:
     assert json.loads(usher("pause", "push", "--json", here=shared).stdout) == {"sync": "push", "paused": True}
     assert "goes on" in usher("resume", "push", here=shared).stdout
     assert json.loads(usher("resync", "push", "--json", here=shared).stdout)["began_at"].startswith("2026")
+    assert "never told of stay: an endpoint of yours is not asked." in usher("resync", "push", here=shared).stdout
     assert usher("resync", "none", here=shared).exit_code == 1
 
 

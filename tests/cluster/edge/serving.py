@@ -248,7 +248,8 @@ class FakeDelivery:
 
     async def resync(self, sync: str) -> Reply:
         self.asked.append(("resync", sync))
-        return {"resyncing": sync, "began_at": "2026-11-23T10:00:00.000Z"}
+        began_at = "2026-11-23T10:00:00.000Z"
+        return {"resyncing": sync, "began_at": began_at, "strays": "an endpoint of yours is not asked"}
 
     async def test_channel(self, channel: str) -> Reply:
         self.asked.append(("test_channel", channel))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import gzip
+import zlib
 from typing import Any
 
 from tests.destinations.vendor import Came, Says, Vendor
 
 IDS_MAX = 100_000
+SIGNATURE = "s1gn4ture"
 EVENTS_MAX = 2_000
 BYTES_MAX = 1_000_000
 
@@ -27,10 +30,17 @@ class AmplitudeServer(Vendor):
         self.silenced: set[str] = set()
         self.quota_used_up: set[str] = set()
         self.throttled = 0
+        #: What listings were asked for: by request, the lines of its file and how often it is not done yet.
+        self.listings: dict[str, tuple[list[str], int]] = {}
+        self.looks = 1
+        #: Members above which a file lies elsewhere, under a link that is its own proof.
+        self.small_max = 1_000
         self.requests_max = requests_max
         self.left = requests_max
 
     def answer(self, came: Came) -> Says:
+        if came.path.startswith("/bucket/"):
+            return self._file_elsewhere(came)
         if came.path == "/2/httpapi":
             return self._take_events(came)
         pair = base64.b64encode(f"{self.api_key}:{self.secret_key}".encode()).decode()
@@ -47,7 +57,43 @@ class AmplitudeServer(Vendor):
             return self._upload(came.json)
         if (came.method, came.path) == ("POST", "/api/3/cohorts/membership"):
             return self._change(came.json)
+        if came.method == "GET" and came.path.startswith("/api/5/cohorts/"):
+            return self._list(came.path.removeprefix("/api/5/cohorts/").split("/"))
         return error(404, "Not found")
+
+    def _list(self, path: list[str]) -> Says:
+        match path:
+            case ["request", cohort]:
+                if cohort not in self.cohorts:
+                    return error(404, "Cohort not found")
+                id_ = f"req{len(self.listings)}"
+                members = sorted(self.cohorts[cohort])
+                rows = [f"{amplitude_id(user)},{'' if user.isdigit() else user}" for user in members]
+                self.listings[id_] = (rows, self.looks)
+                return Says(202, {"request_id": id_, "cohort_id": cohort})
+            case ["request-status", id_] if id_ in self.listings:
+                rows, looks = self.listings[id_]
+                self.listings[id_] = (rows, looks - 1)
+                status = "JOB INPROGRESS" if looks > 0 else "JOB COMPLETED"
+                return Says(202 if looks > 0 else 200, {"request_id": id_, "async_status": status})
+            case ["request", id_, "file"] if id_ in self.listings:
+                rows, looks = self.listings[id_]
+                if looks >= 0:
+                    return error(400, "The file is not ready")
+                if len(rows) > self.small_max:
+                    return Says(302, b"", {"location": f"{self.url}/bucket/{id_}.csv?X-Amz-Signature={SIGNATURE}"})
+                return Says(200, self._file(rows), {"content-type": "text/csv"})
+        return error(404, "Not found")
+
+    def _file_elsewhere(self, came: Came) -> Says:
+        if "authorization" in came.headers or came.query.get("X-Amz-Signature") != SIGNATURE:
+            return Says(403, b"<Error><Code>AccessDenied</Code></Error>")
+        rows, _ = self.listings[came.path.removeprefix("/bucket/").removesuffix(".csv")]
+        return Says(200, gzip.compress(self._file(rows)), {"content-type": "binary/octet-stream"})
+
+    @staticmethod
+    def _file(rows: list[str]) -> bytes:
+        return "".join(f"{row}\n" for row in ["amplitude_id,user_id", *rows]).encode()
 
     def _upload(self, body: dict[str, Any]) -> Says:
         wanted = {"name", "app_id", "id_type", "ids", "owner", "published"}
@@ -75,8 +121,12 @@ class AmplitudeServer(Vendor):
                 return error(400, "Invalid membership")
             if len(change["ids"]) > IDS_MAX:
                 return error(400, "Too many ids")
-            known = [id_ for id_ in change["ids"] if id_ in self.users]
-            skipped = [id_ for id_ in change["ids"] if id_ not in self.users]
+            names = change["ids"]
+            if change["id_type"] == "BY_ID":
+                by_id = {amplitude_id(user): user for user in self.users}
+                names = [by_id.get(id_, f"no such {id_}") for id_ in names]
+            known = [id_ for id_ in names if id_ in self.users]
+            skipped = [id_ for id_ in names if id_ not in self.users]
             if skipped and not body.get("skip_invalid_ids"):
                 return error(400, "Some ids are not valid")
             if change["operation"] == "ADD":
@@ -121,6 +171,11 @@ class AmplitudeServer(Vendor):
             self.events.setdefault(event["insert_id"], event)
         return Says(200, {"code": 200, "events_ingested": len(events), "payload_size_bytes": len(came.body),
                           "server_upload_time": 1_795_428_000_000})  # fmt: skip
+
+
+def amplitude_id(user: str) -> str:
+    """Amplitude's own id of somebody; who has no user id is called by it here."""
+    return user if user.isdigit() else str(1_000_000 + zlib.crc32(user.encode()))
 
 
 def error(status: int, message: str) -> Says:

@@ -9,8 +9,12 @@ import pytest
 
 from destinations.amplitude.cohorts import BUSY_MS, cohort_name
 from destinations.amplitude.definition import AmplitudeDestination
+from destinations.amplitude.listing import LOOK_EVERY_MS
 from destinations.amplitude.settings import AmplitudeSettings
+from destinations.listing import UnreadableListing
+from destinations.outcomes import Retry
 from destinations.records import SyncShape, Value
+from destinations.requests import Response
 from tests.destinations.amplitude.server import AmplitudeServer, error
 from tests.destinations.driver import Driver, Stopped
 from tests.destinations.stories import waves
@@ -25,7 +29,7 @@ def raw(number: int) -> dict[str, Value]:
 
 def driver(server: AmplitudeServer, **settings: Any) -> Driver:
     own = {"api_key": server.api_key, "secret_key": server.secret_key, "app_id": 414, "owner": "jo@shop.example",
-           "base_url": server.url, "allow_private": True}  # fmt: skip
+           "base_url": server.url or "http://127.0.0.1:1", "allow_private": True}  # fmt: skip
     return Driver(AmplitudeDestination(), AmplitudeSettings.model_validate({**own, **settings}), SHAPE)
 
 
@@ -123,3 +127,37 @@ def test_a_wrong_key_of_events_stops_the_sync() -> None:
                 await sync.deliver(sync.records([("u", True, raw(1))]))
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize("small_max", [0, 1_000], ids=["elsewhere", "in the answer"])
+def test_a_listing_names_whoever_was_put_there_by_hand(small_max: int) -> None:
+    async def story() -> None:
+        async with AmplitudeServer(users=everybody(20) | {"4711"}) as server:
+            server.small_max = small_max
+            sync = driver(server)
+            records = sync.records([(f"u{number}", True, raw(number)) for number in range(9)])
+            await sync.deliver(records)
+            (cohort,) = server.cohorts.values()
+            cohort.update({"user_15", "4711"})
+            listing = sync.kind.listing(sync.settings, SHAPE)
+            assert listing is not None
+            names = await sync.list_strays(5_000, [record.identifiers for record in records])
+
+            assert [listing.stray(name) for name in names] == [{"amplitude_id": "4711"}, {"user_id": "user_15"}]
+            assert LOOK_EVERY_MS in sync.waits_ms
+            server.listings.clear()  # a request is forgotten: another one is made
+            assert len(await sync.list_strays(6_000, [])) == 11
+            assert len(server.listings) == 1
+
+    asyncio.run(story())
+
+
+def test_a_file_that_is_no_listing_is_refused() -> None:
+    listing = AmplitudeDestination().listing(driver(AmplitudeServer()).settings, SHAPE)
+    assert listing is not None
+    assert list(listing.read(['"amplitude_id","user_id"\n', '1,"a,b"\n', "2,\n", "3,c\n"])) == [
+        "a,b", "amplitude_id\x002", "c"
+    ]  # fmt: skip
+    with pytest.raises(UnreadableListing, match="no column user_id"):
+        list(listing.read(['{"users": []}\n']))
+    assert isinstance(listing.judge(Response(302, {"location": "ftp://x"}, b"", 0)), Retry)

@@ -30,6 +30,10 @@ class IterableServer(Vendor):
         self.subscribers_max = subscribers_max
         self.requests_max = requests_max
         self.left = requests_max
+        #: Addresses of profiles that have an id too, by id.
+        self.addresses: dict[str, str] = {}
+        #: Listings that may be asked for before a minute is over.
+        self.listings_left = 5
         self.make("Newsletter", "made by hand")
 
     def answer(self, came: Came) -> Says:
@@ -42,6 +46,8 @@ class IterableServer(Vendor):
                 return error(429, "RateLimitExceeded", "Rate limit exceeded")
         if (came.method, came.path) == ("GET", "/api/lists"):
             return Says(200, {"lists": list(self.shown.values())})
+        if (came.method, came.path) == ("GET", "/api/lists/getUsers"):
+            return self._list(came)
         calls = {
             "/api/lists": (schema.CREATE, self._create),
             "/api/lists/subscribe": (schema.SUBSCRIBE, self._subscribe),
@@ -62,6 +68,23 @@ class IterableServer(Vendor):
                            "listType": "Standard"}  # fmt: skip
         self.lists[id_] = set()
         return id_
+
+    def _list(self, came: Came) -> Says:
+        """Plain text, a name a line; a profile with both names is listed by one of them."""
+        if set(came.query) - {"listId", "preferUserId"} or not came.query.get("listId", "").isdigit():
+            return error(400, "BadParams", "listId")
+        if came.query.get("preferUserId", "false") not in ("true", "false"):
+            return error(400, "BadParams", "preferUserId")
+        if int(came.query["listId"]) not in self.lists:
+            return error(404, "NotFound", "list not found")
+        self.listings_left -= 1
+        if self.listings_left < 0:
+            return error(429, "RateLimitExceeded", "5 requests/minute, per project")
+        by_id = came.query.get("preferUserId") == "true"
+        ids = {address: id_ for id_, address in self.addresses.items()}
+        names = ids if by_id else self.addresses
+        members = [names.get(name, name) for name in sorted(self.lists[int(came.query["listId"])])]
+        return Says(200, "".join(f"{name}\n" for name in members).encode(), {"content-type": "text/plain"})
 
     def _create(self, body: dict[str, Any]) -> Says:
         return Says(200, {"listId": self.make(body["name"], body.get("description", ""))})

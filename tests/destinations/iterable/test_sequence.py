@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -113,5 +114,39 @@ def test_the_wrong_sort_of_project_is_refused_record_by_record() -> None:
 
             assert [user for user, _ in sync.dead] == ["u", "v"]
             assert mine(server) == set()
+
+    asyncio.run(story())
+
+
+def test_a_listing_names_whoever_was_put_there_by_hand() -> None:
+    async def story() -> None:
+        async with IterableServer() as server:
+            sync = driver(server)
+            records = sync.records([(f"u{number}", True, raw(number)) for number in range(9)])
+            await sync.deliver(records)
+            mine(server).add("by.hand@example.org")
+            present = [record.identifiers for record in records]
+
+            assert await sync.list_strays(5_000, present) == ["by.hand@example.org"]
+            for _ in range(4):
+                await sync.list_strays(5_000, present)
+            with pytest.raises(Stopped, match="429, RateLimitExceeded"):
+                await sync.list_strays(5_000, present)
+
+    asyncio.run(story())
+
+
+def test_a_hybrid_project_lists_a_user_by_the_name_that_is_asked_for() -> None:
+    async def story() -> None:
+        async with IterableServer(project="hybrid") as server:
+            server.addresses = {"u-1": address(1)}
+            by_id = driver(server, project="hybrid")
+            by_id.shape = replace(SHAPE, fields=frozenset({"external_id"}))
+            await by_id.deliver(by_id.records([("a", True, {"external_id": "u-1"})]))
+
+            assert await by_id.list_strays(1, [{"userId": "u-1"}]) == []
+            by_email = driver(server, project="hybrid")
+            by_email.learned = by_id.learned
+            assert await by_email.list_strays(1, [{"email": address(1)}]) == []
 
     asyncio.run(story())
