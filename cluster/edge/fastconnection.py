@@ -49,7 +49,7 @@ class FastConnection(asyncio.Protocol):
         self._held = b""
         #: A request of which more is to come.
         self._part: Part | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Future[bytes] | None = None
         #: Waits for the answer on its way, while draining.
         self._idle: asyncio.Future[None] | None = None
         #: Marked by the server's sweep; 0 after traffic.
@@ -101,14 +101,13 @@ class FastConnection(asyncio.Protocol):
             self._pass_on(data)
         else:
             self._busy = True
-            self._task = asyncio.ensure_future(self._answer_later(cast("Awaitable[bytes]", answer)))
+            # The answer is the task itself: cancelled before its first step, another around it would never await it.
+            self._task = asyncio.ensure_future(cast("Awaitable[bytes]", answer))
+            self._task.add_done_callback(self._answered)
 
     def deliver(self, answer: bytes) -> None:
         """Write the answer that was awaited, and go on with what came meanwhile."""
-        self._busy = False
-        if self._idle is not None:
-            self._idle.set_result(None)
-            self._idle = None
+        self._free()
         transport = self._transport
         if transport is None:
             return
@@ -167,16 +166,25 @@ class FastConnection(asyncio.Protocol):
         else:
             self._transport.pause_reading()
 
-    async def _answer_later(self, answer: Awaitable[bytes]) -> None:
-        try:
-            written = await answer
-        except Exception:
+    def _answered(self, task: asyncio.Future[bytes]) -> None:
+        self._task = None
+        if task.cancelled():
+            self._free()
+        elif (error := task.exception()) is None:
+            self.deliver(task.result())
+        else:
             # The evaluator's handle failed in an unforeseen way: without an answer the client may retry.
+            self._free()
             if self._transport is not None:
                 self._transport.abort()
-            raise
-        self._task = None
-        self.deliver(written)
+            raise error
+
+    def _free(self) -> None:
+        """No answer is on its way any more; a drain need not wait."""
+        self._busy = False
+        if self._idle is not None:
+            self._idle.set_result(None)
+            self._idle = None
 
     def _pass_on(self, data: bytes) -> None:
         transport = self._transport
