@@ -36,19 +36,20 @@ _BULK_SLICE_ROWS: Final = 2_048
 _AHEAD: Final = 8
 
 
-#: Where this process looks for copies of snapshots that are not where the log says: its node has no data dir.
-_COPIES: list[Path] = []
+#: Where this process looks for snapshots before it looks where the log says they were: the data dir may have been moved
+#: since, or copied (what lies at the old place is another's then), and other nodes have copies of their own.
+_FOLDERS: list[Path] = []
 
 
 def look_for_snapshots_in(folder: Path) -> None:
-    """Have this process find copies of snapshots in a folder too, `PARENT/VERSION.arrow`."""
-    _COPIES.append(folder)
+    """Have this process find snapshots in a folder, `PARENT/VERSION.arrow`."""
+    _FOLDERS.append(folder)
 
 
 def _at_hand(path: str) -> str:
     named = Path(path)
-    copies = (folder / named.parent.name / named.name for folder in _COPIES)
-    return path if named.exists() else next((str(copy) for copy in copies if copy.exists()), path)
+    known = (folder / named.parent.name / named.name for folder in _FOLDERS)
+    return next((str(file) for file in known if file.exists()), path)
 
 
 def read_snapshot_file(path: str) -> pa.Table:

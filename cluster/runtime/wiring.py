@@ -248,7 +248,7 @@ class UsherEvaluator(Host):
         await warm_up()
         if self.node_id != plan.node_id:
             await fetch_snapshots(RemoteTraits(), DataDir(self.folder).traits)
-            look_for_snapshots_in(DataDir(self.folder).traits)
+        look_for_snapshots_in(DataDir(self.folder).traits)
         here = info_on(self.node_id, self.folder, index)
         start = await RemoteController().starting_evaluator(index, here)
         try:

@@ -27,7 +27,7 @@ from tests.live.usher import (
 pytestmark = [pytest.mark.live, pytest.mark.timeout(170)]
 
 
-def test_sigterm_drains_and_the_next_run_goes_on_where_it_was(usher: Usher, receiver: Receiver) -> None:
+def test_sigterm_drains_and_the_next_run_goes_on_wherever_the_data_dir_is(usher: Usher, receiver: Receiver) -> None:
     usher.track_surely("rich-1", "order_completed", "m-rich-1", channel="app")
     assert usher.track("late", "order_completed", "m-late", channel="web") == 200
     version = usher.status()["version"]
@@ -38,14 +38,18 @@ def test_sigterm_drains_and_the_next_run_goes_on_where_it_was(usher: Usher, rece
     assert not (usher.data_dir / "usher.json").exists()
     assert [pid for pid in processes if is_running(pid)] == []
 
-    again = Usher(usher.data_dir)
+    # moved, and started from another working directory
+    elsewhere = usher.data_dir.parent / "elsewhere" / "kept"
+    elsewhere.parent.mkdir()
+    usher.data_dir.rename(elsewhere)
+    again = Usher(elsewhere)
     try:
         ready = again.await_ready()
         assert (ready["admin_key"], ready["version"]) == (None, version)
         recovered = again.checkpoints()["recovered"]
         assert (recovered["entries"], recovered["passed_over"]) == (0, []), "the last checkpoint holds all of it"
         assert recovered["from"].startswith("checkpoint ")
-        assert again.is_member("rich_buyers", "rich-1") is True
+        assert again.is_member("rich_buyers", "rich-1") is True, "also by the snapshot of traits that the log names"
         came_and_went(receiver, "late")
         assert kinds(receiver, "rich-1", "rich_buyers") == ["entered"]
         assert_nothing_sent_twice_under_another_id(receiver)

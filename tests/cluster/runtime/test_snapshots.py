@@ -50,7 +50,7 @@ def keep(folder: Path, parent: str, version: int, *ltv: float) -> Path:
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(traits_store, "PART_BYTES", 100)
     monkeypatch.setattr(snapshots, "_AGAIN_S", 0.001)
-    monkeypatch.setattr(entries, "_COPIES", [])
+    monkeypatch.setattr(entries, "_FOLDERS", [])
 
 
 def test_copies_are_the_loaders_files_and_an_evaluator_finds_them(tmp_path: Path) -> None:
@@ -70,6 +70,13 @@ def test_copies_are_the_loaders_files_and_an_evaluator_finds_them(tmp_path: Path
     assert entries.read_snapshot_file(str(there)).column("ltv").to_pylist() == [1.0, 2.0, 3.0]
     with pytest.raises(DataDirError, match=r"users/8\.arrow"):
         entries.read_snapshot_file(str(home / "users" / "8.arrow"))
+
+
+def test_a_data_dir_that_was_copied_has_its_own(tmp_path: Path) -> None:
+    before = keep(tmp_path / "before" / "traits", "users", 7, 1.0)
+    keep(tmp_path / "now" / "traits", "users", 7, 2.0)
+    entries.look_for_snapshots_in(tmp_path / "now" / "traits")
+    assert entries.read_snapshot_file(str(before)).column("ltv").to_pylist() == [2.0]
 
 
 def test_one_that_is_dropped_meanwhile_is_left_out(tmp_path: Path) -> None:
