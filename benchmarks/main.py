@@ -168,6 +168,9 @@ def show(result: CaseResult) -> None:
         console.print(table(["figure", "value", "unit", "target", "met"], rows, title=title))
     else:
         console.print(Text(title, style="bold"))
+    for one in result.tables:
+        rows = [[cell if isinstance(cell, str) else number(cell) for cell in row] for row in one.rows]
+        console.print(table(one.columns, rows, title=one.title))
     for check in result.checks:
         style = "green" if check.passed else "bold red"
         detail = f": {check.detail}" if check.detail else ""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.results import CURVE_POINTS, CaseResult, Line, LinePlot
+from benchmarks.results import CURVE_POINTS, BarPlot, CaseResult, Line, LinePlot
 from cluster.errors import InputError
 
 #: The tail is what matters: quantiles are drawn by their distance from 1, to this.
@@ -41,6 +41,7 @@ def draw(result: CaseResult, folder: Path, footer: str = "") -> list[Path]:
         drawn.append(_draw_targets(result, folder / f"{result.case}-targets.png", footer))
     if any(result.curves.values()):
         drawn.append(_draw_curves(result, folder / f"{result.case}-latency.png", footer))
+    drawn += [_draw_bars(plot, folder / f"{result.case}-{plot.name}.png", footer) for plot in result.bar_plots]
     drawn += [_draw_lines(plot, folder / f"{result.case}-{plot.name}.png", footer) for plot in result.plots]
     return drawn
 
@@ -64,6 +65,25 @@ def _draw_targets(result: CaseResult, path: Path, footer: str) -> Path:
     axes.set_xlabel("times as good as the target (1: just met)")
     axes.invert_yaxis()
     axes.set_title(f"{result.case}: figures against their targets")
+    return _save(figure, path, footer)
+
+
+def _draw_bars(plot: BarPlot, path: Path, footer: str) -> Path:
+    """Draw groups of bars from the top down, each with its value behind it."""
+    pyplot = require_matplotlib()
+    count = len(plot.bars)
+    figure, axes = pyplot.subplots(figsize=(8, 1.4 + 0.22 * (count + 1) * len(plot.groups)), layout="constrained")
+    places = np.arange(len(plot.groups)) * (count + 1.0)
+    for index, line in enumerate(plot.bars):
+        bars = axes.barh(places + index, line.y, height=0.9, label=line.name, color=f"C{index}")
+        axes.bar_label(bars, [short(value) for value in line.y], padding=3, fontsize=8)
+    axes.set_yticks(places + (count - 1) / 2, plot.groups)
+    axes.invert_yaxis()
+    axes.set_xlim(left=0, right=1.1 * max((value for line in plot.bars for value in line.y), default=1.0))
+    axes.xaxis.set_major_formatter(lambda value, _: short(value))
+    axes.set_xlabel(plot.x_label)
+    axes.set_title(plot.title)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=count, frameon=False)
     return _save(figure, path, footer)
 
 

@@ -51,6 +51,7 @@ def _case(case: Mapping[str, Any], plots: Iterable[Path]) -> str:
         f"<h2 id={name}>{name} <small class=dim>{case['seconds']:.0f} s</small></h2>",
         f"<table>{head}{rows}</table>" if rows else "",
         f"<ul>{''.join(_check(check) for check in case['checks'])}</ul>",
+        *(_table(table) for table in case["tables"]),
         *(_image(plot) for plot in plots),
         f"<details><summary>notes</summary><table>{notes}</table></details>" if notes else "",
     ])
@@ -62,6 +63,16 @@ def _figure(figure: Mapping[str, Any]) -> str:
     cells = [f"<td>{escape(figure['name'])}", f"<td class=number>{number(figure['value'])}",
              f"<td>{escape(figure['unit'])}", f"<td class=number>{target}", f"<td>{met}"]
     return f"<tr>{''.join(cells)}</tr>"
+
+
+def _table(table: Mapping[str, Any]) -> str:
+    head = "".join(f"<th>{escape(column)}" for column in table["columns"])
+    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in table["rows"])
+    return f"<table><caption>{escape(table['title'])}</caption><tr>{head}</tr>{body}</table>"
+
+
+def _cell(value: str | float) -> str:
+    return f"<td>{escape(value)}" if isinstance(value, str) else f"<td class=number>{number(value)}"
 
 
 def _check(check: Mapping[str, Any]) -> str:

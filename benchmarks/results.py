@@ -70,6 +70,24 @@ class LinePlot(msgspec.Struct, frozen=True):
     markers: bool = True
 
 
+class BarPlot(msgspec.Struct, frozen=True):
+    """Groups of bars: one group a name of `groups`, in it one bar of each of `bars` (its `y`, by group)."""
+
+    name: str
+    title: str
+    x_label: str
+    groups: list[str]
+    bars: list[Line]
+
+
+class Table(msgspec.Struct, frozen=True):
+    """Figures that say more beside each other than one by one."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str | float]]
+
+
 class CaseResult(msgspec.Struct, frozen=True):
     """Everything one case found. `curves`: sorted quantiles (0 to 1 in CURVE_POINTS steps) by name, in ms."""
 
@@ -79,6 +97,8 @@ class CaseResult(msgspec.Struct, frozen=True):
     curves: dict[str, list[float]] = {}
     notes: dict[str, Any] = {}
     plots: list[LinePlot] = []
+    bar_plots: list[BarPlot] = []
+    tables: list[Table] = []
     seconds: float = 0.0
     quick: bool = False
 

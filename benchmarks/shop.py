@@ -123,14 +123,14 @@ def expected_members(
 
 def batch_request(host: str, block: EventBlock) -> bytes:
     """Give a `POST /v1/batch` as Segment's libraries send it, with PLACEHOLDER for the request's number."""
-    events = [segment_event(*row, position) for position, row in enumerate(_rows(block))]
+    events = [segment_event(*row, position) for position, row in enumerate(rows_of(block))]
     return request_bytes("POST", "/v1/batch", host, _basic(), "application/json",
                          _json({"batch": events, "sentAt": _SENT_AT}))
 
 
 def ndjson_request(host: str, block: EventBlock, timestamp: str) -> bytes:
     """Give a `POST /api/v1/events` of NDJSON, with PLACEHOLDER for the request's number."""
-    lines = [_json(native_event(*row, position, timestamp)) for position, row in enumerate(_rows(block))]
+    lines = [_json(native_event(*row, position, timestamp)) for position, row in enumerate(rows_of(block))]
     return request_bytes("POST", "/api/v1/events", host, _basic(), "application/x-ndjson", b"\n".join(lines) + b"\n")
 
 
@@ -150,7 +150,8 @@ def membership_path(audience: str, user: str) -> str:
     return f"/api/v1/audiences/{audience}/memberships/{user}"
 
 
-def _rows(block: EventBlock) -> list[tuple[str, int, str, int]]:
+def rows_of(block: EventBlock) -> list[tuple[str, int, str, int]]:
+    """Give each event's user, event model, channel and amount."""
     return [
         (user_name(user), model, CHANNELS[channel], amount)
         for user, model, channel, amount in zip(
