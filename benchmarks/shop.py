@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgpack
 import numpy as np
 import pyarrow as pa
 
@@ -134,6 +135,23 @@ def ndjson_request(host: str, block: EventBlock, timestamp: str) -> bytes:
     return request_bytes("POST", "/api/v1/events", host, _basic(), "application/x-ndjson", b"\n".join(lines) + b"\n")
 
 
+def native_request(host: str, block: EventBlock, timestamp: str, content_type: str) -> bytes:
+    """Give a `POST /api/v1/events` of a JSON array, or of msgpack, with PLACEHOLDER for the request's number."""
+    events = [native_event(*row, position, timestamp) for position, row in enumerate(rows_of(block))]
+    body = msgpack.packb(events) if content_type == "application/msgpack" else _json(events)
+    return request_bytes("POST", "/api/v1/events", host, _basic(), content_type, body)
+
+
+def page_request(host: str, user: str, model: int, channel: str, amount: int) -> bytes:
+    """Give a `POST /v1/track` as Segment's library for browsers sends it, with PLACEHOLDER for its number."""
+    event = {
+        **segment_event(user, model, channel, amount, 0), "messageId": f"ajs-next-{PLACEHOLDER.decode()}",
+        "sentAt": _SENT_AT, "writeKey": WRITE_KEY, "anonymousId": f"anonymous-{user}", "context": _PAGE_CONTEXT,
+        "_metadata": {"bundled": ["Segment.io"], "unbundled": [], "bundledIds": []},
+    }  # fmt: skip
+    return request_bytes("POST", "/v1/track", host, _basic(), "text/plain", _json(event), _PAGE_FIELDS)
+
+
 def track_request(host: str, user: str, number: int) -> bytes:
     """Give a `POST /v1/track` of one event, as a page sends it."""
     event = {**segment_event(user, 0, "web", 42, 0), "messageId": f"track-{number}", "sentAt": _SENT_AT}
@@ -185,16 +203,29 @@ _CONTEXT = {
     "page": {"path": "/shop/kitchen", "referrer": "https://www.example.com/"},
 }
 
+_AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36"
+_PAGE_FIELDS = (
+    f"User-Agent: {_AGENT}", "Accept: */*", "Accept-Language: en-US,en;q=0.9", "Accept-Encoding: gzip, deflate",
+    "Origin: https://shop.example.com", "Referer: https://shop.example.com/",
+)  # fmt: skip
+_PAGE_CONTEXT = {
+    "page": {"path": "/shop/kitchen", "referrer": "https://www.example.com/", "search": "", "title": "Kitchen",
+             "url": "https://shop.example.com/shop/kitchen"},
+    "userAgent": _AGENT, "locale": "en-US", "timezone": "Europe/Berlin",
+    "library": {"name": "analytics.js", "version": "npm:next-1.84.3"},
+}  # fmt: skip
+
 
 def _properties(channel: str, amount: int, position: int) -> dict[str, Any]:
     return {"channel": channel, "amount": amount, "sku": f"sku-{position % _SKUS}", "currency": "EUR", "quantity": 1}
 
 
 def request_bytes(
-    method: str, path: str, host: str, authorization: str, content_type: str = "", body: bytes = b""
-) -> bytes:
-    """Write one HTTP/1.1 request."""
-    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", f"Authorization: {authorization}"]
+    method: str, path: str, host: str, authorization: str, content_type: str = "", body: bytes = b"",
+    fields: Sequence[str] = (),
+) -> bytes:  # fmt: skip
+    """Write one HTTP/1.1 request; `fields`: further lines of its head."""
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", f"Authorization: {authorization}", *fields]
     if body:
         lines += [f"Content-Type: {content_type}", f"Content-Length: {len(body)}"]
     return "\r\n".join([*lines, "", ""]).encode() + body
