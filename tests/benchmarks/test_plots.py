@@ -13,7 +13,7 @@ from benchmarks.machine import describe, in_words
 from benchmarks.main import to_document
 from benchmarks.plots import draw, named_ticks, short
 from benchmarks.report import number, report_html, target_text
-from benchmarks.results import CaseResult, Check, Figure, Line, LinePlot
+from benchmarks.results import BarPlot, CaseResult, Check, Figure, Line, LinePlot, Table
 
 PLOT = LinePlot(
     "throughput", "Throughput", "users", "events/s",
@@ -26,6 +26,7 @@ RESULT = CaseResult(
     [Check("the same", True, "3 & 3"), Check("members", False, "<none>")],
     notes={"by_users": {"10": 1}},
     plots=[PLOT],
+    tables=[Table("by form", ["form", "a core"], [["msgpack <1>", 123_456.7]])],
     seconds=61.4,
 )
 
@@ -50,6 +51,15 @@ def test_lines_are_drawn_with_and_without_a_second_axis(tmp_path: Path) -> None:
     drawn = draw(result, tmp_path, in_words(describe()))
     assert [path.name for path in drawn] == ["users-throughput.png", "users-calls.png"]
     assert all(path.stat().st_size > 5_000 for path in drawn)
+
+
+def test_bars_are_drawn_in_groups(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    lines = [Line("x", [0, 1], [1e5, 2e5]), Line("y", [0, 1], [3.0, 4.0])]
+    bars = BarPlot("decode", "Decode", "events/s", ["a", "b"], lines)
+    drawn = draw(CaseResult("ingest", [], [], bar_plots=[bars]), tmp_path, "machine")
+    assert [path.name for path in drawn] == ["ingest-decode.png"]
+    assert drawn[0].stat().st_size > 5_000
 
 
 class Page(HTMLParser):
@@ -79,7 +89,7 @@ def test_a_report_holds_everything_and_loads_nothing(tmp_path: Path) -> None:
     assert not page.tags & {"script", "link"}
     shown = " ".join(page.words)
     for word in ("usher bench users", in_words(describe()), "a check failed", "left out <5 M>", "<none>", "3 & 3",
-                 "≥ 500,000", "61 s", "by_users"):  # fmt: skip
+                 "≥ 500,000", "61 s", "by_users", "by form", "a core", "msgpack <1>", "123,457"):  # fmt: skip
         assert word in shown
     assert "quick" not in shown
     assert "not to be quoted" in report_html({**report, "quick": True}, {})
