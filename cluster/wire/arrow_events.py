@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -22,6 +23,9 @@ _FIELDS = frozenset({
 _OBJECT_FIELDS = ("properties", "traits", "context")
 #: Rows made into Python objects at once: a dictionary may repeat a large text in each.
 _STEP_ROWS = 16
+_encode = msgspec.json.Encoder().encode
+#: By field: what its values become.
+_Turns = dict[str, Callable[[Any], Any]]
 _RAW: msgspec.json.Decoder[msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw)
 _UNREADABLE = (pa.ArrowException, OSError, ValueError, struct.error, IndexError)
 
@@ -49,8 +53,9 @@ def _texts(reader: pa.RecordBatchStreamReader) -> Iterator[bytes]:
         batch.validate(full=True)  # offsets and indices come from the network
         _check_size(sum(_elements(column) for column in batch.columns))
         readable = _readable(batch)
+        turns = _turns(readable.schema)
         for start in range(0, readable.num_rows, _STEP_ROWS):
-            for text in _step(readable.slice(start, _STEP_ROWS)):
+            for text in _step(readable.slice(start, _STEP_ROWS), turns):
                 size += len(text)
                 _check_size(size)
                 yield text
@@ -104,28 +109,41 @@ def _readable_type(kind: pa.DataType) -> pa.DataType:
     return kind.value_type if kinds.is_dictionary(kind) else kind
 
 
-def _step(rows: pa.RecordBatch) -> list[bytes]:
+def _step(rows: pa.RecordBatch, turns: _Turns) -> list[bytes]:
     try:
-        return [_text(row, rows.schema) for row in rows.to_pylist()]
+        return [_text(row, turns) for row in rows.to_pylist()]
     except (ValueError, OverflowError):  # an instant out of datetime's range; in one row, it refuses only that one
         return [NO_EVENT] if rows.num_rows == 1 else [
-            text for index in range(rows.num_rows) for text in _step(rows.slice(index, 1))
+            text for index in range(rows.num_rows) for text in _step(rows.slice(index, 1), turns)
         ]
 
 
-def _text(row: dict[str, Any], schema: pa.Schema) -> bytes:
-    event = {}
-    for name, value in row.items():
-        found = _object(name, value, schema.field(name).type)
-        if found is not None:
-            event[name] = found
-    return msgspec.json.encode(event)
+def _text(row: dict[str, Any], turns: _Turns) -> bytes:
+    for name, turn in turns.items():
+        row[name] = turn(row[name])
+    return _encode({name: value for name, value in row.items() if value is not None})
 
 
-def _object(name: str, value: Any, kind: pa.DataType) -> Any:
-    if name in _OBJECT_FIELDS and isinstance(value, str):
-        return _RAW.decode(value) if value.strip() else None
-    return _plain(value, kind)
+def _turns(schema: pa.Schema) -> _Turns:
+    """Give what has to be done to the values of some fields, before they are JSON."""
+    turns: _Turns = {}
+    for field in schema:
+        if field.name in _OBJECT_FIELDS and (kinds.is_string(field.type) or kinds.is_large_string(field.type)):
+            turns[field.name] = _object
+        elif _holds_maps(field.type):
+            turns[field.name] = partial(_plain, kind=field.type)
+    return turns
+
+
+def _object(text: str | None) -> Any:
+    """Give an object that came as JSON text."""
+    return _RAW.decode(text) if text and text.strip() else None
+
+
+def _holds_maps(kind: pa.DataType) -> bool:
+    if kinds.is_struct(kind):
+        return any(_holds_maps(kind.field(index).type) for index in range(kind.num_fields))
+    return kinds.is_map(kind) or (kinds.is_nested(kind) and _holds_maps(kind.value_type))
 
 
 def _plain(value: Any, kind: pa.DataType) -> Any:

@@ -37,18 +37,21 @@ def msgpack_texts(body: bytes) -> tuple[list[bytes], int]:
     return [_text(event) for event in events], 0
 
 
-def _text(event: Any) -> bytes:
-    try:
-        return msgspec.json.encode(event, enc_hook=_instant)
-    except (ValueError, TypeError, OverflowError, RecursionError):
-        return NO_EVENT
-
-
 def _instant(value: Any) -> Any:
     if isinstance(value, msgpack.Timestamp):
         return value.to_datetime()
     message = f"{type(value).__name__} has no form in JSON"
     raise TypeError(message)
+
+
+_encode = msgspec.json.Encoder(enc_hook=_instant).encode
+
+
+def _text(event: Any) -> bytes:
+    try:
+        return _encode(event)
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        return NO_EVENT
 
 
 def _broken(why: str) -> WireError:

@@ -11,7 +11,7 @@ import msgspec
 from cluster.errors import WireError
 from cluster.model.values import coerce_timestamp
 from cluster.wire.envelope import RawEvents
-from cluster.wire.events import ReadEvents, sift
+from cluster.wire.events import ReadEvents, acceptable, sift
 from cluster.wire.repair import repair, valid_utf8
 
 BATCH = "batch"
@@ -44,6 +44,12 @@ class _Head(msgspec.Struct):
     channel: Any = None
 
 
+class _Single(_Head):
+    type: Any = None
+
+
+_ONE = range(1)
+_SINGLE: msgspec.json.Decoder[_Single] = msgspec.json.Decoder(_Single)
 _BATCH: msgspec.json.Decoder[_Batch] = msgspec.json.Decoder(_Batch)
 _HEAD: msgspec.json.Decoder[_Head] = msgspec.json.Decoder(_Head)
 _FIELDS: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -80,6 +86,8 @@ def read_request(body: bytes, kind: str, new_message_id: Callable[[], str]) -> S
     Raises WireError for the request as a whole: not JSON, no object, no `batch` list, too many events. A bad event
     is refused alone. An event that says `messageId` nowhere gets one, so that a batch sent on twice counts once.
     """
+    if kind != BATCH and (single := _single(body, kind, new_message_id)) is not None:
+        return single
     batch, nulled = _read(body, kind)
     texts, indices, rejected = sift([bytes(event) for event in batch.batch])
     head = _head(texts[0]) if texts else _Head()
@@ -92,6 +100,20 @@ def read_request(body: bytes, kind: str, new_message_id: Callable[[], str]) -> S
         sent_at_ms=coerce_timestamp(batch.sentAt), channel=type(head.channel) is str,
         texts=texts, indices=indices, rejected=rejected, nulled=nulled,
     )
+
+
+def _single(body: bytes, kind: str, new_message_id: Callable[[], str]) -> SegmentRequest | None:
+    """Read the usual body of one event, which says its kind itself and stays as it is; None for every other."""
+    text = valid_utf8(body).strip(b" \t\r\n")
+    try:
+        head = _SINGLE.decode(text)
+    except (ValueError, RecursionError):
+        return None
+    if head.type != kind or not acceptable(text):
+        return None
+    if b'"messageId"' not in text:
+        text = _with_id(text, new_message_id())
+    return SegmentRequest(None, _key(head.writeKey), None, type(head.channel) is str, [text], _ONE, [], 0)
 
 
 def _read(body: bytes, kind: str) -> tuple[_Batch, int]:

@@ -19,6 +19,7 @@ _SEGMENT: Final = 1
 #: How the schemas of request bodies begin.
 PAYLOAD_SCHEMA: Final = "iglu:com.snowplowanalytics.snowplow/payload_data/"
 _FIELDS: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_TEXTS: msgspec.json.Decoder[dict[str, str | None]] = msgspec.json.Decoder(dict[str, str | None])
 _TEXT: msgspec.json.Decoder[str] = msgspec.json.Decoder(str)
 
 
@@ -80,7 +81,7 @@ def read_payload(body: bytes, asked: Asked, new_message_id: Callable[[], str]) -
     events: list[dict[str, str]] = []
     for event in raw:
         try:
-            fields = {key: _text(value) for key, value in _FIELDS.decode(event).items()}
+            fields = _fields(event)
         except (ValueError, RecursionError):
             rejected.append((len(events), INVALID))
             continue
@@ -97,6 +98,14 @@ def _repaired(text: bytes) -> _Payload:
     except (ValueError, RecursionError) as error:
         message = f"The body cannot be read as JSON: {error}."
         raise WireError(400, "invalid_json", message) from error
+
+
+def _fields(event: bytes) -> dict[str, str | None]:
+    """Give an event's fields as texts; all of them are, from a tracker."""
+    try:
+        return _TEXTS.decode(event)
+    except msgspec.ValidationError:
+        return {key: _text(value) for key, value in _FIELDS.decode(event).items()}
 
 
 def _text(value: msgspec.Raw) -> str | None:

@@ -12,6 +12,7 @@ import pytest
 
 from cluster.errors import WireError
 from cluster.limits import EVENT_BYTES_MAX, JSON_DEPTH_MAX, REQUEST_EVENTS_MAX
+from cluster.wire import segment
 from cluster.wire.inflate import inflate
 from cluster.wire.segment import KIND_OF_PATH, SegmentRequest, read_request
 from cluster.wire.write_keys import write_key_of
@@ -122,6 +123,32 @@ def test_depth_is_bounded_and_brackets_in_strings_are_none() -> None:
 def test_what_is_no_batch_is_refused_whole(body: bytes, code: str) -> None:
     error = refused(body)
     assert (error.status, error.code) == (400, code)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"type":"track","event":"e","messageId":"m","writeKey":"k","channel":"web"}',
+        b' {"type":"track","event":"e"}\r\n',
+        b'{"type":"track"}',
+        b'{"event":"e","type":"page"}',
+        b'{"event":"e","type":"page","type":"track"}',
+        b'{"event":"e","type":7,"writeKey":["k"],"channel":null}',
+        b'{"type":"track","event":"e","value":NaN}',
+        b'{"type":"track","event":"\xff"}',
+        b'{"type":"track","writeKey":1e999}',
+        b'{"type":"track","deep":' + b"[" * (JSON_DEPTH_MAX + 1) + b"]" * (JSON_DEPTH_MAX + 1) + b"}",
+    ],
+    ids=["whole", "blanks", "bare", "other-kind", "two-types", "odd-types", "nan", "no-utf8", "number", "deep"],
+)
+def test_the_usual_single_event_is_read_as_every_other(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    short = read(body, "track")
+    monkeypatch.setattr(segment, "_single", lambda body, kind, new_message_id: None)
+    full = read(body, "track")
+    assert [json.loads(text) for text in short.texts] == [json.loads(text) for text in full.texts]
+    parts = ("body_key", "first_event_key", "sent_at_ms", "channel", "rejected", "nulled")
+    assert [getattr(short, part) for part in parts] == [getattr(full, part) for part in parts]
+    assert list(short.indices) == list(full.indices)
 
 
 def test_what_is_no_event_is_refused_on_a_single_event_s_path() -> None:
