@@ -32,8 +32,9 @@ _Found: TypeAlias = tuple[Place, str, str, str]
 def _sources(definitions: Definitions) -> Iterator[_Found]:
     for index, source in enumerate(definitions.sources.values()):
         if source.kind == "file":
-            message = f"{source.kind} sources are not available in this release yet"
-            yield ("sources", index, "kind"), message, f"source {source.id}", "http, kafka; files: usher ingest"
+            message = "files are not read as a source: `usher ingest FILE…` sends them, as often as they come"
+            allowed = "kind: http, and its write key as --api-key of usher ingest; or kafka"
+            yield ("sources", index, "kind"), message, f"source {source.id}", allowed
 
 
 def _syncs(definitions: Definitions) -> Iterator[_Found]:

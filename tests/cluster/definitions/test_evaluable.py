@@ -41,7 +41,7 @@ def test_references_are_evaluated() -> None:
     ("at", "value", "path", "message"),
     [
         ("sources.1", {"id": "app", "kind": "file"}, "sources[1].kind",
-         "file sources are not available in this release yet"),
+         "files are not read as a source: `usher ingest FILE…` sends them, as often as they come"),
         ("syncs.0.min_stay", "1h", "syncs[0].min_stay",
         "the sync option min_stay is not available in this release yet"),
         ("syncs.0.cooldown", "0s", "syncs[0].cooldown",
