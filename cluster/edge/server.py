@@ -40,7 +40,7 @@ from cluster.edge.state import EdgeState, StateWatcher
 from cluster.edge.sync_api import SyncApi
 from cluster.intake.intakes import Intakes
 from cluster.limits import BODY_BYTES_MAX, EDGE_DRAIN_MS, HTTP_LINE_BYTES_MAX, KEEPALIVE_MS, READY_WAIT_MS
-from cluster.runtime.protocols import Controller, Delivery, Evaluator, Reply, Traits
+from cluster.runtime.protocols import Controller, Delivery, Edge, Evaluator, Reply, Traits
 
 _log = logging.getLogger("usher.edge")
 
@@ -73,6 +73,7 @@ class EdgeServer:
         clock: Clock,
         membership_reader_factory: Callable[[str], MembershipReader],
         *,
+        edge: Callable[[str], Edge],
         handover_paths: tuple[str, ...] = (),
         name: str = "",
         node_id: str | None = None,
@@ -101,7 +102,7 @@ class EdgeServer:
             *PixelApi(lambda: self.watcher.current, self._ingest, self.metrics).routes(),
             *MembershipApi(lambda: self.watcher.current, self.memberships).routes(),
             *AdminApi(self.watcher, controller, delivery, traits).routes(),
-            *SeenApi(self.sightings, lambda: self.watcher.current.keys, lambda: self._links).routes(),
+            *SeenApi(self.name, self.sightings, lambda: self.watcher.current.keys, controller.edges, edge).routes(),
             *SyncApi(self.watcher, delivery).routes(),
             *self._own_routes(),
         ]
@@ -168,6 +169,10 @@ class EdgeServer:
             await self._runner.cleanup()
         await self.watcher.stop()
         return {}
+
+    async def seen(self) -> Reply:
+        """Give what arrived here, by name, for another edge to put together."""
+        return self.sightings.report()
 
     async def status(self) -> Reply:
         """Counts for `usher status`; evaluators count what they accept, so here are rejections alone."""

@@ -215,6 +215,10 @@ class ControllerActor:
                 self._peers.edges[name]
         return {"evaluators": list(self._machine.processes())}
 
+    async def edges(self) -> Reply:
+        """See `Controller.edges`."""
+        return {"edges": list(self._peers.edges)}
+
     async def take_first_admin_key(self) -> str | None:
         """Give the admin key made on the first start, once; None ever after."""
         key, self._first_admin_key = self._first_admin_key, None

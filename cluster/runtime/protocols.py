@@ -247,6 +247,18 @@ class Controller(Protocol):
         """The whole of `usher status --json` (interfaces.md)."""
         ...
 
+    async def edges(self) -> Reply:
+        """Name the edge processes of all nodes: `{"edges": [name]}`."""
+        ...
+
+
+class Edge(Protocol):
+    """An edge process, as other edges call it."""
+
+    async def seen(self) -> Reply:
+        """Give what arrived there, as `GET /api/v1/events/seen` shows it."""
+        ...
+
 
 #: Every word that the sync log has for what became of records; see docs/delivery.md.
 SYNC_OUTCOMES: Final = (

@@ -82,6 +82,15 @@ class RemotePart:
         return self._handle
 
 
+class RemoteEdge(RemotePart):
+    """The Edge protocol."""
+
+    async def seen(self) -> Reply:
+        """See the protocol. Waits little: a person waits for it, and what the others saw is worth showing."""
+        reply: Reply = await self.call("seen", timeout_ms=LOOKUP_TIMEOUT_MS)
+        return reply
+
+
 class RemoteEvaluator(RemotePart):
     """The Evaluator protocol. What an earlier owner says, a process that was stopped and goes on, is a refusal."""
 
@@ -207,6 +216,11 @@ class RemoteController(RemotePart):
             if isinstance(answer, EvaluatorStart):
                 return answer
             await asyncio.sleep(_ASK_AGAIN_S)
+
+    async def edges(self) -> Reply:
+        """See the protocol."""
+        reply: Reply = await self.call("edges", timeout_ms=LOOKUP_TIMEOUT_MS)
+        return reply
 
     async def scale(self, evaluators: int) -> Reply:
         """See the protocol. Waits long: users are handed over beside the work."""

@@ -30,7 +30,14 @@ from cluster.runtime.nodes import node_folder
 from cluster.runtime.plan import AT_SITE, Plan, evaluator_name, info_on
 from cluster.runtime.protocols import Evaluator, EvaluatorInfo, EvaluatorStart, Reply
 from cluster.runtime.ray_session import NAMESPACE
-from cluster.runtime.remote import RemoteController, RemoteDelivery, RemoteEvaluator, RemotePart, RemoteTraits
+from cluster.runtime.remote import (
+    RemoteController,
+    RemoteDelivery,
+    RemoteEdge,
+    RemoteEvaluator,
+    RemotePart,
+    RemoteTraits,
+)
 from cluster.runtime.snapshots import fetch_snapshots
 from cluster.runtime.status_report import Part, Peers
 from cluster.runtime.tenure import Tenure, replaced
@@ -355,6 +362,7 @@ class Edge(Host):
             SystemClock(),
             MembershipReader,
             handover_paths=tuple(plan.socket_path(index, None if at_home else self.folder) for index in ingest),
+            edge=RemoteEdge,
             name=self.name,
             node_id=self.node_id,
             dead_letters=self.folder / "dead-letters" if role == "ingest" or not plan.ingest_edges else None,

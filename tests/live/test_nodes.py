@@ -73,6 +73,9 @@ def test_a_lost_node_loses_nothing_and_a_new_one_takes_its_part(tmp_path: Path) 
             eventually("rich-1 is in", lambda: usher.is_member("rich_buyers", "rich-1"))
             for url in urls(usher).values():
                 assert at(usher, url, "/api/v1/audiences/rich_buyers/memberships/rich-1") == (200, {"isMember": True})
+                code, seen = at(usher, url, "/api/v1/events/seen")
+                assert (code, seen["silent_processes"]) == (200, 0)
+                assert [(row["name"], row["count"]) for row in seen["events"]] == [("order_completed", 1)]
             shoppers.start()
             eventually("some have bought", lambda: len(shoppers.taken) > 20)
 

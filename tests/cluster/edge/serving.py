@@ -151,6 +151,10 @@ class FakeController:
     def __init__(self, document: Mapping[str, Any] | None, evaluators: list[FakeEvaluator]) -> None:
         self.evaluators = evaluators
         self.report: Reply = {"url": "http://here", "actors": [], "audiences": []}
+        #: Edge processes other than the site's.
+        self.others: dict[str, Any] = {}
+        #: An answer to give instead of the edges' names.
+        self.refusal: Reply | None = None
         self.api_keys: dict[Role, str] = {role: generate_key(role) for role in ROLES}
         records = tuple(KeyRecord(f"id-{role}", role, role, hash_key(key), 1) for role, key in self.api_keys.items())
         published = publish(None, parse_document(document, "test", KINDS)) if document else None
@@ -214,6 +218,9 @@ class FakeController:
 
     async def status(self) -> Reply:
         return dict(self.report)
+
+    async def edges(self) -> Reply:
+        return self.refusal or {"edges": ["edge-front", *self.others]}
 
 
 class FakeDelivery:
@@ -343,7 +350,7 @@ async def site(
     server = EdgeServer(
         "front", "127.0.0.1", 0, controller, handles.__getitem__, delivery, traits, clock,  # type: ignore[arg-type]
         lambda folder: reader,
-        handover_paths=handover_paths, dead_letters=dead_letters,
+        edge=controller.others.__getitem__, handover_paths=handover_paths, dead_letters=dead_letters,
     )  # fmt: skip
     await server.start()
     async with aiohttp.ClientSession(auto_decompress=True) as http:

@@ -73,6 +73,7 @@ async def ingest_server(front: Site, path: str) -> EdgeServer:
     server = EdgeServer(
         "ingest", "127.0.0.1", 0, front.controller, handles.__getitem__, front.delivery, front.traits,  # type: ignore[arg-type]
         front.clock, lambda folder: FakeReader(), handover_paths=(path,), name="edge-ingest-0",
+        edge=front.controller.others.__getitem__,
     )  # fmt: skip
     await server.start()
     return server

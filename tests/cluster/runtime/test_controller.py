@@ -219,7 +219,7 @@ def test_what_this_release_does_not_carry_out_is_refused(tmp_path: Path, clock: 
     async def body(controller: ControllerActor, bench: Bench) -> None:
         reply = await controller.apply(later, "d.yaml", "replace")
         assert reply["error"] == "invalid"
-        assert "file sources" in reply["faults"][0]["message"]
+        assert "usher ingest" in reply["faults"][0]["message"]
 
     run(tmp_path, clock, body)
 
