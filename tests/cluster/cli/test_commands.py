@@ -83,7 +83,7 @@ def test_validate_warns_of_what_this_release_does_not_evaluate(tmp_path: Path) -
     file.write_text(GOOD + "sources: [{id: shop, kind: file}]\n")
     result = usher("validate", str(file))
     assert result.exit_code == 0
-    assert "not available in this release yet" in result.stderr
+    assert "files are not read as a source" in result.stderr
     assert "1 warning" in result.stderr
 
 

@@ -190,7 +190,7 @@ BAD: list[tuple[type[UsherError], str, Any]] = [
     (SnapshotError, "ltv", broken_traits),
     (InputError, "no parent model 'shops'", lambda files: {"traits": (f"shops={files.traits}",)}),
     (SnapshotError, "names no file", lambda files: {"traits": ("gone.parquet",)}),
-    (DefinitionError, "not available in this release yet", unsupported_source),
+    (DefinitionError, "files are not read as a source", unsupported_source),
 ]
 
 
