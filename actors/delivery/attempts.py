@@ -11,18 +11,31 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, Final
 
+from actors.delivery.asides import AsideKind, AsideOutcome, aside_exchange, aside_row
 from actors.delivery.bounds import LISTING_BYTES_MAX
 from actors.delivery.desk import Desk
 from actors.delivery.rate_limit import Limiter
 from actors.delivery.rows import Asked, Attempted, StoredRow
 from actors.delivery.stimuli import Answered
 from actors.delivery.store import DeliveryStore
+from actors.delivery.sync_log import SyncLog
 from actors.delivery.tokens import Tokens
 from actors.delivery.transport import HttpTransport
 from cluster.clock import Clock
 from destinations.contract import Purpose
 from destinations.listing import Listing
-from destinations.outcomes import Credentials, Gone, Judgement, Learned, Outcome, Permanent, Retry, StepFailure
+from destinations.outcomes import (
+    Credentials,
+    Gone,
+    Judgement,
+    Learned,
+    Outcome,
+    Permanent,
+    Retry,
+    StepFailure,
+    Token,
+    TokenOutcome,
+)
 from destinations.records import Attempt, SealedBatch, Verb
 from destinations.requests import Answer, Request, Response
 
@@ -31,6 +44,7 @@ _STEPS_MAX: Final = 1_000
 #: How often a listing may be said to lie elsewhere.
 _PLACES_MAX: Final = 3
 _UNAUTHORIZED: Final = 401
+_RENEWED: Final = "the token is refused: once more with another one"
 #: Where servers and the proxies before them name a request, for kinds whose answers do not.
 _REQUEST_ID_HEADERS: Final = ("x-request-id", "request-id", "x-amzn-requestid", "x-correlation-id", "cf-ray")
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.:=-]{1,100}")
@@ -47,9 +61,10 @@ class Attempts:
     """Performs attempts; concurrently, but for the steps, which go one after another."""
 
     def __init__(
-        self, desk: Desk, *, store: DeliveryStore, tokens: Tokens, transport: HttpTransport, clock: Clock
+        self, desk: Desk, *, store: DeliveryStore, log: SyncLog, tokens: Tokens, transport: HttpTransport, clock: Clock
     ) -> None:
         self._desk = desk
+        self._log = log
         self._store = store
         self._tokens = tokens
         self._transport = transport
@@ -75,7 +90,7 @@ class Attempts:
         kind, settings = self._desk.plan.kind, self._desk.plan.settings
         sealed = SealedBatch(row.id, self._desk.plan.sync.id, row.body, row.records, row.key)
         for renewed in (False, True):
-            held = await self._tokens.get(kind, settings)
+            held = await self._tokens.get(kind, settings, self._heard)
             if not isinstance(held, str):
                 return self._without_request(row, Failed(_plain(held)))
             request = kind.build(settings, sealed, self._now(held))
@@ -83,16 +98,18 @@ class Attempts:
             answer = await self._transport.send(request)
             latency_ms = self._clock.monotonic_ms() - started_ms
             judgement = kind.judge(settings, sealed, request, answer)
+            attempted = Attempted(
+                request, answer, latency_ms, judgement.request_id or _request_id(answer), judgement.notes,
+                judgement.outcomes, held,
+            )  # fmt: skip
             if not held or renewed or not any(isinstance(each, Credentials) for each in judgement.outcomes):
                 break
             self._tokens.refused(kind, settings, held)
+            self._tell_renewed(row, attempted)
             await self._turn()
         self._desk.figures.answered(getattr(answer, "status", None), latency_ms)
         await self._learn(judgement.learned)
-        self._desk.attempted[row.id] = Attempted(
-            request, answer, latency_ms, judgement.request_id or _request_id(answer), judgement.notes,
-            judgement.outcomes,
-        )
+        self._desk.attempted[row.id] = attempted
         answered = Answered(
             row.id, judgement.outcomes, latency_ms, judgement.quiet_ms, learned=bool(judgement.learned)
         )
@@ -115,8 +132,11 @@ class Attempts:
                     return done
                 if done is None:
                     return None
-                attempt, request, answer = done
-                outcome = kind.judge_step(settings, attempt, purpose, request, answer)
+                attempt, asked = done
+                assert asked.request is not None, "something was asked"
+                assert asked.answer is not None, "and an answer came"
+                outcome = kind.judge_step(settings, attempt, purpose, asked.request, asked.answer)
+                self._tell("list", asked, outcome)
                 if not isinstance(outcome, Learned):
                     return Failed(_plain(outcome))
                 await self._learn(outcome.learned)
@@ -132,13 +152,15 @@ class Attempts:
                 return done
             if done is None:
                 return False
-            attempt, _, answer = done
-            found = listing.judge(answer)
+            attempt, asked = done
+            assert asked.answer is not None, "an answer came"
+            found = listing.judge(asked.answer)
+            self._tell("list", asked, None if isinstance(found, Request) else found)
             if found is None:
                 return True
             if not isinstance(found, Request):
                 return Failed(_plain(found))
-            done = attempt, found, await self._transport.save(found, file, LISTING_BYTES_MAX)
+            done = attempt, await self._ask(found, "", file)
         return Failed(Retry("the listing lies elsewhere, time and again"))
 
     async def turn(self) -> None:
@@ -152,20 +174,21 @@ class Attempts:
         if isinstance(done, Failed):
             return None, done.outcome
         assert done is not None, "a poll is always a request"
-        _, request, answer = done
-        return Attempted(request, answer, 0.0), kind.judge_poll(settings, asked.id, answer)
+        _, attempted = done
+        assert attempted.answer is not None, "an answer came"
+        return attempted, kind.judge_poll(settings, asked.id, attempted.answer)
 
     async def _with_token(
         self, build: Callable[[Attempt], Request | None], since_ms: int = 0, *, listing: bool = False,
         file: BinaryIO | None = None,
-    ) -> tuple[Attempt, Request, Answer] | Failed | None:  # fmt: skip
+    ) -> tuple[Attempt, Attempted] | Failed | None:  # fmt: skip
         """Send a request that is no batch's; a refused token is renewed once. None: there is nothing to send.
 
         With `file` what a 200 has is written there; see `HttpTransport.save`.
         """
         kind, settings = self._desk.plan.kind, self._desk.plan.settings
         for renewed in (False, True):
-            held = await self._tokens.get(kind, settings)
+            held = await self._tokens.get(kind, settings, self._heard)
             if not isinstance(held, str):
                 return Failed(_plain(held))
             attempt = self._now(held, since_ms)
@@ -173,15 +196,43 @@ class Attempts:
             if request is None:
                 return None
             await self._turn(listing=listing)
-            if file is None:
-                answer = await self._transport.send(request)
-            else:
-                answer = await self._transport.save(request, file, LISTING_BYTES_MAX)
-            if not held or renewed or getattr(answer, "status", 0) != _UNAUTHORIZED:
-                return attempt, request, answer
+            asked = await self._ask(request, held, file)
+            if not held or renewed or asked.status != _UNAUTHORIZED:
+                return attempt, asked
             self._tokens.refused(kind, settings, held)
+            self._tell("list", asked, Credentials(_RENEWED))
         message = "the second try returns"
         raise AssertionError(message)
+
+    async def _ask(self, request: Request, token: str, file: BinaryIO | None) -> Attempted:
+        started_ms = self._clock.monotonic_ms()
+        if file is None:
+            answer = await self._transport.send(request)
+        else:
+            answer = await self._transport.save(request, file, LISTING_BYTES_MAX)
+        latency_ms = self._clock.monotonic_ms() - started_ms
+        return Attempted(request, answer, latency_ms, _request_id(answer), token=token)
+
+    # --- the sync log ------------------------------------------------------------------------------
+
+    def _heard(self, request: Request, answer: Answer, latency_ms: float, outcome: TokenOutcome) -> None:
+        token = outcome.value if isinstance(outcome, Token) else ""
+        self._tell("token", Attempted(request, answer, latency_ms, _request_id(answer), token=token), outcome)
+
+    def _tell(self, kind: AsideKind, asked: Attempted, outcome: AsideOutcome) -> None:
+        plan = self._desk.plan
+        exchange = aside_exchange(kind, asked, self._desk.secrets(asked))
+        self._log.append(plan.sync.id, [aside_row(kind, asked, outcome, self._clock.now_ms())], exchange)
+
+    def _tell_renewed(self, row: StoredRow, attempted: Attempted) -> None:
+        """Tell of an attempt that is made again at once, with another token."""
+        now_ms = self._clock.now_ms()
+        lines = self._desk.lines(row.id, row.attempts + 1, attempted, now_ms)
+        lines.add("resend", [(record.user_id, record.verb) for record in row.records], _RENEWED)
+        exchange = self._desk.exchange(attempted, row.records, now_ms, well=False)
+        self._log.append(self._desk.plan.sync.id, lines.rows, exchange)
+
+    # --- what all need -----------------------------------------------------------------------------
 
     async def _turn(self, *, listing: bool = False) -> None:
         """Wait until the shared limits let one more request go."""
@@ -200,7 +251,9 @@ class Attempts:
         for record in row.records:
             names[record.verb].append(listing.name(record.identifiers))
         async with self.comparing:
-            await self._store.present.note(desk.plan.sync.id, desk.resync_ms, listing, names["add"], names["remove"])
+            if desk.resync_ms:
+                added, removed = names["add"], names["remove"]
+                await self._store.present.note(desk.plan.sync.id, desk.resync_ms, listing, added, removed)
 
     async def _learn(self, learned: Any) -> None:
         if learned:

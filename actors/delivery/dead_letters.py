@@ -10,7 +10,7 @@ from typing import Any, Final
 from actors.delivery.instructions import Dead
 from actors.delivery.rows import Attempted, DeadLetter, StoredRow
 from destinations.redaction import masked, shown_request
-from destinations.requests import Response
+from destinations.requests import Response, shown_url
 from destinations.times import iso_ms
 
 #: How much of an answer's body is kept.
@@ -74,5 +74,7 @@ def shown_attempt(
     if not isinstance(answer, Response):
         return asked, {"error": answer.code, "message": answer.message}
     headers = {name: value for name, value in answer.headers.items() if name in _PLAIN_ANSWER_HEADERS}
+    if "location" in headers:  # a link may be its own proof
+        headers["location"] = shown_url(headers["location"])
     body = masked(answer.body, hidden, chars_max=chars_max, addresses=addresses)
     return asked, {"status": answer.status, "headers": headers, "body": body}

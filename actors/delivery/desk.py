@@ -53,7 +53,8 @@ class Desk:
             lost = to_row(plan, part_id(row.id, "dead"), row.order, row.span, row.key, records, attempt)
         alive = {row.records[index].user_id for index in dead.indexes if index not in dead.superseded}
         superseded = frozenset(record.user_id for record in records) - alive
-        return dead_letter(lost, attempted, dead, now_ms, self.hidden(row.records), superseded)
+        hidden = (*self.secrets(attempted), *plan.kind.personal(plan.settings, row.records))
+        return dead_letter(lost, attempted, dead, now_ms, hidden, superseded)
 
     def batched_since_ms(self) -> int | None:
         """Give since when the oldest change in an unfinished batch waits, UTC ms."""
@@ -77,16 +78,17 @@ class Desk:
         if attempted.request is None or (well and not self._worth_keeping(now_ms, len(records))):
             return None
         plan = self.plan
-        hidden = plan.kind.secrets(plan.settings) if plan.sync.log_pii else self.hidden(records)
+        people = () if plan.sync.log_pii else plan.kind.personal(plan.settings, records)
+        hidden = (*self.secrets(attempted), *people)
         asked, answered = shown_attempt(
             attempted, hidden, chars_max=LOGGED_BODY_CHARS_MAX, addresses=plan.sync.log_pii
         )
         return Exchange(json.dumps(asked), json.dumps(answered))
 
-    def hidden(self, records: Sequence[Record]) -> tuple[str, ...]:
-        """Give what must not be read in what is kept of these records: secrets, and who they are about."""
-        plan = self.plan
-        return (*plan.kind.secrets(plan.settings), *plan.kind.personal(plan.settings, records))
+    def secrets(self, attempted: Attempted) -> tuple[str, ...]:
+        """Give the secrets that what is kept of an attempt must not show."""
+        token = (attempted.token,) if attempted.token else ()
+        return (*self.plan.kind.secrets(self.plan.settings), *token)
 
     def _worth_keeping(self, now_ms: int, records: int) -> bool:
         second, spent = now_ms // 1000, 0

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+from actors.delivery.asides import aside_exchange, aside_row
 from actors.delivery.attempts import Attempts
 from actors.delivery.desk import Desk
 from actors.delivery.retries import backoff_ms
-from actors.delivery.rows import Asked, Attempted, LogRow
+from actors.delivery.rows import Asked, Attempted, Exchange, LogRow
 from actors.delivery.store import DeliveryStore
 from actors.delivery.sync_log import SyncLog
 from cluster.clock import Clock
@@ -71,6 +72,9 @@ class FollowUps:
             again = replace(asked, tries=asked.tries + 1, due_ms=now_ms + pause_ms)
             await self._store.ask(sync, again)
             self._waiting[asked.id] = again
+            if attempted is not None:
+                row = aside_row("result", attempted, outcome, now_ms, batch_id=asked.batch_id, tries=asked.tries + 1)
+                self._log.append(sync, [replace(row, request_id=asked.id)], self._exchange(attempted))
             return
         failed = dict(outcome.failed) if isinstance(outcome, Finished) else {outcome.reason: asked.count}
         notes = outcome.notes if isinstance(outcome, Finished) else ()
@@ -78,10 +82,13 @@ class FollowUps:
         rows = [self._row(asked, attempted, number, "refused", reason) for reason, number in failed.items()]
         if count < asked.count:
             rows.append(self._row(asked, attempted, asked.count - count, "processed", "; ".join(notes)))
-        self._log.append(sync, rows)
+        self._log.append(sync, rows, None if attempted is None else self._exchange(attempted))
         self._desk.failed += count
         await self._store.answered(sync, asked.id, count)
         del self._waiting[asked.id]
+
+    def _exchange(self, attempted: Attempted) -> Exchange | None:
+        return aside_exchange("result", attempted, self._desk.secrets(attempted))
 
     @staticmethod
     def _asks_again(asked: Asked, outcome: PollOutcome, now_ms: int) -> bool:
@@ -89,7 +96,8 @@ class FollowUps:
 
     def _row(self, asked: Asked, attempted: Attempted | None, count: int, outcome: str, reason: str) -> LogRow:
         status = None if attempted is None else attempted.status
+        latency_ms = None if attempted is None else attempted.latency_ms
         return LogRow(
-            self._clock.now_ms(), asked.batch_id, count, outcome, status, asked.tries + 1, None, reason,
-            request_id=asked.id,
+            self._clock.now_ms(), asked.batch_id, count, outcome, status, asked.tries + 1, latency_ms, reason,
+            request_id=asked.id, kind="result",
         )  # fmt: skip

@@ -63,6 +63,7 @@ class Lines:
                 sum(verb == "remove" for _, verb in records),
                 "" if attempted is None else attempted.request_id,
                 "" if attempted is None else "; ".join(attempted.notes),
+                "changes",
                 b"".join([user_key(user) + _VERBS[verb] for user, verb in records]),
                 _pack_names([user for user, _ in records]) if self._names else b"",
             )

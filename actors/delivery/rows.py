@@ -116,6 +116,8 @@ class Attempted:
     notes: tuple[str, ...] = ()
     #: What became of each record, in their order.
     outcomes: tuple[Outcome, ...] = ()
+    #: The access token that it bore, empty where none; to be masked in what is kept.
+    token: str = field(default="", repr=False)
 
     @property
     def status(self) -> int | None:
@@ -155,6 +157,8 @@ class LogRow:
     removes: int = 0
     request_id: str = ""
     notes: str = ""
+    #: What the request was for: one of `cluster.runtime.protocols.SYNC_KINDS`.
+    kind: str = "changes"
     users: bytes = field(default=b"", repr=False)
     names: bytes = field(default=b"", repr=False)
 

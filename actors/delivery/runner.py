@@ -77,7 +77,9 @@ class SyncRunner:
         self._writer = Writer(
             desk, store=store, log=log, traits=traits, clock=clock, feed=self.feed, broke=self._break
         )
-        self._attempts = Attempts(desk, store=store, tokens=tokens, transport=transport, clock=clock)
+        self._attempts = Attempts(
+            desk, store=store, log=log, tokens=tokens, transport=transport, clock=clock
+        )
         self._follow_ups = FollowUps(desk, self._attempts, store=store, log=log, clock=clock, jitter=jitter)
         self._tasks: set[asyncio.Task[None]] = set()
         self._readers: dict[int, tuple[Reader, asyncio.Task[None]]] = {}

@@ -37,7 +37,7 @@ _PAGE: Final = 1_000
 #: Of those told of, so many parts must be in the listing, or it is no listing of this list and nobody is removed.
 _LISTED_PART: Final = 2
 #: Attempts to remove the same strays; the next resync finds them again.
-_ATTEMPTS_MAX: Final = 8
+_ATTEMPTS_MAX: Final = 5
 _GZIP: Final = b"\x1f\x8b"
 
 _log = logging.getLogger(__name__)
@@ -185,7 +185,8 @@ class Strays:
     def _tell_why(self, reason: str) -> None:
         sync, now_ms = self._desk.plan.sync.id, self._clock.now_ms()
         _log.warning("sync %s cannot look for strays: %s", sync, reason)
-        self._log.append(sync, [LogRow(now_ms, "", 0, "refused", None, 0, None, f"strays are not removed: {reason}")])
+        reason = f"strays are not removed: {reason}"
+        self._log.append(sync, [LogRow(now_ms, "", 0, "refused", None, 0, None, reason, kind="list")])
 
 
 def _word(outcome: Outcome, count: int, *, last: bool) -> str:

@@ -29,13 +29,14 @@ CREATE TABLE IF NOT EXISTS lines (
     number INTEGER PRIMARY KEY AUTOINCREMENT, sync TEXT NOT NULL, bytes INTEGER NOT NULL, exchange INTEGER,
     at_ms INTEGER NOT NULL, batch_id TEXT NOT NULL, count INTEGER NOT NULL, outcome TEXT NOT NULL, status INTEGER,
     attempt INTEGER NOT NULL, latency_ms REAL, reason TEXT NOT NULL, removes INTEGER NOT NULL,
-    request_id TEXT NOT NULL, notes TEXT NOT NULL, users BLOB NOT NULL, names BLOB NOT NULL
+    request_id TEXT NOT NULL, notes TEXT NOT NULL, users BLOB NOT NULL, names BLOB NOT NULL,
+    kind TEXT NOT NULL DEFAULT 'changes'
 );
 CREATE INDEX IF NOT EXISTS lines_of_sync ON lines (sync, number, bytes, at_ms);
 """
 _COLUMNS: Final = (
     "at_ms", "batch_id", "count", "outcome", "status", "attempt", "latency_ms", "reason", "removes", "request_id",
-    "notes", "users", "names",
+    "notes", "kind", "users", "names",
 )  # fmt: skip
 _INSERT: Final = (
     f"INSERT INTO lines (sync, bytes, exchange, {', '.join(_COLUMNS)}) VALUES ({', '.join('?' * (len(_COLUMNS) + 3))})"
@@ -77,6 +78,8 @@ class SyncLog:
         def prepare(connection: sqlite3.Connection) -> None:
             for statement in _SCHEMA.split(";"):
                 connection.execute(statement)
+            if "kind" not in {name for _, name, *_ in connection.execute("PRAGMA table_info(lines)")}:
+                connection.execute("ALTER TABLE lines ADD COLUMN kind TEXT NOT NULL DEFAULT 'changes'")
 
         await log._commits.open(prepare)
         return log
@@ -176,6 +179,7 @@ def shown_line(line: Line, query: LogQuery) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "id": line.number,
         "time": iso_ms(row.at_ms),
+        "kind": row.kind,
         "batch_id": row.batch_id,
         "count": row.count,
         "adds": row.count - row.removes if row.users else None,
@@ -206,6 +210,8 @@ def _where(sync: str, query: LogQuery) -> tuple[str, list[Any]]:
         terms.append((f"outcome NOT IN ({_marks(SYNC_SUCCESSES)})", [*SYNC_SUCCESSES]))
     if query.outcomes:
         terms.append((f"outcome IN ({_marks(query.outcomes)})", [*query.outcomes]))
+    if query.kinds:
+        terms.append((f"kind IN ({_marks(query.kinds)})", [*query.kinds]))
     if query.since_ms is not None:
         terms.append(("at_ms>=?", [query.since_ms]))
     if query.until_ms is not None:

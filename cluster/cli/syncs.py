@@ -19,7 +19,7 @@ from cluster.model.durations import parse_duration
 _FOLLOW_EVERY_S: Final = 1.0
 _SINCE_HELP: Final = "Rows from this time on: RFC 3339, ms, or how long ago (2h)."
 #: What has a place of its own in a log line, or none; the others follow as key=value.
-_LEADING: Final = ("id", "time", "outcome")
+_LEADING: Final = ("id", "time", "outcome", "kind")
 
 SyncArgument = Annotated[str, typer.Argument(metavar="SYNC", help="The sync's id.")]
 
@@ -51,6 +51,10 @@ def log(
     outcome: Annotated[
         list[str] | None, typer.Option("--outcome", metavar="OUTCOME", help="Of this outcome; repeat for several.")
     ] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option("--kind", metavar="KIND", help="Requests for changes, a token, the list or a result; repeatable."),
+    ] = None,
     since: Annotated[str | None, typer.Option("--since", metavar="TIME", help=_SINCE_HELP)] = None,
     until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Rows before this time.")] = None,
     detail: Annotated[
@@ -72,8 +76,8 @@ def log(
 
         def ask(after: int) -> SyncLog:
             return client.sync_log(
-                sync, failed=failed, after=after, limit=limit, user=user, outcomes=outcome or (), since=begin,
-                until=end, detail=detail,
+                sync, failed=failed, after=after, limit=limit, user=user, outcomes=outcome or (), kinds=kind or (),
+                since=begin, until=end, detail=detail,
             )  # fmt: skip
 
         page = ask(0)
@@ -178,6 +182,8 @@ def _time(text: str | None) -> str | int | None:
 def line_of(row: dict[str, Any]) -> str:
     """Give a log row on one line: time, outcome, then the rest as key=value."""
     leading = [str(row[key]) for key in ("time", "outcome") if row.get(key)]
+    kind = row.get("kind", "changes")
+    leading += [] if kind == "changes" else [kind]
     rest = [f"{key}={_plain(value)}" for key, value in row.items() if key not in _LEADING and value not in (None, "")]
     return "  ".join([*leading, *rest])
 

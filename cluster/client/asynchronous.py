@@ -221,16 +221,19 @@ class AsyncClient:
 
     async def sync_log(
         self, sync: str, *, failed: bool = False, after: int = 0, limit: int = SYNC_ROWS_DEFAULT, user: str = "",
-        outcomes: Sequence[str] = (), since: Time = None, until: Time = None, detail: bool = False,
+        outcomes: Sequence[str] = (), kinds: Sequence[str] = (), since: Time = None, until: Time = None,
+        detail: bool = False,
     ) -> SyncLog:  # fmt: skip
         """Give rows of a sync's log after row `after`, newest last: of a user, of outcomes, of a time (UTC, or ms).
+
+        `kinds`: what the requests were for, `changes`, `token`, `list`, `result`; empty: all of these.
 
         `detail` adds each record's outcome, the request and the response, redacted (100 rows at most).
         """
         return await self._transport.run(
             calls.sync_log(
-                sync, failed=failed, after=after, limit=limit, user=user, outcomes=outcomes, since=since, until=until,
-                detail=detail,
+                sync, failed=failed, after=after, limit=limit, user=user, outcomes=outcomes, kinds=kinds, since=since,
+                until=until, detail=detail,
             )
         )  # fmt: skip
 

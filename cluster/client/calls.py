@@ -224,13 +224,13 @@ def scale(evaluators: int) -> Call[Scaled]:
 
 
 def sync_log(
-    sync: str, *, failed: bool, after: int, limit: int, user: str, outcomes: Sequence[str], since: Time, until: Time,
-    detail: bool,
+    sync: str, *, failed: bool, after: int, limit: int, user: str, outcomes: Sequence[str], kinds: Sequence[str],
+    since: Time, until: Time, detail: bool,
 ) -> Call[SyncLog]:  # fmt: skip
     """Rows of a sync's log."""
     given: dict[str, str | int] = {
-        "failed": int(failed), "user": user, "outcome": ",".join(outcomes), "since": _time(since),
-        "until": _time(until), "detail": int(detail),
+        "failed": int(failed), "user": user, "outcome": ",".join(outcomes), "kind": ",".join(kinds),
+        "since": _time(since), "until": _time(until), "detail": int(detail),
     }  # fmt: skip
     query: dict[str, str | int] = {"after": after, "limit": limit, **{key: one for key, one in given.items() if one}}
     return Call("GET", f"/api/v1/syncs/{segment(sync)}/log", _model(SyncLog), query)

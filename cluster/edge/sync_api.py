@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from aiohttp import web
@@ -14,7 +14,7 @@ from cluster.edge.routes import Route
 from cluster.edge.state import StateWatcher
 from cluster.limits import SYNC_ROWS_DEFAULT, SYNC_ROWS_MAX
 from cluster.model.values import coerce_timestamp
-from cluster.runtime.protocols import SYNC_OUTCOMES, Delivery, LogQuery
+from cluster.runtime.protocols import SYNC_KINDS, SYNC_OUTCOMES, Delivery, LogQuery
 
 _AFTER_MAX: Final = 2**63 - 1
 _BASE: Final = "/api/v1/syncs/{id}"
@@ -33,6 +33,7 @@ class SyncApi:
         log_query = {
             **limit, "failed": "1: failures alone", "after": "`next` of the page before", "user": "a user's id",
             "outcome": f"one or more, joined by commas: {', '.join(SYNC_OUTCOMES)}",
+            "kind": f"one or more, joined by commas: {', '.join(SYNC_KINDS)}",
             "since": "rows from this time on, RFC 3339 or ms", "until": "rows before this time",
             "detail": "1: with each record, the request and the response; at most 100 rows",
         }  # fmt: skip
@@ -58,7 +59,8 @@ class SyncApi:
             after=whole_number(query, "after", 0, 0, _AFTER_MAX),
             limit=whole_number(query, "limit", SYNC_ROWS_DEFAULT, 1, SYNC_ROWS_MAX),
             user=query.get("user", ""),
-            outcomes=_outcomes(query.get("outcome")),
+            outcomes=_words(query, "outcome", SYNC_OUTCOMES),
+            kinds=_words(query, "kind", SYNC_KINDS),
             since_ms=_time(query, "since"),
             until_ms=_time(query, "until"),
             detail=flag(query, "detail"),
@@ -92,14 +94,15 @@ class SyncApi:
         return sync_id
 
 
-def _outcomes(text: str | None) -> tuple[str, ...]:
+def _words(query: Mapping[str, str], name: str, known: Sequence[str]) -> tuple[str, ...]:
+    text = query.get(name)
     if text is None:
         return ()
-    outcomes = tuple(text.split(","))
-    if not all(outcome in SYNC_OUTCOMES for outcome in outcomes):
-        allowed = ", ".join(SYNC_OUTCOMES)
-        raise problems.bad_request(f"The parameter outcome is {text!r}; allowed, joined by commas: {allowed}.")
-    return outcomes
+    words = tuple(text.split(","))
+    if not all(word in known for word in words):
+        allowed = ", ".join(known)
+        raise problems.bad_request(f"The parameter {name} is {text!r}; allowed, joined by commas: {allowed}.")
+    return words
 
 
 def _time(query: Mapping[str, str], name: str) -> int | None:

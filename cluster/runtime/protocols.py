@@ -263,10 +263,12 @@ class Edge(Protocol):
 #: Every word that the sync log has for what became of records; see docs/delivery.md.
 SYNC_OUTCOMES: Final = (
     "delivered", "processed", "skipped", "resend", "superseded", "retry", "divided", "dropped", "dead", "refused",
-    "credentials", "disabled", "stray",
+    "credentials", "disabled", "stray", "answered",
 )  # fmt: skip
 #: Those of them that are no failure.
-SYNC_SUCCESSES: Final = ("delivered", "processed", "skipped", "resend", "stray")
+SYNC_SUCCESSES: Final = ("delivered", "processed", "skipped", "resend", "stray", "answered")
+#: What a request in the sync log was for: records, an access token, the list at the destination, a result.
+SYNC_KINDS: Final = ("changes", "token", "list", "result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +284,8 @@ class LogQuery:
     limit: int = SYNC_ROWS_DEFAULT
     user: str = field(default="", repr=False)
     outcomes: tuple[str, ...] = ()
+    #: Of SYNC_KINDS; empty: all.
+    kinds: tuple[str, ...] = ()
     since_ms: int | None = None
     until_ms: int | None = None
     detail: bool = False

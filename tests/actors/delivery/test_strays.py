@@ -189,8 +189,8 @@ def test_a_key_that_may_not_list_ends_the_resync_with_the_reason(tmp_path: Path)
             await eventually(lambda: delivered_is(actor, 1))
             await resynced(actor)
 
-            ((word, _, reason),) = await outcomes(actor, failed=True)
-            assert word == "refused"
+            (asked, (word, _, reason)) = await outcomes(actor, failed=True, kinds=("list",))
+            assert (asked[0], word) == ("credentials", "refused")
             assert reason == "strays are not removed: status 403, Forbidden: the API key is refused"
             assert (await sync_of(actor))["state"] == "running", "what may not list may still add"
             await actor.drain()

@@ -190,7 +190,7 @@ def test_sync_log_and_retry_ask_for_what_was_said(connect: Connect) -> None:
     with hosted() as here, connect(here) as usher:
         assert usher.sync_log("push", failed=True, after=4, limit=5).next == 4
         at = datetime(2026, 11, 23, 10, tzinfo=UTC)
-        of_whom = {"user": "Zoë & co", "outcomes": ["dead", "dropped"]}
+        of_whom = {"user": "Zoë & co", "outcomes": ["dead", "dropped"], "kinds": ["token", "list"]}
         usher.sync_log("push", **of_whom, since=at, until=1_800_000_000_000, detail=True)
         assert usher.retry("push").retried == 0
         usher.pause("push")
@@ -198,7 +198,8 @@ def test_sync_log_and_retry_ask_for_what_was_said(connect: Connect) -> None:
         assert usher.resync("push").resyncing == "push"
         assert usher.dead_letters("push", limit=3) == []
         between = {"since_ms": 1_795_428_000_000, "until_ms": 1_800_000_000_000}
-        everything = LogQuery(user="Zoë & co", outcomes=("dead", "dropped"), **between, detail=True)
+        of_whom = {"user": "Zoë & co", "outcomes": ("dead", "dropped"), "kinds": ("token", "list")}
+        everything = LogQuery(**of_whom, **between, detail=True)
         assert here.delivery.asked == [("log", "push", LogQuery(failed=True, after=4, limit=5)),
                                        ("log", "push", everything), ("retry", "push"), ("suspend", "push", True),
                                        ("suspend", "push", False), ("resync", "push"), ("dead_letters", "push", 3)]

@@ -239,9 +239,9 @@ def test_a_new_key_works_at_once_and_is_listed_without_itself() -> None:
 def test_sync_paths_reach_delivery_with_their_parameters() -> None:
     async def check(site: Site) -> None:
         await site.call("GET", "/api/v1/syncs/push/log?failed=1&after=7&limit=3")
-        await site.call("GET", "/api/v1/syncs/push/log?user=ann&outcome=dead,retry&since=2026-11-23T10:00:00Z"
-                               "&until=1800000000000&detail=1")  # fmt: skip
-        for query in ("since=yesterday", "until=-", "outcome=lost", "outcome=", "detail=perhaps"):
+        await site.call("GET", "/api/v1/syncs/push/log?user=ann&outcome=dead,retry&kind=token"
+                               "&since=2026-11-23T10:00:00Z&until=1800000000000&detail=1")  # fmt: skip
+        for query in ("since=yesterday", "until=-", "outcome=lost", "outcome=", "kind=lost", "detail=perhaps"):
             assert (await site.call("GET", f"/api/v1/syncs/push/log?{query}"))[0] == 400
         await site.call("GET", "/api/v1/syncs/push/dead-letters?limit=2")
         await site.call("POST", "/api/v1/syncs/push/dead-letters/retry")
@@ -252,8 +252,8 @@ def test_sync_paths_reach_delivery_with_their_parameters() -> None:
         assert (await site.call("POST", "/api/v1/syncs/none/resync"))[0] == 404
         assert site.delivery.asked == [
             ("log", "push", LogQuery(failed=True, after=7, limit=3)),
-            ("log", "push", LogQuery(user="ann", outcomes=("dead", "retry"), since_ms=1_795_428_000_000,
-                                     until_ms=1_800_000_000_000, detail=True)),
+            ("log", "push", LogQuery(user="ann", outcomes=("dead", "retry"), kinds=("token",),
+                                     since_ms=1_795_428_000_000, until_ms=1_800_000_000_000, detail=True)),
             ("dead_letters", "push", 2), ("retry", "push"), ("retry", "push"),
             ("suspend", "push", True), ("suspend", "push", False), ("resync", "push"),
         ]  # fmt: skip
