@@ -37,6 +37,9 @@ from cluster.wire.envelope import RawEvents, envelope_of_all
 
 _log = logging.getLogger("usher.edge")
 
+#: From so many requests in a batch on, as many are awaited for the next one, and for how long at most.
+_MANY_REQUESTS: Final = 32
+_GATHER_MS: Final = 2
 #: How long events wait for users who move to other evaluators, and how often that is looked at.
 MOVED_WAIT_S: Final = 10.0
 _MOVED_EVERY_S: Final = 0.02
@@ -87,6 +90,10 @@ class EventBatcher:
         self._waiting: deque[_Waiting] = deque()
         self._waiting_rows = 0
         self._timer: asyncio.Handle | None = None
+        #: What that timer was set to.
+        self._timer_ms = 0
+        #: Requests of the last batch, where they were many.
+        self._together = 0
         self._under_way: set[asyncio.Task[None]] = set()
         self._closed = False
         #: Rows of requests not yet answered.
@@ -132,24 +139,34 @@ class EventBatcher:
             raise Overloaded(message, retry_after_ms=RETRY_AFTER_MS, next_step="Send them again later.")
 
     def _schedule(self) -> None:
-        """Send at once when idle (with what else arrives in this turn of the loop) or full.
+        """Send when full; at once when idle, with what else arrives in this turn of the loop; else later.
 
-        Else when the batch before is answered (`_finished`), or after the linger: a batch costs every process on its
-        way about a ms however small it is, so the busier they are, the larger batches get.
+        A batch costs every process on its way about a ms however small it is, so the busier they are, the larger
+        batches get: while one is under way, the next waits for its answer (`_finished`), or the linger. Senders that
+        were answered together send together again, a ms or so later: after a batch of many, the next waits for as many.
         """
-        loop = asyncio.get_running_loop()
         if self._waiting_rows >= BATCH_ROWS_MAX:
             self._flush()
-        elif self._timer is None:
-            if not self._under_way:
-                self._timer = loop.call_soon(self._flush)
-            else:
-                self._timer = loop.call_later(BATCH_LINGER_MS / 1000, self._flush)
+        elif self._under_way:
+            self._flush_in(BATCH_LINGER_MS)
+        else:
+            self._flush_in(0 if len(self._waiting) >= self._together else _GATHER_MS)
+
+    def _flush_in(self, wait_ms: int) -> None:
+        """Have what waits sent, unless it will be sooner."""
+        if self._timer is not None:
+            if self._timer_ms <= wait_ms:
+                return
+            self._timer.cancel()
+        loop = asyncio.get_running_loop()
+        self._timer_ms = wait_ms
+        self._timer = loop.call_later(wait_ms / 1000, self._flush) if wait_ms else loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._together = len(self._waiting) if len(self._waiting) >= _MANY_REQUESTS else 0
         while self._waiting:
             batch: list[_Waiting] = []
             rows = 0
@@ -164,7 +181,7 @@ class EventBatcher:
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._under_way.discard(task)
         if not self._under_way and self._waiting:
-            self._flush()
+            self._schedule()
 
     async def _work(self, batch: list[_Waiting]) -> None:
         try:

@@ -8,6 +8,7 @@ import json
 
 import pytest
 
+from cluster.edge import batching
 from cluster.edge.fastconnection import FastConnection
 from cluster.limits import BODIES_BYTES_MAX
 from tests.cluster.edge.serving import DOCUMENT, WRITE_KEY, Site, at_site
@@ -267,5 +268,40 @@ def test_a_client_that_sends_on_and_on_is_cut_off() -> None:
         site.evaluators[0].gate.set()
         await asyncio.sleep(0.02)
         wire._writer.transport.abort()
+
+    at_site(check)
+
+
+async def asked_together(site: Site, wires: list[Wire], number: int) -> list[int]:
+    """Send one event on each connection; gives how many rows each call to the evaluator had until all were answered."""
+    before = len(site.evaluators[0].calls)
+    for index, wire in enumerate(wires):
+        wire._writer.write(post({**EVENT, "messageId": f"m{number}-{index}"}))
+    assert {(await wire.answer())[0] for wire in wires} == {200}
+    return [call["rows"] for call in site.evaluators[0].calls[before:]]
+
+
+def test_senders_that_were_answered_together_are_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def check(site: Site) -> None:
+        many = batching._MANY_REQUESTS
+        wires = [await Wire.open(site) for _ in range(many + 1)]
+        # While the first call is under way all others gather.
+        site.evaluators[0].gate = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.3, site.evaluators[0].gate.set)
+        monkeypatch.setattr(batching, "BATCH_LINGER_MS", 60_000)
+        first = await asked_together(site, wires, 1)
+        assert sum(first) == many + 1
+        while site.server.batcher._together < many:  # a slow machine dealt them out otherwise
+            await asked_together(site, wires, 100)
+        monkeypatch.setattr(batching, "_GATHER_MS", 60_000)
+        # As many as before: without the wait, which would be a minute.
+        together = site.server.batcher._together
+        assert await asked_together(site, wires[:together], 2) == [together]
+        # Fewer: after the wait, and from then on at once.
+        monkeypatch.setattr(batching, "_GATHER_MS", 10)
+        assert await asked_together(site, wires[:3], 3) == [3]
+        assert site.server.batcher._together == 0
+        for wire in wires:
+            await wire.close()
 
     at_site(check)
