@@ -38,8 +38,8 @@ RATE_TARGET = 100_000
 EVENTS_A_REQUEST = 100
 #: Distinct requests: a full run has 100,000 distinct events, so that memberships change all along.
 BLOCKS, BLOCKS_QUICK = 1_000, 100
-#: Enough requests on their way that the system never waits for the generator.
-CONNECTIONS = 16
+#: Enough events on their way that the system never waits for the generator, and batches get large.
+CONNECTIONS = 64
 FORMS = ("segment batch", "ndjson", "json array", "msgpack")
 #: Numbers of requests start apart by form, so that no message id repeats.
 _NUMBERS_APART = 1_000_000_000
