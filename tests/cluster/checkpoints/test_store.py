@@ -1,4 +1,4 @@
-"""The same laws for a local folder and for an object store, which is a real S3 API server."""
+"""The same laws for a local folder and for object stores: servers of the APIs of S3 and of Google Cloud Storage."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cluster.checkpoints.places import check_uri, shown
 from cluster.checkpoints.store import CheckpointStore, Stored
 from cluster.errors import CheckpointError, InputError
 from cluster.log import database
-from tests.cluster.checkpoints.servers import s3_uri
+from tests.cluster.checkpoints.servers import gs_uri, s3_uri
 
 PARTS = {"numbers": Part(np.arange(3_000_000, dtype=np.int64) % 1_000_003, 3_000_000)}
 
@@ -26,11 +26,17 @@ def s3() -> Iterator[str]:
         yield uri
 
 
-@pytest.fixture(params=["folder", "file", "s3"])
+@pytest.fixture(scope="module")
+def gs() -> Iterator[str]:
+    with gs_uri() as uri:
+        yield uri
+
+
+@pytest.fixture(params=["folder", "file", "s3", "gs"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> CheckpointStore:
     kind = request.param
     uri = {"folder": lambda: str(tmp_path / "state"), "file": lambda: f"file://{tmp_path}/state"}.get(kind)
-    root = uri() if uri else request.getfixturevalue("s3")
+    root = uri() if uri else request.getfixturevalue(kind)
     return CheckpointStore(root, f"evaluator-{tmp_path.name}", "0a1b")
 
 

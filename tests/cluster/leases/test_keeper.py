@@ -1,4 +1,4 @@
-"""Leases between real processes, over a folder and over a real S3 API server."""
+"""Leases between real processes, over a folder and over servers of object stores' APIs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from cluster.errors import LeaseUnavailable, NotReady
 from cluster.leases.keeper import LeaseKeeper, LeaseSettings
 from cluster.leases.machine import Lease
 from cluster.leases.processes import is_dead, own_name
-from tests.cluster.checkpoints.servers import s3_uri
+from tests.cluster.checkpoints.servers import gs_uri, s3_uri
 
 TERM_MS = 1_500
 
@@ -197,9 +198,10 @@ def test_a_folder_that_goes_away_ends_the_owning(uri: str, caplog: pytest.LogCap
     one.release()
 
 
-def test_an_object_store_keeps_the_same_laws() -> None:
-    with s3_uri() as s3:
-        one, two = (LeaseKeeper(LeaseSettings(s3, 4_000), "it") for _ in range(2))
+@pytest.mark.parametrize("server", [s3_uri, gs_uri], ids=["s3", "gs"])
+def test_an_object_store_keeps_the_same_laws(server: Callable[[], AbstractContextManager[str]]) -> None:
+    with server() as uri:
+        one, two = (LeaseKeeper(LeaseSettings(uri, 4_000), "it") for _ in range(2))
         one.acquire(10_000)
         with pytest.raises(NotReady):
             two.acquire(500)

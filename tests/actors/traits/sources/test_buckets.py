@@ -1,4 +1,4 @@
-"""Sources in an object store: a real S3 API, through pyarrow, delta-rs and pyiceberg."""
+"""Sources in object stores: S3 through pyarrow, delta-rs and pyiceberg, Google Cloud Storage through pyarrow."""
 
 from __future__ import annotations
 
@@ -15,13 +15,22 @@ from pyarrow.fs import FileSystem
 from cluster.definitions.trait_sources import TraitSource
 from tests.actors.traits.making import source_of, table
 from tests.actors.traits.sources.reading import look_at, read_all, refused
-from tests.cluster.checkpoints.servers import s3_uri
+from tests.cluster.checkpoints.servers import gs_uri, s3_uri
 
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
     with s3_uri() as uri:
         yield uri
+
+
+@pytest.fixture(scope="module", params=["s3", "gs"])
+def any_bucket(request: pytest.FixtureRequest) -> Iterator[str]:
+    if request.param == "s3":
+        yield request.getfixturevalue("bucket")
+    else:
+        with gs_uri() as uri:
+            yield uri
 
 
 def at(bucket: str, path: str) -> str:
@@ -42,7 +51,8 @@ def write(bucket: str, path: str, count: int, first: str = "u") -> None:
 
 
 @pytest.mark.parametrize("ending", ["parquet", "csv"])
-def test_files_folders_and_globs_in_a_bucket_are_read_and_watched(bucket: str, ending: str) -> None:
+def test_files_folders_and_globs_in_a_bucket_are_read_and_watched(any_bucket: str, ending: str) -> None:
+    bucket = any_bucket
     write(bucket, f"{ending}/a.{ending}", 2, "a")
     write(bucket, f"{ending}/day=2/b.{ending}", 1, "b")
     one = source_of(ending, path=at(bucket, f"{ending}/a.{ending}"))
