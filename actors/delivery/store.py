@@ -7,7 +7,7 @@ import json
 import sqlite3
 from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self, TypeAlias
 
 from actors.delivery.changes import SWEEP, Change, Cursors, Told, spool_of
 from actors.delivery.commits import Commits
@@ -20,6 +20,7 @@ from actors.delivery.room import RoomStore
 from actors.delivery.rows import Asked, DeadLetter, Later, Spool, StoredRow, SyncRow
 from actors.delivery.schema import forget, prepare, run
 
+AlertsKey: TypeAlias = Literal["alerts", "alerts_memory"]
 NOTHING_TOLD: Final[Mapping[str, Told]] = {}
 
 
@@ -73,17 +74,17 @@ class DeliveryStore:
 
     # --- alerts ------------------------------------------------------------------------------------
 
-    async def alerts(self) -> bytes:
+    async def alerts(self, key: AlertsKey = "alerts") -> bytes:
         """Give what `set_alerts` kept, empty where nothing was."""
         row = await self._commits.read(
-            lambda connection: connection.execute("SELECT value FROM meta WHERE key='alerts'").fetchone()
+            lambda connection: connection.execute("SELECT value FROM meta WHERE key=?", (key,)).fetchone()
         )
         return b"" if row is None else bytes(row[0])
 
-    def set_alerts(self, kept: bytes) -> Awaitable[None]:
-        """Keep how alerts stand, and the notices that are not sent yet."""
+    def set_alerts(self, kept: bytes, key: AlertsKey = "alerts") -> Awaitable[None]:
+        """Keep how alerts stand and the notices that are not sent yet, or what rules look back on."""
         return self._commits.write(
-            lambda connection: run(connection, "INSERT OR REPLACE INTO meta VALUES ('alerts', ?)", kept)
+            lambda connection: run(connection, "INSERT OR REPLACE INTO meta VALUES (?, ?)", key, kept)
         )
 
     # --- syncs and cursors -------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 import pyarrow as pa
 
+from actors.evaluator.arrivals import Arrivals
 from actors.evaluator.backfill import Backfill, Pace
 from actors.evaluator.checkpointing.checkpointer import Checkpointer
 from actors.evaluator.difference import difference_by_slots
@@ -109,6 +110,7 @@ class EvaluatorWorker(TakesTraits):
         self.sizes = Sizes()
         #: Hits by outcome since the log began: committed with each group, so that no kill makes them wrong.
         self.counts: dict[str, int] = {}
+        self.arrivals = Arrivals()
         self.room = Room(log, checkpoints)
         #: Why what a recovery made of a wave is not committed yet; None where it is: until then nothing goes on.
         self._no_room: Reply | None = None
@@ -310,6 +312,8 @@ class EvaluatorWorker(TakesTraits):
         self.counts["accepted"] += int((result.outcomes == 0).sum())
         self.counts["duplicates"] += int((result.outcomes == 1).sum())
         self.counts["too_late"] += int((result.outcomes == 2).sum())
+        assert self.published is not None, "the machine has its definitions"
+        self.arrivals.take(self.published, hits, result.outcomes)
         return {"clock_ms": clock, "outcomes": result.outcomes.tobytes()}
 
     def _emit(self, machine: EvaluatorMachine, transitions: Transitions) -> None:
@@ -455,6 +459,7 @@ class EvaluatorWorker(TakesTraits):
             "backfill": self._backfill_status(),
             "partitions": len(self._partitions),
             "events": dict(self.counts),
+            "arrivals": self.arrivals.shown(self.published.definitions if self.published is not None else None),
             "audiences": {a: {"size": self.sizes.of(a), "version": v} for a, v in versions.items()},
             "users": machine.counters()["alive"] if machine is not None else 0,
             "counters": machine.counters() if machine is not None else {},

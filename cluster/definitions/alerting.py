@@ -182,6 +182,10 @@ class AudienceSize(_Own):
 class NoEvents(_Own):
     """`rule: no_events`: no event was accepted for so long."""
 
+    event_models: Names | None = None
+    """Which event models, each by itself; all events together unless models or sources are given."""
+    sources: Names | None = None
+    """Which sources, each by itself."""
     for_ms: PositiveDuration = Field(alias="for")
     """How long."""
 

@@ -7,7 +7,7 @@ which resolves what refers to it, reports a fault once and not as many times as 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import pydantic
 
@@ -47,6 +47,11 @@ from cluster.limits import (
     RETENTION_DEFAULT_MS,
 )
 from cluster.model.durations import parse_duration
+
+#: What rules of alerts name, by their key and its section.
+_NAMED_BY_RULES: Final = (
+    ("syncs", "sync"), ("audiences", "audience"), ("event_models", "event model"), ("sources", "source"),
+)  # fmt: skip
 
 
 def build(document: Mapping[str, Any], kinds: Mapping[str, DestinationKind], faults: Faults) -> Definitions | None:
@@ -356,7 +361,7 @@ class _Builder:
             for number, channel in enumerate(read.channels):
                 self._refer(channel, channels, "alert channel", (*place, "channels", number))
             rule = self._own("alerts", index, RULE_MODELS[read.rule], ALERT_LABELS)
-            for section, noun in (("syncs", "sync"), ("audiences", "audience")):
+            for section, noun in _NAMED_BY_RULES:
                 known = dict(self._by_id(section))
                 for number, id_ in enumerate(getattr(rule, section, None) or ()):
                     self._refer(id_, known, noun, (*place, section, number))

@@ -192,7 +192,8 @@ class Evaluator(Protocol):
         """Counts for `usher status`.
 
         `{"name", "pid", "node", "clock_ms", "state", "live_from_seq", "partitions", "events": {"accepted",
-        "duplicates", "too_late"}, "audiences": {id: {"size", "version"}}, "users", "log_bytes", "seq", "lag_ms",
+        "duplicates", "too_late"}, "arrivals": {"models": {id: accepted since the process began}, "sources": {...}},
+        "audiences": {id: {"size", "version"}}, "users", "log_bytes", "seq", "lag_ms",
         "version", "backfill": {"version", "percent", "ready"} | None, "checkpoints": {"newest", "writing", "error",
         "at", "written", "failed", "passed_over", "recovered"}, ...}`.
         """

@@ -7,11 +7,11 @@ exactly once after each; what cannot be known now (an evaluator that does not an
 from __future__ import annotations
 
 import hashlib
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
+from actors.delivery.alerting.history import History, Memory, Silences
 from cluster.definitions.alerting import (
     Alert,
     AudienceSize,
@@ -22,8 +22,8 @@ from cluster.definitions.alerting import (
 )
 from cluster.model.durations import format_duration
 
-#: Samples kept of a time that a rule looks back on.
-_SAMPLES_MAX: Final = 120
+#: The subject of silence where a rule names no event model and no source.
+ALL_EVENTS: Final = "events"
 _STOPPED: Final = frozenset({"credentials", "disabled", "refused"})
 
 
@@ -41,16 +41,22 @@ class SyncSample:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What there is to know at a time. `sizes` of audiences and `events` accepted: None where somebody did not say."""
+    """What there is to know at a time. `sizes` of audiences and `events` accepted: None where somebody did not say.
+
+    `events` are by subject: `events` are all, `event model order` and `source web` those of one.
+    """
 
     syncs: Mapping[str, SyncSample]
     sizes: Mapping[str, int] | None = None
-    events: int | None = None
+    events: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What people are told. `subject` is `sync promo`, `audience vip` or `events`; times are UTC ms."""
+    """What people are told. `subject` is `sync promo`, `audience vip`, `events`, `event model order` or `source web`.
+
+    Times are UTC ms.
+    """
 
     id: str
     alert: str
@@ -78,15 +84,23 @@ Standings: TypeAlias = dict[tuple[str, str], Standing]
 
 
 class AlertMachine:
-    """Every alert's standing. `standings` may be given as an earlier process left it."""
+    """Every alert's standing. `standings` and `memory` may be given as an earlier process left them."""
 
-    def __init__(self, standings: Standings | None = None) -> None:
+    def __init__(self, standings: Standings | None = None, memory: Memory | None = None) -> None:
+        memory = memory or Memory()
         self.standings: Standings = dict(standings or {})
         self._alerts: Sequence[Alert] = ()
-        self._histories: dict[tuple[str, str], History] = {}
-        #: When an event was last seen to be accepted (or the machine began), and how many there were.
-        self._events: tuple[int, int] | None = None
-        self._seen_events = False
+        self._histories = {
+            (alert, subject): History.of(over_ms, samples) for alert, subject, over_ms, samples in memory.histories
+        }
+        self._silences = Silences(memory.silences)
+
+    def memory(self) -> Memory:
+        """Give what the next process must know so that rules that look back go on."""
+        histories = [
+            (alert, subject, one.over_ms, one.remembered()) for (alert, subject), one in self._histories.items()
+        ]
+        return Memory(histories, self._silences.remembered())
 
     def configure(self, alerts: Iterable[Alert]) -> None:
         """Take changed definitions: alerts that are gone are forgotten, without a word."""
@@ -107,7 +121,8 @@ class AlertMachine:
 
     def take(self, sample: Sample, now_ms: int) -> list[tuple[Notice, Alert]]:
         """Judge a sample; gives what is to be told, with the alert that says whom."""
-        self._count_events(sample, now_ms)
+        if sample.events is not None:
+            self._silences.take(sample.events, now_ms)
         notices: list[tuple[Notice, Alert]] = []
         for alert in self._alerts:
             found = list(self._judge(alert, sample, now_ms))
@@ -115,6 +130,7 @@ class AlertMachine:
             for key in [key for key in self.standings if key[0] == alert.id and key[1] not in subjects]:
                 # Its sync or audience is gone; where nothing is known, it is still among the subjects.
                 del self.standings[key]
+                self._histories.pop(key, None)
             for subject, why in found:
                 if why is not None:
                     notice = self._stand(alert, subject, why, now_ms)
@@ -149,7 +165,8 @@ class AlertMachine:
         rule = alert.rule
         match rule:
             case NoEvents():
-                yield "events", self._no_events(rule, sample, now_ms)
+                for subject in silent_subjects(rule):
+                    yield subject, self._no_events(rule, subject, sample, now_ms)
             case AudienceSize():
                 sizes = sample.sizes
                 if sizes is None:
@@ -180,13 +197,10 @@ class AlertMachine:
 
     def _failures(self, alert: Alert, rule: FailureRate, subject: str, sync: SyncSample, now_ms: int) -> str | None:
         history = self._history(alert, subject, rule.over)
-        bad, good = sync.failed + sync.retried, sync.delivered
-        history.add(now_ms, (bad, good))
-        first_bad, first_good = history.first
-        if bad < first_bad or good < first_good:  # the counts began anew
-            history.clear()
-            return None
-        failed, tried = bad - first_bad, bad - first_bad + good - first_good
+        history.add(now_ms, (sync.failed, sync.retried, sync.delivered), grow=True)
+        first_failed, first_retried, first_good = history.first
+        failed = sync.failed - first_failed + sync.retried - first_retried
+        tried = failed + sync.delivered - first_good
         if tried < rule.at_least or failed <= rule.above * tried:
             return history.otherwise(now_ms)
         return (
@@ -207,22 +221,15 @@ class AlertMachine:
                 )
         return history.otherwise(now_ms)
 
-    def _no_events(self, rule: NoEvents, sample: Sample, now_ms: int) -> str | None:
-        if sample.events is None or self._events is None:
+    def _no_events(self, rule: NoEvents, subject: str, sample: Sample, now_ms: int) -> str | None:
+        silence = self._silences.of(subject)
+        if sample.events is None or silence is None:
             return None
-        silent_ms = now_ms - self._events[0]
+        silent_ms = now_ms - silence.since_ms
         if silent_ms < rule.for_ms:
-            return "" if self._seen_events else None
-        return f"no event was accepted for {format_duration(silent_ms // 1000 * 1000)}"
-
-    def _count_events(self, sample: Sample, now_ms: int) -> None:
-        if sample.events is None:
-            return
-        if self._events is None or sample.events > self._events[1]:
-            self._seen_events = self._events is not None
-            self._events = (now_ms, sample.events)
-        elif sample.events < self._events[1]:  # an evaluator began to count anew
-            self._events = (self._events[0], sample.events)
+            return "" if silence.known else None
+        what = "" if subject == ALL_EVENTS else f" of {subject}"
+        return f"no event{what} was accepted for {format_duration(silent_ms // 1000 * 1000)}"
 
     def _history(self, alert: Alert, subject: str, over_ms: int) -> History:
         history = self._histories.get((alert.id, subject))
@@ -231,39 +238,11 @@ class AlertMachine:
         return history
 
 
-@dataclass(slots=True)
-class History:
-    """Values of the last `over_ms`, thinned out; the first is the newest that is so old, or the oldest there is."""
-
-    over_ms: int
-    _samples: deque[tuple[int, tuple[int, ...]]] = field(default_factory=deque)
-
-    def add(self, now_ms: int, values: tuple[int, ...]) -> None:
-        """Add the present values."""
-        samples = self._samples
-        if samples and now_ms < samples[-1][0]:  # the clock was set back
-            samples.clear()
-        if len(samples) > 1 and samples[-1][0] - samples[-2][0] < self.over_ms / _SAMPLES_MAX:
-            samples.pop()
-        samples.append((now_ms, values))
-        while len(samples) > 1 and samples[1][0] <= now_ms - self.over_ms:
-            samples.popleft()
-
-    def clear(self) -> None:
-        """Begin anew."""
-        self._samples.clear()
-
-    def otherwise(self, now_ms: int) -> str | None:
-        """Judge what is not true of these values: not so, if they reach back far enough, else that is not known."""
-        return "" if self._samples[0][0] <= now_ms - self.over_ms else None
-
-    @property
-    def first(self) -> tuple[int, ...]:
-        """The values to compare with."""
-        return self._samples[0][1]
-
-    def __iter__(self) -> Iterator[tuple[int, ...]]:
-        return (values for _, values in self._samples)
+def silent_subjects(rule: NoEvents) -> list[str]:
+    """Give what a rule is about: each event model and each source that it names, or all events."""
+    named = [f"event model {id_}" for id_ in rule.event_models or ()]
+    named += [f"source {id_}" for id_ in rule.sources or ()]
+    return named or [ALL_EVENTS]
 
 
 def _chosen(named: Sequence[str] | None, there: Mapping[str, Any]) -> list[str]:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from actors.delivery.alerting.rules import Sample, SyncSample
+from actors.delivery.alerting.rules import ALL_EVENTS, Sample, SyncSample
 from actors.delivery.runner import SyncRunner
 from cluster.runtime.protocols import Evaluator
 
@@ -23,8 +23,19 @@ async def sample_of(runners: Mapping[str, SyncRunner], evaluators: Sequence[Eval
         replies = await asyncio.gather(*(evaluator.status() for evaluator in evaluators))
     if any("error" in reply for reply in replies):
         return Sample(syncs)
-    events = sum(int(reply.get("events", {}).get("accepted", 0)) for reply in replies)
-    return Sample(syncs, _sizes(replies), events)
+    return Sample(syncs, _sizes(replies), _events(replies))
+
+
+def _events(replies: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Give how many events were accepted: all of them, those of each event model and of each source."""
+    counts = {ALL_EVENTS: sum(int(reply.get("events", {}).get("accepted", 0)) for reply in replies)}
+    for reply in replies:
+        arrivals = reply.get("arrivals", {})
+        for section, noun in (("models", "event model"), ("sources", "source")):
+            for id_, count in arrivals.get(section, {}).items():
+                subject = f"{noun} {id_}"
+                counts[subject] = counts.get(subject, 0) + int(count)
+    return counts
 
 
 def _sizes(replies: Sequence[Mapping[str, Any]]) -> dict[str, int]:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from actors.delivery.alerting.history import Memory
 from actors.delivery.alerting.mail import RefusedServerError, send_mail
 from actors.delivery.alerting.rules import AlertMachine, Notice, Sample, Standing
 from actors.delivery.alerting.texts import TIMEOUT_MS, headline, mail, slack_request, webhook_request
@@ -29,6 +30,8 @@ from destinations.times import iso_ms
 
 #: How often a sample is taken.
 LOOK_EVERY_S: Final = 2.0
+#: How often what rules look back on is made durable.
+REMEMBER_EVERY_MS: Final = 30_000
 #: Notices that wait for one channel, the oldest dropped first.
 WAITING_MAX: Final = 100
 #: How long a notice is tried. Nobody wants to be woken by an older one.
@@ -72,6 +75,7 @@ class AlertWatch:
         self._waiting: dict[str, list[Notice]] = {}
         self._senders: dict[str, asyncio.Task[None]] = {}
         self._kept = b""
+        self._remembered_ms = -float(REMEMBER_EVERY_MS)
         self._failure = ""
         self._looking: asyncio.Task[None] | None = None
 
@@ -81,7 +85,10 @@ class AlertWatch:
         if not self._kept:
             return
         kept = msgspec.json.decode(self._kept, type=Kept)
-        self.machine.standings = {(row[0], row[1]): Standing(*row[2:]) for row in kept.standings}
+        remembered = await self._store.alerts("alerts_memory")
+        memory = msgspec.msgpack.decode(remembered, type=Memory) if remembered else None
+        standings = {(row[0], row[1]): Standing(*row[2:]) for row in kept.standings}
+        self.machine = AlertMachine(standings, memory)
         self._waiting = kept.waiting
 
     def configure(self, definitions: Definitions) -> None:
@@ -103,6 +110,8 @@ class AlertWatch:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._looking is not None:
+            await self._remember()
 
     def status(self) -> dict[str, Any]:
         """Give what is true now, and how channels fare."""
@@ -153,6 +162,8 @@ class AlertWatch:
             for channel in alert.channels:
                 self._put(channel, notice)
         await self._keep()
+        if not 0 <= self._clock.monotonic_ms() - self._remembered_ms < REMEMBER_EVERY_MS:
+            await self._remember()
         for channel in list(self._waiting):
             if channel not in self._senders or self._senders[channel].done():
                 work = self._send_all(channel)
@@ -176,6 +187,11 @@ class AlertWatch:
         if kept != self._kept:
             self._kept = kept
             await self._store.set_alerts(kept)
+
+    async def _remember(self) -> None:
+        """Make durable what rules look back on; a crash loses the last half minute of it, and no standing."""
+        self._remembered_ms = self._clock.monotonic_ms()
+        await self._store.set_alerts(msgspec.msgpack.encode(self.machine.memory()), "alerts_memory")
 
     def _say(self, failure: str) -> None:
         if failure != self._failure:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.delivery.alerting.rules import AlertMachine, History, Sample, SyncSample
+import msgspec
+
+from actors.delivery.alerting.history import History, Memory
+from actors.delivery.alerting.rules import AlertMachine, Sample, SyncSample
 from cluster.definitions.alerting import RULE_MODELS, Alert
 
 MINUTE = 60_000
@@ -107,7 +110,7 @@ def test_an_audience_that_grows_or_shrinks_beyond_the_share_is_told() -> None:
 
 def test_silence_is_told_and_an_event_ends_it() -> None:
     def events(count: int | None) -> Sample:
-        return Sample({}, events=count)
+        return Sample({}, events=None if count is None else {"events": count})
 
     silent = machine("no_events", **{"for": "5m"})
     assert told(silent, events(7), 0) == []
@@ -119,6 +122,93 @@ def test_silence_is_told_and_an_event_ends_it() -> None:
     after.configure([alert("no_events", **{"for": "5m"})])
     assert told(after, events(3), 10 * MINUTE) == []
     assert [state for state, _ in told(after, events(4), 11 * MINUTE)] == ["recovered"]
+
+
+def after_restart(before: AlertMachine, *alerts: Alert) -> AlertMachine:
+    """The next process, with what the one before wrote down."""
+    memory = msgspec.msgpack.decode(msgspec.msgpack.encode(before.memory()), type=Memory)
+    made = AlertMachine(before.standings, memory)
+    made.configure(alerts)
+    return made
+
+
+def test_silence_of_one_event_model_or_source_is_told_though_others_come() -> None:
+    def events(order: int, page: int, web: int) -> Sample:
+        return Sample({}, events={"events": order + page, "event model order": order, "event model page": page,
+                                  "source web": web})  # fmt: skip
+
+    silent = machine("no_events", event_models="order", sources=["web"], **{"for": "5m"})
+    for at in range(5):
+        assert told(silent, events(7, at, at), at * MINUTE) == []
+    assert told(silent, events(7, 9, 9), 5 * MINUTE) == [
+        ("firing", "no event of event model order was accepted for 5m")
+    ]  # fmt: skip
+    (notice, _), *others = silent.take(events(8, 10, 9), 11 * MINUTE)
+    assert (notice.state, notice.subject) == ("recovered", "event model order")
+    assert [(other.state, other.subject) for other, _ in others] == [("firing", "source web")]
+
+
+def test_silence_goes_on_over_a_restart_and_a_count_that_begins_anew_is_not_known() -> None:
+    def events(order: int) -> Sample:
+        return Sample({}, events={"event model order": order})
+
+    rule = alert("no_events", event_models="order", **{"for": "5m"})
+    before = AlertMachine()
+    before.configure([rule])
+    assert told(before, events(0), 0) == []
+    assert told(before, events(7), MINUTE) == []
+    after = after_restart(before, rule)
+    assert told(after, events(7), 5 * MINUTE) == []
+    assert [state for state, _ in told(after, events(7), 6 * MINUTE)] == ["firing"]
+    again = after_restart(after, rule)
+    assert told(again, events(3), 7 * MINUTE) == [], "an evaluator was restarted meanwhile"
+    assert [state for state, _ in told(again, events(4), 8 * MINUTE)] == ["recovered"]
+    came = after_restart(before, rule)
+    assert told(came, events(9), 20 * MINUTE) == [], "events came while nobody looked"
+
+
+def test_the_failure_rate_goes_on_over_a_restart() -> None:
+    rule = alert("failure_rate", above="10%", over="10m", at_least=10)
+    before = AlertMachine()
+    before.configure([rule])
+    assert told(before, sync(delivered=100), 0) == []
+    assert told(before, sync(delivered=110, retried=1), 4 * MINUTE) == []
+    after = after_restart(before, rule)
+    # What was retried is counted anew, what was delivered and failed goes on.
+    assert told(after, sync(delivered=110), 5 * MINUTE) == []
+    ((state, message),) = told(after, sync(delivered=118, retried=2), 6 * MINUTE)
+    assert (state, message[:38]) == ("firing", "3 of 21 records failed within 10m, 14.")
+    again = after_restart(after, rule)
+    assert told(again, sync(delivered=118), 7 * MINUTE) == [], "it still stands, and is not told twice"
+    ((state, _),) = told(again, sync(delivered=120), 17 * MINUTE)
+    assert state == "recovered", "at once when the window is over: what came before the restart is known"
+
+
+def test_an_audiences_size_is_compared_with_what_it_was_before_a_restart() -> None:
+    rule = alert("audience_size", above="20%", over="1h", at_least=50)
+    before = AlertMachine()
+    before.configure([rule])
+    assert told(before, Sample({}, {"vip": 100}), 0) == []
+    after = after_restart(before, rule)
+    ((state, message),) = told(after, Sample({}, {"vip": 60}), 10 * MINUTE)
+    assert (state, message[:40]) == ("firing", "the audience has shrunk from 100 to 60 w")
+    again = after_restart(after, rule)
+    ((state, _),) = told(again, Sample({}, {"vip": 60}), 75 * MINUTE)
+    assert state == "recovered"
+    other = after_restart(before, alert("audience_size", above="20%", over="2h", at_least=50))
+    assert told(other, Sample({}, {"vip": 60}), 10 * MINUTE) == [], "another rule has no past"
+
+
+def test_what_is_remembered_of_a_history_is_bounded_and_has_both_ends() -> None:
+    history = History(3_600_000)
+    for second in range(7_200):
+        history.add(second * 1000, (second,))
+    kept = history.remembered()
+    assert len(kept) <= 25
+    assert kept[0][1] == list(history.first)
+    assert kept[-1][1] == [7_199]
+    assert History.of(3_600_000, kept).first == history.first
+    assert History(1).remembered() == []
 
 
 def test_who_is_gone_is_forgotten_without_a_word() -> None:

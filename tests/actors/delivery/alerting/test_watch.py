@@ -289,3 +289,40 @@ def test_a_wrong_password_an_unencrypted_server_and_a_refused_address_are_no_mai
             assert box.mails == []
 
     asyncio.run(run())
+
+
+class Counting(InProcessEvaluator):
+    """Says what it accepted, by event model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.models = {"order": 0, "page": 0}
+
+    async def status(self) -> dict[str, Any]:
+        self.models["page"] += 1  # somebody always looks at something
+        accepted = {"accepted": sum(self.models.values())}
+        return {**await super().status(), "events": accepted, "arrivals": {"models": self.models, "sources": {}}}
+
+
+def test_silence_of_one_event_model_is_mailed_and_its_end_after_a_restart(tmp_path: Path) -> None:
+    async def run() -> None:
+        evaluator = Counting()
+        async with receiver() as endpoint, mailbox() as (box, port):
+            given = email_settings(port).model_dump(by_alias=True) | {"kind": "email", "password": "s3cret"}
+            rules = {"no_events": {"for": "300ms", "event_models": "order"}}
+            controller = InProcessController(with_alerts(definitions(endpoint.url), rules, mail=given))
+            first = await started(tmp_path, controller, evaluator)
+            await eventually(lambda: sent(first, "mail", 1))
+            await first.drain()
+            second = await started(tmp_path, controller, evaluator)
+            await asyncio.sleep(0.2)
+            assert await fired(second), "it stands as it stood"
+            evaluator.models["order"] += 1
+            await eventually(lambda: sent(second, "mail", 1))
+            await second.drain()
+
+        subjects = [message["Subject"] for message in box.mails]
+        assert subjects[0].startswith("[usher] FIRING no_events: event model order: no event of event model order was")
+        assert subjects[1].startswith("[usher] RECOVERED no_events: event model order")
+
+    asyncio.run(run())
