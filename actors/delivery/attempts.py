@@ -44,6 +44,7 @@ _STEPS_MAX: Final = 1_000
 #: How often a listing may be said to lie elsewhere.
 _PLACES_MAX: Final = 3
 _UNAUTHORIZED: Final = 401
+_LISTED: Final = frozenset({200, 204})
 _RENEWED: Final = "the token is refused: once more with another one"
 #: Where servers and the proxies before them name a request, for kinds whose answers do not.
 _REQUEST_ID_HEADERS: Final = ("x-request-id", "request-id", "x-amzn-requestid", "x-correlation-id", "cf-ray")
@@ -156,6 +157,8 @@ class Attempts:
             assert asked.answer is not None, "an answer came"
             found = listing.judge(asked.answer)
             self._tell("list", asked, None if isinstance(found, Request) else found)
+            if found is None and asked.status not in _LISTED:
+                return Failed(Retry(f"status {asked.status}: no listing"))
             if found is None:
                 return True
             if not isinstance(found, Request):

@@ -35,5 +35,7 @@ LOGGED_RECORDS_MIN: Final = 100
 REFUSED_ALONE_MAX: Final = 10
 #: What a destination may list of a list's members: 40 million of 50 bytes. More is refused, and strays stay.
 LISTING_BYTES_MAX: Final = 2 * 2**30
+#: How long a listing is tried for: other upkeep of the sync (identifiers that changed) waits for it.
+LISTING_TRIED_MAX_MS: Final = 3_600_000
 #: A longer line is no name.
 LISTING_LINE_BYTES_MAX: Final = 64 * 1024

@@ -12,12 +12,13 @@ import gzip
 import json
 import logging
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import IO, Any, BinaryIO, Final, cast
 
 from actors.delivery.attempts import Attempts, Failed
-from actors.delivery.bounds import LISTING_LINE_BYTES_MAX
+from actors.delivery.bounds import LISTING_LINE_BYTES_MAX, LISTING_TRIED_MAX_MS
 from actors.delivery.cutting import to_row, to_rows
 from actors.delivery.desk import Desk
 from actors.delivery.ids import part_id
@@ -27,7 +28,6 @@ from actors.delivery.rows import LogRow, StoredRow
 from actors.delivery.store import DeliveryStore
 from actors.delivery.sync_log import SyncLog
 from cluster.clock import Clock
-from cluster.limits import RETRY_ELAPSED_MAX_MS
 from destinations.listing import Listing, UnreadableListing
 from destinations.outcomes import Credentials, Delivered, Divide, Gone, Outcome, Permanent, Resend, Retry, Skipped
 from destinations.records import Record
@@ -103,7 +103,7 @@ class Strays:
             if not isinstance(failed, Failed):
                 return ""
             outcome = failed.outcome
-            if not isinstance(outcome, Retry) or self._clock.now_ms() - began_ms > RETRY_ELAPSED_MAX_MS:
+            if not isinstance(outcome, Retry) or self._clock.now_ms() - began_ms > LISTING_TRIED_MAX_MS:
                 return outcome.reason
             tries += 1
             await asyncio.sleep(max(backoff_ms(tries, self._jitter()), outcome.after_ms or 0) / 1000)
@@ -215,7 +215,7 @@ def _lines_of(file: BinaryIO) -> Iterator[str]:
                 raise UnreadableListing(message)
             yield line.decode("utf-8-sig" if first else "utf-8")
             first = False
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+    except (UnicodeDecodeError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         message = "the listing is no text"
         raise UnreadableListing(message) from error
 

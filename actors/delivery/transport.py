@@ -24,7 +24,8 @@ from destinations.ssrf import refused_address, refused_host, refused_url
 _CONNECTIONS_MAX: Final = 256
 _CHUNK_BYTES: Final = 16 * 1024
 _SAVED_CHUNK_BYTES: Final = 1024 * 1024
-_OK: Final = 200
+#: What has an answer that is saved: a listing, or that there is nobody to list.
+_SAVED: Final = frozenset({200, 204})
 #: Pause before it is looked again whether a request may go.
 _HELD_S: Final = 0.05
 
@@ -97,7 +98,7 @@ class HttpTransport:
         """
 
         async def read(response: aiohttp.ClientResponse) -> bytes:
-            if response.status != _OK:
+            if response.status not in _SAVED:
                 return await _read_at_most(response, request.answer_bytes_max)
             await asyncio.to_thread(_empty, file)
             room = bytes_max

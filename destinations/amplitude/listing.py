@@ -64,20 +64,8 @@ class CohortListing(Listing):
 
     def read(self, lines: Iterable[str]) -> Iterator[str]:
         """Give each row's user id; the first row names the columns."""
-        rows = csv.reader(lines)
-        head = [name.strip().strip('"') for name in next(rows, [])]
-        if not head:
-            return
-        if "user_id" not in head:
-            message = "the file has no column user_id"
-            raise UnreadableListing(message)
-        user, amplitude = head.index("user_id"), head.index("amplitude_id") if "amplitude_id" in head else None
         try:
-            for row in rows:
-                if len(row) > user and (name := row[user].strip().strip('"')):
-                    yield name
-                elif amplitude is not None and len(row) > amplitude and (id_ := row[amplitude].strip()):
-                    yield _ANONYMOUS + id_
+            yield from _names(csv.reader(lines))
         except csv.Error as error:
             message = "the file is no CSV"
             raise UnreadableListing(message) from error
@@ -87,6 +75,21 @@ class CohortListing(Listing):
         if name.startswith(_ANONYMOUS):
             return {"amplitude_id": name.removeprefix(_ANONYMOUS)}
         return {"user_id": name}
+
+
+def _names(rows: Iterator[list[str]]) -> Iterator[str]:
+    head = [name.strip().strip('"') for name in next(rows, [])]
+    if not head:
+        return
+    if "user_id" not in head:
+        message = "the file has no column user_id"
+        raise UnreadableListing(message)
+    user, amplitude = head.index("user_id"), head.index("amplitude_id") if "amplitude_id" in head else None
+    for row in rows:
+        if len(row) > user and (name := row[user].strip().strip('"')):
+            yield name
+        elif amplitude is not None and len(row) > amplitude and (id_ := row[amplitude].strip()):
+            yield _ANONYMOUS + id_
 
 
 def next_step(settings: AmplitudeSettings, attempt: Attempt) -> Request | None:

@@ -85,5 +85,5 @@ class BrazeDestination(Destination):
         return response.judge(sealed, answer, payload.array_name(settings))
 
     def strays_reason(self, settings: BrazeSettings, sync: SyncShape) -> str:
-        """An export needs a segment that somebody made by hand, and lies in a bucket of the customer"s."""
+        """An export needs a segment that somebody made by hand, and lies in a bucket of the customer's."""
         return "Braze exports profiles by segments alone, which its API cannot make"

@@ -222,6 +222,15 @@ class ContractSuite:
             assert not any(secret in limit.scope for secret in self.example.secrets)
         assert all(limit.per_ms > 0 for limit in rates)
 
+    def test_one_credential_has_one_limit_whatever_else_settings_say(self) -> None:
+        kind, sync = self.example.kind, self.example.attempt().sync
+        fields = kind.settings_model.model_fields
+        if "rate_limit" in self.example.settings or "timeout" not in fields:
+            return
+        other = kind.settings_model.model_validate({**self.example.settings, "timeout": "7s"})
+        assert kind.rate_limits(other, sync) == kind.rate_limits(self.example.checked, sync)
+        assert kind.concurrency_limits(other, sync) == kind.concurrency_limits(self.example.checked, sync)
+
     # --- what is shown -----------------------------------------------------------------------------
 
     @pytest.mark.parametrize("verb", ["add", "remove"])

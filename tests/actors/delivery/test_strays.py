@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +16,10 @@ from cluster.definitions.model import Column, Definitions, Destination, Sync
 from cluster.runtime.protocols import LogQuery
 from destinations.iterable.definition import IterableDestination
 from destinations.iterable.settings import IterableSettings
+from destinations.listing import UnreadableListing
 from destinations.records import SyncShape
 from destinations.registry import KINDS
-from tests.actors.delivery.asking import delivered_is, eventually, sync_of
+from tests.actors.delivery.asking import begun, delivered_is, eventually, sync_of
 from tests.actors.delivery.world import AUDIENCE, InProcessController, InProcessEvaluator, definitions, started
 from tests.destinations.amplitude.server import AmplitudeServer
 from tests.destinations.iterable.server import IterableServer, error
@@ -284,3 +286,36 @@ def test_a_listing_of_any_length_is_read_in_a_page_of_memory(tmp_path: Path) -> 
             tracemalloc.stop()
     assert count == 200_000
     assert peak_bytes < 2_000_000
+
+
+BROKEN = {
+    "no gzip": b"\x1f\x8b\x08\x00 broken", "cut short": gzip.compress(b"a@b.co\n", mtime=0)[:-9],
+    "no text": b"\xff\xfe", "a line without end": b"x" * 70_000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("raw", BROKEN.values(), ids=BROKEN)
+def test_what_is_no_text_is_no_listing(tmp_path: Path, raw: bytes) -> None:
+    path = tmp_path / "listing"
+    path.write_bytes(raw)
+    with path.open("rb") as file, pytest.raises(UnreadableListing):
+        list(_lines_of(file))
+
+
+def test_a_status_that_brings_no_listing_is_asked_again_and_nobody_to_list_is_a_listing(tmp_path: Path) -> None:
+    class Late(IterableServer):
+        def _list(self, came: Came) -> Says:
+            super()._list(came)
+            return Says(202, b"later") if self.listings_left > 3 else Says(204, b"")
+
+    async def run() -> None:
+        evaluator = InProcessEvaluator()
+        async with Late() as server:
+            actor = await started(tmp_path, InProcessController(iterable(server)), evaluator)
+            await eventually(lambda: begun(actor))
+            await resynced(actor)
+            assert server.listings_left == 3
+            assert [word for word, _, _ in await outcomes(actor, failed=True)] == []
+            await actor.drain()
+
+    asyncio.run(run())
