@@ -64,7 +64,7 @@ class Strays:
             return
         sync = self._desk.plan.sync.id
         if not await self._store.present.whole(sync, resync_ms, listing.form):
-            self._tell_why("its definitions changed while the resync was under way")
+            self._tell("answered", "the resync began by itself, or its definitions changed meanwhile")
             return
         await self._note_remembered(listing, resync_ms)
         try:
@@ -183,10 +183,14 @@ class Strays:
         return Record("", audience, 0, name, dict(listing.stray(name)), "exited", now_ms, 0, "resync", {}, "remove")
 
     def _tell_why(self, reason: str) -> None:
-        sync, now_ms = self._desk.plan.sync.id, self._clock.now_ms()
-        _log.warning("sync %s cannot look for strays: %s", sync, reason)
-        reason = f"strays are not removed: {reason}"
-        self._log.append(sync, [LogRow(now_ms, "", 0, "refused", None, 0, None, reason, kind="list")])
+        _log.warning("sync %s cannot look for strays: %s", self._desk.plan.sync.id, reason)
+        self._tell("refused", reason)
+
+    def _tell(self, word: str, reason: str) -> None:
+        row = LogRow(
+            self._clock.now_ms(), "", 0, word, None, 0, None, f"strays are not removed: {reason}", kind="list"
+        )  # fmt: skip
+        self._log.append(self._desk.plan.sync.id, [row])
 
 
 def _word(outcome: Outcome, count: int, *, last: bool) -> str:

@@ -89,7 +89,7 @@ class Upkeep:
 
     async def _once(self) -> None:
         if not self.later.resync_ms and self._resend_due():
-            await self.want_resync()
+            await self.want_resync(asked=False)
         if self.later.resync_ms:
             await self._finish_resync()
         if self._version and (self._version, self._key) != (self.later.swept, self.later.swept_key):
@@ -111,16 +111,19 @@ class Upkeep:
             await self._set(replace(self.later, ending=""))
         if began or comes_back:
             # Who is there already is not in the ledger, or was removed on the way to the end.
-            await self.want_resync()
+            await self.want_resync(asked=False)
         self._news.set()
 
     # --- resync ------------------------------------------------------------------------------------
 
-    async def want_resync(self) -> int:
-        """Begin to tell every member again; one that is under way begins anew. Gives when it began, UTC ms."""
+    async def want_resync(self, *, asked: bool = True) -> int:
+        """Begin to tell every member again; one that is under way begins anew. Gives when it began, UTC ms.
+
+        Where nobody asked for it, members are not listed: strays that only the destination knows stay.
+        """
         resync_ms = max(self._clock.now_ms(), self.later.resync_ms + 1)
         listing = self._desk.plan.listing
-        begins = None if listing is None else listing.form
+        begins = listing.form if listing is not None and asked else None
         await self._set(replace(self.later, resync_ms=resync_ms), begins)
         self._read_members(resync_ms)
         self._news.set()

@@ -319,3 +319,26 @@ def test_a_status_that_brings_no_listing_is_asked_again_and_nobody_to_list_is_a_
             await actor.drain()
 
     asyncio.run(run())
+
+
+def test_a_resync_that_nobody_asked_for_lists_nobody(tmp_path: Path) -> None:
+    async def run() -> None:
+        evaluator = InProcessEvaluator()
+        for number in range(3):
+            evaluator.flip(address(number))
+        async with IterableServer() as server:
+            controller = InProcessController(iterable(server))
+            actor = await started(tmp_path, controller, evaluator)
+            await eventually(lambda: delivered_is(actor, 3))
+            ours(server).add("by.hand@example.org")
+            controller.publish(iterable(server, on_delete="remove"))
+
+            async def told() -> bool:
+                return any("began by itself" in reason for _, _, reason in await outcomes(actor, kinds=("list",)))
+
+            await eventually(told)
+            assert "by.hand@example.org" in ours(server)
+            assert not any(came.path.endswith("getUsers") for came in server.came)
+            await actor.drain()
+
+    asyncio.run(run())
