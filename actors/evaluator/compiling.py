@@ -16,10 +16,12 @@ from actors.evaluator.layout import (
     FIRST_WORD,
     GT,
     GTE,
+    LATEST,
     LT,
     LTE,
     MORE_THAN_AGO,
     OF_AVERAGE,
+    OF_FILTER,
     OF_SUM,
     RING,
     SIMPLE,
@@ -31,12 +33,14 @@ from actors.evaluator.layout import (
     whole_lines,
 )
 from actors.evaluator.matching.operators import true_for_missing
-from actors.evaluator.program import Program, TraitLeaf, ValueColumn
+from actors.evaluator.program import Program, Taken, TraitLeaf, ValueColumn
 from actors.evaluator.rules import audience_rules
 from actors.evaluator.structures import Feed, Placed, feeds_of, place, span_of
 from actors.evaluator.symbols import (
     CountLeaf,
     EventLeaf,
+    Latest,
+    LatestLeaf,
     LeafWindow,
     SequenceLeaf,
     SumLeaf,
@@ -46,15 +50,18 @@ from actors.evaluator.symbols import (
     TraitKey,
 )
 from cluster.admission.plan import EventPlan
-from cluster.definitions.model import EventModel, Filter, Published
+from cluster.definitions.model import Definitions, EventModel, Filter, Published
 
 _COMPARISONS = {"gt": GT, "gte": GTE, "lt": LT, "lte": LTE, "eq": EQ}
+#: How a structure takes values; by their identity unless it is here.
+_TAKEN_AS: dict[int, Taken] = {SUM: "number", LATEST: "time"}
 _TIME_OPS = {"within_last": WITHIN_LAST, "more_than_ago": MORE_THAN_AGO, "within_next": WITHIN_NEXT}
 
 
 def compile_program(published: Published) -> Program:
     """Compile all evaluated audiences of `published`; O(nodes)."""
     definitions = published.definitions
+    plan = EventPlan(definitions)
     parents = tuple(definitions.parent_models)
     models = tuple(definitions.event_models.values())
     parent_index = {parent: i for i, parent in enumerate(parents)}
@@ -63,6 +70,7 @@ def compile_program(published: Published) -> Program:
         {model.id: (i, model) for i, model in enumerate(models)},
         parent_index,
         {audience.id: i for i, audience in enumerate(audiences)},
+        _said(definitions),
     )
     trees = [symbols.of(audience.where, audience) for audience in audiences]
     placed, pages = place(symbols.leaves, len(models))
@@ -91,7 +99,7 @@ def compile_program(published: Published) -> Program:
         **_model_arrays(published, placed, feeds_of(placed), parent_index),
         **feed_arrays,
         **_struct_arrays(placed, pages, models),
-        **_leaf_arrays(event_leaves, calendars),
+        **_leaf_arrays(placed, calendars),
         leaf_ends=_leaf_ends(placed),
         **_time_arrays(times, time_columns, len(event_leaves)),
         **audience_arrays(codes, [parent_index[a.parent] for a in audiences], default_words, len(parents)),
@@ -108,12 +116,13 @@ def compile_program(published: Published) -> Program:
         models=models,
         model_columns=tuple(
             {name: f"c{position}" for name, position in columns.items()}
-            for columns in EventPlan(definitions).columns_of_model
+            | {name: f"p{position}" for name, position in presences.items()}
+            for columns, presences in zip(plan.columns_of_model, plan.presences_of_model, strict=True)
         ),
         model_filters=filters,
         model_values=values,
         trait_leaves=trait_leaves,
-        trait_columns=tuple(definitions.parent_models[p].columns for p in parents),
+        trait_columns=tuple(definitions.parent_models[p].snapshot_columns for p in parents),
         time_columns=time_columns,
         calendars=calendars,
         audiences=tuple(audience.id for audience in audiences),
@@ -122,6 +131,19 @@ def compile_program(published: Published) -> Program:
         leaf_words=leaf_words,
         retention_ms=max((model.retention_ms for model in models), default=0),
     )
+
+
+def _said(definitions: Definitions) -> dict[tuple[int, str], Latest]:
+    """Give the traits that come with identify calls, by the parent's number and name."""
+    numbers = {model: i for i, model in enumerate(definitions.event_models)}
+    return {
+        (parent, name): Latest(
+            tuple(numbers[model.id] for model in definitions.identify_models(id_)),
+            name, column.type, definitions.identify_retention_ms(id_),
+        )
+        for parent, (id_, model_) in enumerate(definitions.parent_models.items())
+        for name, column in model_.identify_columns.items()
+    }  # fmt: skip
 
 
 def _direct_pages(placed: Sequence[Placed], pages: int, models: int) -> int:
@@ -150,7 +172,7 @@ def _shape(leaf_words: int, codes: Sequence[list[int]], pages: int, direct: int,
 def _window(leaf: EventLeaf) -> LeafWindow:
     if isinstance(leaf, CountLeaf):
         return leaf.window
-    return leaf.sum.window if isinstance(leaf, SumLeaf) else LeafWindow(leaf.within_ms)
+    return leaf.sum.window if isinstance(leaf, SumLeaf) else LeafWindow(span_of(leaf))
 
 
 def _number_traits(
@@ -207,8 +229,8 @@ def _value_columns(placed: Sequence[Placed], models: Sequence[EventModel]) -> tu
     result: list[dict[ValueColumn, None]] = [{} for _ in models]
     for feed in feeds_of(placed):
         if feed.column is not None:
-            number = placed[feed.struct].kind == SUM
-            result[feed.model][ValueColumn(feed.column, number)] = None
+            taken = _TAKEN_AS.get(placed[feed.struct].kind, "identity")
+            result[feed.model][ValueColumn(feed.column, taken)] = None
     return tuple(tuple(columns) for columns in result)
 
 
@@ -300,20 +322,38 @@ def _searched(one: Placed, models: Sequence[EventModel]) -> bool:
     return len({models[model].timestamp for model, _ in one.structure.steps}) > 1
 
 
-def _leaf_arrays(leaves: Sequence[EventLeaf], calendars: Sequence[tuple[str, str]]) -> dict[str, np.ndarray]:
+def _leaf_arrays(placed: Sequence[Placed], calendars: Sequence[tuple[str, str]]) -> dict[str, np.ndarray]:
+    leaves = [leaf for one in placed for leaf in one.leaves]
+    bits = [bit for one in placed for bit in range(len(one.leaves))]
     windows = [_window(leaf) for leaf in leaves]
     sums = [leaf if isinstance(leaf, SumLeaf) else None for leaf in leaves]
     return {
-        "leaf_n": np.array([leaf.n if isinstance(leaf, CountLeaf) else 0 for leaf in leaves], np.int64),
+        "leaf_n": np.array(
+            [leaf.n if isinstance(leaf, CountLeaf) else bit for leaf, bit in zip(leaves, bits, strict=True)], np.int64
+        ),
         "leaf_window": np.array([window.kind for window in windows], np.int32),
         "leaf_span": np.array([span_of(leaf) for leaf in leaves], np.int64),
         "leaf_origin": np.array(
-            [calendars.index(w.calendar) if w.calendar is not None else w.since_ms or 0 for w in windows], np.int64
+            [_origin(leaf, w, calendars) for leaf, w in zip(leaves, windows, strict=True)], np.int64
         ),
-        "leaf_of": np.array([OF_AVERAGE if leaf and leaf.average else OF_SUM for leaf in sums], np.int32),
+        "leaf_of": np.array([_asked(leaf) for leaf in leaves], np.int32),
         "leaf_compare": np.array([_COMPARISONS[leaf.comparison] if leaf else 0 for leaf in sums], np.int32),
         "leaf_value": np.array([leaf.value if leaf else 0.0 for leaf in sums], np.float64),
     }
+
+
+def _origin(leaf: EventLeaf, window: LeafWindow, calendars: Sequence[tuple[str, str]]) -> int:
+    if isinstance(leaf, LatestLeaf) and leaf.relative:
+        assert isinstance(leaf.test.operand, int)
+        return leaf.test.operand
+    return calendars.index(window.calendar) if window.calendar is not None else window.since_ms or 0
+
+
+def _asked(leaf: EventLeaf) -> int:
+    """Give what a sum's or a latest row's leaf asks of it."""
+    if isinstance(leaf, LatestLeaf):
+        return _TIME_OPS.get(leaf.test.op, OF_FILTER)
+    return OF_AVERAGE if isinstance(leaf, SumLeaf) and leaf.average else OF_SUM
 
 
 def _time_arrays(times: Sequence[TimeKey], columns: Sequence[Sequence[str]], first: int) -> dict[str, np.ndarray]:

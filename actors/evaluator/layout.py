@@ -14,6 +14,7 @@ Structures, by kind, as they lie in a page:
   SUM       [chunk, head, count, sum, low part, error]; chunk: a deque of (ts, value), oldest first
   SEQUENCE  [chunk, head, count]; chunk: a deque of (ts, position, steps, best start of each prefix of the steps)
   ABANDON   [chunk, head, count, ts, row, ts, row]: the two latest follow-ups of different rows; a deque of (ts, row)
+  LATEST    [0, 0, 0, ts, row, value, bits ...]: the latest row that says a trait; of its filters, which it satisfies
 RING, DISTINCT and SUM of a window that begins A ago are fed late: events younger than A wait in a deque of their own
 [chunk, head, count] behind the structure. A chunk is `[words | ...]`, words a power of two.
 """
@@ -76,6 +77,7 @@ DISTINCT: Final = 1
 SUM: Final = 2
 SEQUENCE: Final = 3
 ABANDON: Final = 4
+LATEST: Final = 5
 #: Up to this capacity a ring is shifted, above it is circular.
 SMALL_RING: Final = 4
 #: Words of a deque in its structure, and where each is.
@@ -94,6 +96,11 @@ FOLLOW_ROW: Final = 4
 SECOND_TS: Final = 5
 SECOND_ROW: Final = 6
 ABANDON_WORDS: Final = 7
+#: Words of a latest row: a deque's, which stay empty, then its ts, row and time; then a bit for each filter.
+LATEST_TS: Final = 3
+LATEST_ROW: Final = 4
+LATEST_VALUE: Final = 5
+LATEST_BITS: Final = 6
 #: Words of an entry of each deque; a sequence's has one more per step.
 PAIR: Final = 2
 SEQUENCE_ENTRY: Final = 3
@@ -119,6 +126,8 @@ EQ: Final = 4
 WITHIN_LAST: Final = 0
 MORE_THAN_AGO: Final = 1
 WITHIN_NEXT: Final = 2
+#: What a LATEST's leaf asks: one of these three of its time, or whether the row satisfies the leaf's filter.
+OF_FILTER: Final = 3
 #: A missing trait time.
 MISSING: Final = -(2**63)
 
@@ -218,7 +227,9 @@ FEED_OFFSET: Final = 2  #: `struct_offset`
 FEED_CAPACITY: Final = 3
 FEED_REACH: Final = 4  #: the longest span of its leaves, ms
 FEED_RING: Final = 5  #: 1: a ring without a delay
-FEED_STEPS: Final = 6  #: sequence: bits of the steps served; abandonment: 1 the first event, 2 a follow-up
+#: Sequence: bits of the steps served; abandonment: 1 the first event, 2 a follow-up; latest: 0 the row itself, else
+#: 1 + the filter that it satisfies.
+FEED_STEPS: Final = 6
 FEED_VALUE: Final = 7  #: column of the values, -1 none
 #: In a simple or narrow page: where in it the n-th latest is, and for how many ms it counts.
 END_WORDS: Final = 2
@@ -261,7 +272,7 @@ class ProgramArrays(NamedTuple):
     struct_page: I32  #: [S]
     struct_offset: I64  #: [S] word inside the page; of a narrow page, 32 bits each
     struct_kind: I32  #: [S]
-    #: [S] RING, DISTINCT: entries kept; SEQUENCE: steps; ABANDON: ms before the first event counts
+    #: [S] RING, DISTINCT: entries kept; SEQUENCE: steps; ABANDON: ms before the first event counts; LATEST: bit words
     struct_capacity: I64
     struct_leaves: I32  #: [S + 1] CSR into event leaves (leaf index = position)
     struct_reach: I64  #: [S] the longest span of its leaves, ms
@@ -273,12 +284,12 @@ class ProgramArrays(NamedTuple):
     page_late: U8  #: [G] 1: some structure of it grows as time passes
     page_plain: U8  #: [G] GENERAL, PLAIN, SIMPLE, NARROW
     page_leaves: I32  #: [G + 1] CSR into event leaves: a page's are a range
-    leaf_n: I64  #: [E] RING, DISTINCT: the n of at_least n
+    leaf_n: I64  #: [E] RING, DISTINCT: the n of at_least n; LATEST: its bit
     leaf_ends: I64  #: [E * END_WORDS]
     leaf_window: I32  #: [E] WITHIN, SINCE, THIS
     leaf_span: I64  #: [E] ms
-    leaf_origin: I64  #: [E] SINCE: ms; THIS: calendar
-    leaf_of: I32  #: [E] SUM: OF_SUM, OF_AVERAGE
+    leaf_origin: I64  #: [E] SINCE: ms; THIS: calendar; LATEST: ms of the operator
+    leaf_of: I32  #: [E] SUM: OF_SUM, OF_AVERAGE; LATEST: WITHIN_LAST ... OF_FILTER
     leaf_compare: I32  #: [E] SUM: GT ... EQ
     leaf_value: F64  #: [E] SUM: what it is compared with
     leaf_audiences: I32  #: [L + 1] CSR into leaf_audience

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from actors.evaluator.layout import ProgramArrays
 from actors.evaluator.symbols import Unit
 from cluster.definitions.model import Column, EventModel, Filter, Published, Test
+
+Taken = Literal["number", "time", "identity"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +24,10 @@ class TraitLeaf:
 
 @dataclass(frozen=True, slots=True)
 class ValueColumn:
-    """A column whose values structures take: as float64 to be summed, else as an identity."""
+    """A column whose values structures take: as float64 to be summed, as times, or as identities."""
 
     name: str
-    number: bool
+    taken: Taken
 
 
 @dataclass(frozen=True, slots=True)

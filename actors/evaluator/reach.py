@@ -44,25 +44,26 @@ class _Reach:
         """Give the ms before now that an audience looks back; 0 where it is not evaluated."""
         if not audience.evaluated:
             return 0
-        longest = self._longest(audience.where)
+        longest = self._longest(audience.where, audience.parent)
         if self._may_hold(audience.where, True):
             return max(longest, self._definitions.parent_retention_ms(audience.parent))
         return longest
 
-    def _longest(self, node: Condition) -> int:
+    def _longest(self, node: Condition, parent: str) -> int:
         match node:
             case All() | AnyOf():
-                return max((self._longest(child) for child in node.children), default=0)
+                return max((self._longest(child, parent) for child in node.children), default=0)
             case Not():
-                return self._longest(node.child)
+                return self._longest(node.child, parent)
             case EventCount() | EventAggregate():
                 return self._window_ms(node.window, node.event)
             case Sequence() | Abandonment():
                 return node.within_ms
             case AudienceRef():
-                return self._longest(self._audiences[node.audience].where)
+                return self._longest(self._audiences[node.audience].where, parent)
             case TraitTest():
-                return 0
+                said = self._definitions.parent_models[parent].identify_columns
+                return self._definitions.identify_retention_ms(parent) if node.trait in said else 0
 
     def _window_ms(self, window: Window, event: str) -> int:
         if isinstance(window, Within):

@@ -16,6 +16,8 @@ from actors.evaluator.layout import (
     DEQUE,
     DISTINCT,
     GENERAL,
+    LATEST,
+    LATEST_BITS,
     NARROW,
     NARROW_FIRST,
     NARROW_MAX,
@@ -33,6 +35,8 @@ from actors.evaluator.symbols import (
     AbandonLeaf,
     CountLeaf,
     EventLeaf,
+    Latest,
+    LatestLeaf,
     Ring,
     SequenceLeaf,
     Structure,
@@ -40,7 +44,7 @@ from actors.evaluator.symbols import (
     SumLeaf,
     structure_of,
 )
-from cluster.definitions.model import Filter
+from cluster.definitions.model import Filter, PropertyTest
 
 #: Words of a page at most where it can be helped: a user of one structure of it pays for all.
 PAGE_WORDS_MAX: Final = 96
@@ -110,6 +114,8 @@ def kind_of(structure: Structure) -> int:
         return RING if structure.column is None else DISTINCT
     if isinstance(structure, Sum):
         return SUM
+    if isinstance(structure, Latest):
+        return LATEST
     return SEQUENCE if isinstance(structure, SequenceLeaf) else ABANDON
 
 
@@ -117,6 +123,8 @@ def span_of(leaf: EventLeaf) -> int:
     """Give how long an event may count for a leaf."""
     if isinstance(leaf, CountLeaf):
         return leaf.window.span_ms
+    if isinstance(leaf, LatestLeaf):
+        return leaf.latest.retention_ms
     return leaf.sum.window.span_ms if isinstance(leaf, SumLeaf) else leaf.within_ms
 
 
@@ -125,6 +133,8 @@ def own_words(structure: Structure, capacity: int) -> int:
     kind = kind_of(structure)
     if kind == RING:
         return capacity if capacity <= SMALL_RING else capacity + 1
+    if kind == LATEST:
+        return LATEST_BITS + capacity
     return {DISTINCT: DEQUE, SUM: SUM_WORDS, SEQUENCE: DEQUE, ABANDON: ABANDON_WORDS}[kind]
 
 
@@ -134,6 +144,8 @@ def _capacity(structure: Structure, leaves: Iterable[EventLeaf]) -> int:
         return max(leaf.n for leaf in leaves if isinstance(leaf, CountLeaf))
     if isinstance(structure, SequenceLeaf):
         return len(structure.steps)
+    if isinstance(structure, Latest):
+        return -(-len(list(leaves)) // 64)
     return structure.after_ms if isinstance(structure, AbandonLeaf) else 0
 
 
@@ -141,6 +153,8 @@ def _home(structure: Structure) -> tuple[int, Filter | None]:
     """Give the model and filter whose events a structure lies with."""
     if isinstance(structure, SequenceLeaf):
         return structure.steps[0]
+    if isinstance(structure, Latest):
+        return structure.models[0], None
     return structure.first if isinstance(structure, AbandonLeaf) else (structure.model, structure.where)
 
 
@@ -232,6 +246,9 @@ def feeds_of(placed: Sequence[Placed]) -> list[Feed]:
         if isinstance(structure, Ring | Sum):
             result.append(Feed(structure.model, structure.where, struct, 0, structure.column))
             continue
+        if isinstance(structure, Latest):
+            result += _latest_feeds(structure, one.leaves, struct)
+            continue
         if isinstance(structure, SequenceLeaf):
             served = [(step, 1 << k) for k, step in enumerate(structure.steps)]
         else:
@@ -241,4 +258,15 @@ def feeds_of(placed: Sequence[Placed]) -> list[Feed]:
         for step, bit in served:
             bits[step] = bits.get(step, 0) | bit
         result += [Feed(model, where, struct, steps, None) for (model, where), steps in bits.items()]
+    return result
+
+
+def _latest_feeds(latest: Latest, leaves: Sequence[EventLeaf], struct: int) -> list[Feed]:
+    """A row that says the trait comes by itself, with its time where the trait is one, and with what it satisfies."""
+    column = latest.value if latest.type == "timestamp" else None
+    tests = [(bit, leaf.test) for bit, leaf in enumerate(leaves) if isinstance(leaf, LatestLeaf) and not leaf.relative]
+    result = []
+    for model in latest.models:
+        result.append(Feed(model, latest.said, struct, 0, column))
+        result += [Feed(model, PropertyTest(latest.value, test), struct, bit + 1, None) for bit, test in tests]
     return result

@@ -13,10 +13,12 @@ So only sums (and averages), sequences and abandonment have leaves of their own,
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias
 
 from actors.evaluator.layout import OP_AND, OP_AUDIENCE, OP_FALSE, OP_NOT, OP_OR, OP_TRUE, SINCE, THIS, WITHIN
+from actors.evaluator.matching.operators import NEGATED
+from cluster.admission.plan import presence_column, said_column
 from cluster.definitions.model import (
     Abandonment,
     All,
@@ -37,6 +39,7 @@ from cluster.definitions.model import (
     Step,
     Test,
     TraitTest,
+    ValueType,
     Window,
     Within,
 )
@@ -123,6 +126,39 @@ class AbandonLeaf:
 
 
 @dataclass(frozen=True, slots=True)
+class Latest:
+    """The latest row of `models` that says a trait of theirs (`source: identify`), while it is retained."""
+
+    models: tuple[int, ...]
+    trait: str
+    type: ValueType
+    retention_ms: int
+
+    @property
+    def value(self) -> str:
+        """The models' column of what the row says."""
+        return said_column(self.trait)
+
+    @property
+    def said(self) -> PropertyTest:
+        """What is true of a row that says it, be it null."""
+        return PropertyTest(presence_column(self.trait), Test("eq", True, "boolean"))
+
+
+@dataclass(frozen=True, slots=True)
+class LatestLeaf:
+    """What the latest row says satisfies `test`, which is false for a missing value."""
+
+    latest: Latest
+    test: Test
+
+    @property
+    def relative(self) -> bool:
+        """Whether it changes as time passes."""
+        return self.test.op in TIME_RELATIVE
+
+
+@dataclass(frozen=True, slots=True)
 class TraitKey:
     """A trait condition that only a new snapshot changes."""
 
@@ -141,8 +177,8 @@ class TimeKey:
     span_ms: int
 
 
-EventLeaf: TypeAlias = CountLeaf | SumLeaf | SequenceLeaf | AbandonLeaf
-Structure: TypeAlias = Ring | Sum | SequenceLeaf | AbandonLeaf
+EventLeaf: TypeAlias = CountLeaf | SumLeaf | SequenceLeaf | AbandonLeaf | LatestLeaf
+Structure: TypeAlias = Ring | Sum | SequenceLeaf | AbandonLeaf | Latest
 Symbol: TypeAlias = EventLeaf | TraitKey | TimeKey | int
 
 #: No count gets there: what is compared with more is compared with infinity.
@@ -155,16 +191,22 @@ def structure_of(leaf: EventLeaf) -> Structure:
     """Give what holds a leaf's events."""
     if isinstance(leaf, CountLeaf):
         return leaf.ring
+    if isinstance(leaf, LatestLeaf):
+        return leaf.latest
     return leaf.sum if isinstance(leaf, SumLeaf) else leaf
 
 
 @dataclass(slots=True)
 class Symbols:
-    """Turns the conditions of one document into symbols; `audience_index` numbers what `audience` may name."""
+    """Turns the conditions of one document into symbols; `audience_index` numbers what `audience` may name.
+
+    `said` has the traits that come with identify calls, by the parent's number and name.
+    """
 
     models: dict[str, tuple[int, EventModel]]
     parent_index: dict[str, int]
     audience_index: dict[str, int]
+    said: dict[tuple[int, str], Latest]
     #: Every leaf met, in order.
     leaves: dict[EventLeaf, None] = field(default_factory=dict)
     traits: dict[TraitKey, None] = field(default_factory=dict)
@@ -177,7 +219,7 @@ class Symbols:
         if isinstance(node, Not):
             return [*self.of(node.child, audience), OP_NOT]
         if isinstance(node, TraitTest):
-            return [self._trait(node, self.parent_index[audience.parent])]
+            return self._trait(node, self.parent_index[audience.parent])
         if isinstance(node, AudienceRef):
             return [OP_AUDIENCE - self.audience_index[node.audience]]
         if isinstance(node, EventCount):
@@ -192,15 +234,20 @@ class Symbols:
         self.leaves[leaf] = None
         return leaf
 
-    def _trait(self, node: TraitTest, parent: int) -> Symbol:
+    def _trait(self, node: TraitTest, parent: int) -> list[Symbol]:
+        latest = self.said.get((parent, node.trait))
+        if latest is not None:
+            test, negated = _positive(node.test)
+            leaf = self._leaf(LatestLeaf(latest, test))
+            return [leaf, OP_NOT] if negated else [leaf]
         if node.test.op in TIME_RELATIVE:
             assert isinstance(node.test.operand, int)
             time = TimeKey(parent, node.trait, node.test.op, node.test.operand)
             self.times[time] = None
-            return time
+            return [time]
         key = TraitKey(parent, node.trait, node.test)
         self.traits[key] = None
-        return key
+        return [key]
 
     def _step(self, step: Step) -> tuple[int, Filter | None]:
         return self.models[step.event][0], step.where
@@ -285,6 +332,14 @@ class Symbols:
         if comparison == "eq":
             return [*some("eq"), *some("gt"), OP_NOT, OP_AND]
         return [*any_value(), *some(_NEGATED_COMPARISON[comparison]), OP_NOT, OP_AND]
+
+
+def _positive(test: Test) -> tuple[Test, bool]:
+    """Give a test as one that is false for a missing value, and whether it is that one's complement."""
+    if test.op == "is_set":
+        return replace(test, operand=True), test.operand is False
+    op = NEGATED.get(test.op)
+    return (test, False) if op is None else (replace(test, op=op), True)
 
 
 def _and(where: Filter | None, test: PropertyTest) -> Filter:

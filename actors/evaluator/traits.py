@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from actors.evaluator.layout import I64, MISSING, U64
 from actors.evaluator.matching.operators import evaluate_test
 from actors.evaluator.program import Program
+from actors.evaluator.values import times_of
 
 #: How a snapshot holds a trait of each declared type (docs/architecture.md §5).
 _ARROW_TYPES: Final = {
@@ -20,8 +21,6 @@ _ARROW_TYPES: Final = {
     "string": pa.string(),
     "list": pa.list_(pa.string()),
 }
-#: Times beyond this (in size) say the same as this: sums with a duration stay inside int64.
-_TIME_MAX: Final = 2**61
 
 
 def trait_words(program: Program, parent: int, snapshot: pa.Table) -> U64:
@@ -47,10 +46,7 @@ def trait_times(program: Program, parent: int, snapshot: pa.Table) -> I64:
     """Give the times that the parent's time leaves look at: [rows, time columns of any parent at most], ms."""
     times = np.full((snapshot.num_rows, time_width(program)), MISSING, np.int64)
     for i, trait in enumerate(program.time_columns[parent]):
-        column = _column(snapshot, trait, "timestamp")
-        valid = np.asarray(column.is_valid().to_numpy(zero_copy_only=False)).astype(np.bool_)
-        values = np.asarray(column.fill_null(0).to_numpy(zero_copy_only=False))
-        times[valid, i] = np.clip(values, -_TIME_MAX, _TIME_MAX)[valid]
+        times[:, i] = times_of(_column(snapshot, trait, "timestamp"))
     return times
 
 

@@ -1,23 +1,28 @@
-"""Values that structures take from events: float64 to be summed, and identities to be told apart."""
+"""Values that structures take from events: float64 to be summed, times, and identities to be told apart."""
 
 from __future__ import annotations
+
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 
 from actors.evaluator.kernels.hashing import hash_strings
-from actors.evaluator.layout import I16, I32, I64, U8, U64
+from actors.evaluator.layout import I16, I32, I64, MISSING, U8, U64
 from actors.evaluator.program import Program
 
 #: Spreads identities of texts. Fixed: a checkpoint holds them. Two texts of one window share one with probability
 #: 2^-64.
 _SEED = np.uint64(0x5EEDED1D)
+#: Times beyond this (in size) say the same as this.
+TIME_MAX: Final = 2**61
 
 
 def values_of(hits: pa.RecordBatch, program: Program, models: I16) -> I64:
     """Give each hit's values, in the order of its model's `model_values`: [hits, the most of any model].
 
-    Numbers to be summed are the bits of their float64. A missing value is anything: its filter does not match.
+    Numbers to be summed are the bits of their float64, times ms (a missing one MISSING). Any other missing value is
+    anything: its filter does not match.
     """
     width = max((len(columns) for columns in program.model_values), default=0)
     result = np.zeros((len(models), width), np.int64)
@@ -28,14 +33,22 @@ def values_of(hits: pa.RecordBatch, program: Program, models: I16) -> I64:
         for i, column in enumerate(columns):
             if len(chosen):
                 array = hits.column(program.model_columns[model][column.name])
-                values = _numbers(array) if column.number else identities(array)
-                result[chosen, i] = values[chosen]
+                result[chosen, i] = _TAKE[column.taken](array)[chosen]
     return result
 
 
 def _numbers(column: pa.Array) -> I64:
     filled = column.fill_null(0.0) if column.null_count else column
     return np.ascontiguousarray(np.asarray(filled.to_numpy(zero_copy_only=False)), np.float64).view(np.int64)
+
+
+def times_of(column: pa.Array) -> I64:
+    """Give times in ms; sums of one with a duration stay inside int64, and a missing one is MISSING."""
+    filled = column.fill_null(0) if column.null_count else column
+    times: I64 = np.clip(np.asarray(filled.to_numpy(zero_copy_only=False)), -TIME_MAX, TIME_MAX).astype(np.int64)
+    if column.null_count:
+        times[~np.asarray(column.is_valid().to_numpy(zero_copy_only=False)).astype(np.bool_)] = MISSING
+    return times
 
 
 def identities(column: pa.Array) -> I64:
@@ -85,3 +98,6 @@ def _buffers(column: pa.Array) -> tuple[I32, U8]:
         return np.zeros(len(column) + 1, np.int32), np.zeros(1, np.uint8)
     starts = np.frombuffer(offsets, np.int32)[column.offset : column.offset + len(column) + 1]
     return starts, np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(1, np.uint8)
+
+
+_TAKE: Final = {"number": _numbers, "time": times_of, "identity": identities}

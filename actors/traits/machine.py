@@ -43,7 +43,7 @@ NEVER_MS: Final = 2**63 - 1
 
 def shape_of(model: ParentModel, partitions: int) -> str:
     """Give what a snapshot's table depends on besides its sources' rows; equal text, equal table."""
-    columns = [(column.name, column.type) for column in model.columns.values()]
+    columns = [(column.name, column.type) for column in model.snapshot_columns.values()]
     shape: list[Any] = [model.primary_key, partitions, columns]
     if len(model.tables) > 1 or model.related or any(table.columns != own_names(table) for table in model.tables):
         shape += [[table.id, table.key, dict(table.columns)] for table in model.tables]

@@ -51,7 +51,7 @@ def join_tables(
 
     A user whom one table lacks has its traits missing. Raises `SnapshotError`, reason `reserved_name`.
     """
-    check_names(parent.columns, (KEY, PARTITION), parent.id)
+    check_names(parent.snapshot_columns, (KEY, PARTITION), parent.id)
     keys = _all_keys([table.keys for table in tables] or [one.traits.keys for one in related.values()])
     columns: dict[str, ChunkedArray] = {}
     left_out: dict[str, dict[str, int]] = {}
@@ -63,7 +63,7 @@ def join_tables(
         counts = {"no_key": one.without_key, "no_user": rows}
         left_out |= {name: counts} if any(counts.values()) else {}
     dealt = [pa.array(partitions_of(chunk, partitions), pa.int16()) for chunk in keys.chunks]
-    arrays = [keys, pa.chunked_array(dealt, pa.int16()), *(columns[name] for name in parent.columns)]
+    arrays = [keys, pa.chunked_array(dealt, pa.int16()), *(columns[name] for name in parent.snapshot_columns)]
     return TraitSnapshot(parent.id, pa.table(arrays, schema=snapshot_schema(parent)), left_out)
 
 
@@ -84,7 +84,7 @@ def empty_snapshot(parent: ParentModel) -> TraitSnapshot:
 
 def snapshot_schema(parent: ParentModel) -> Any:
     """Give the Arrow schema of the parent's snapshots."""
-    declared = [pa.field(column.name, ARROW_TYPES[column.type]) for column in parent.columns.values()]
+    declared = [pa.field(column.name, ARROW_TYPES[column.type]) for column in parent.snapshot_columns.values()]
     return pa.schema([pa.field(KEY, pa.string()), pa.field(PARTITION, pa.int16()), *declared])
 
 

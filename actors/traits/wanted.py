@@ -50,7 +50,8 @@ def wanted_of_related(table: RelatedTable, parent: ParentModel) -> Wanted:
 
 def main_table(parent: ParentModel, source: object) -> TraitTable:
     """Give the table that one source with every trait as a column of its name stands for."""
-    return TraitTable("", source, parent.primary_key, {name: name for name in parent.columns})  # type: ignore[arg-type]
+    columns = {name: name for name in parent.snapshot_columns}
+    return TraitTable("", source, parent.primary_key, columns)  # type: ignore[arg-type]
 
 
 def _where(parent: ParentModel, table: str) -> str:

@@ -14,7 +14,7 @@ from cluster.admission.json_columns import JsonColumns
 from cluster.admission.plan import EventPlan
 from cluster.admission.structs import StructTree
 from cluster.admission.timestamps import Bools, Format
-from cluster.admission.wire_paths import paths_read
+from cluster.admission.wire_paths import paths_read, paths_watched
 from cluster.wire.repair import parse_leniently
 
 #: What msgspec raises for an event it cannot read; its own errors are ValueErrors.
@@ -61,7 +61,7 @@ class Decoder:
 
     def _tree(self, fmt: Format) -> StructTree:
         if fmt not in self._trees:
-            self._trees[fmt] = StructTree(paths_read(fmt, self.plan))
+            self._trees[fmt] = StructTree(paths_read(fmt, self.plan), paths_watched(fmt, self.plan))
         return self._trees[fmt]
 
 

@@ -71,6 +71,10 @@ class EventColumns(Protocol):
         """Give values of a declared type, as `ARROW_TYPES` says."""
         ...
 
+    def present(self, path: Path) -> Bools:
+        """Say of each event whether something, be it null, is at one of the plan's `presences`."""
+        ...
+
     def times(self) -> EventTimes:
         """Give the canonical `timestamp`, corrected for the sender's clock."""
         ...
@@ -150,6 +154,7 @@ def assemble(
     hits = pa.RecordBatch.from_arrays([
         pa.array(candidates.rows.astype(np.int32)), pa.array(candidates.models), keys, clock,
         *_times(plan, candidates), at_row(message_ids), at_row(pa.array(sources.indices)), *own,
+        *_presences(plan, candidates),
     ], schema=plan.hits_schema)
     violations: list[Violation] = []
     taken = candidates.rows
@@ -239,6 +244,12 @@ def _own_columns(plan: EventPlan, candidates: _Candidates) -> tuple[list[pa.Arra
         if invalid is not None:
             _count_invalid(plan, index, candidates.models[invalid[candidates.positions]], invalid_values)
     return arrays, invalid_values
+
+
+def _presences(plan: EventPlan, candidates: _Candidates) -> list[pa.Array]:
+    """Give `p0`, `p1`, ..."""
+    take = _Take(candidates.positions, candidates.columns.row_count)
+    return [take(pa.array(candidates.columns.present(path))) for path in plan.presences]
 
 
 def _count_invalid(plan: EventPlan, column: int, models: Models, counts: dict[str, int]) -> None:

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from cluster.admission.plan import TIMESTAMP_PATH, EventPlan
 from cluster.admission.sources import Sources, sources_of
 from cluster.admission.structs import PathReader
-from cluster.admission.timestamps import EventTimes, Format, Int64s, Times, event_times
+from cluster.admission.timestamps import Bools, EventTimes, Format, Int64s, Times, event_times
 from cluster.admission.typing_columns import Typed, id_column, time_column, times_in, typed_column
 from cluster.admission.wire_paths import (
     NAME_PATH,
@@ -75,6 +75,18 @@ class JsonColumns:
     def typed(self, path: Path, kind: ValueType) -> Typed:
         """See `EventColumns`."""
         return typed_column(self._values(path), kind)
+
+    def present(self, path: Path) -> Bools:
+        """See `EventColumns`."""
+        first, second = wire_path(self._format, path), second_path(self._format, path)
+        found = [False] * self._row_count if first is None else self._reader.present(first)
+        if second is not None:
+            types = self._reader.values(("type",))
+            others = self._reader.present(second)
+            found = [
+                here or (there and kind == "identify") for here, there, kind in zip(found, others, types, strict=True)
+            ]
+        return np.array(found, np.bool_)
 
     def times(self) -> EventTimes:
         """See `EventColumns`."""

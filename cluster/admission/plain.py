@@ -21,7 +21,7 @@ from cluster.admission.wire_paths import (
     second_path,
     wire_path,
 )
-from cluster.definitions.model import EventModel, Path
+from cluster.definitions.model import Path
 from cluster.limits import KEY_BYTES_MAX, MESSAGE_ID_BYTES_MAX
 from cluster.model.values import coerce, coerce_timestamp
 from cluster.wire.repair import parse_leniently
@@ -79,6 +79,13 @@ class _Event:
             return walk(self._parsed, second)
         return value
 
+    def has(self, path: Path) -> bool:
+        """Say whether something, be it null, is at a canonical path."""
+        second = second_path(self._format, path) if self._parsed.get("type") == "identify" else None
+        places = [place for place in (wire_path(self._format, path), second) if place is not None]
+        objects = [(walk(self._parsed, place[:-1]), place[-1]) for place in places]
+        return any(isinstance(found, dict) and key in found for found, key in objects)
+
     def source(self) -> str | None:
         """Give the source: the envelope's, else, in the native format, the event's own."""
         if self._source is not None or self._format is not Format.NATIVE:
@@ -120,7 +127,7 @@ def _take(
             reason = "invalid"
         elif key is not None:
             ts_ms, relative = event.time(model.timestamp)
-            _count_invalid(model, event, invalid)
+            _count_invalid(plan, index, event, invalid)
             missing = [c.name for c in model.columns.values() if coerce(event.at(c.path), c.type) is None]
             rules = contracts.broken(index, missing, event.at(("properties",)))
             for rule in rules:
@@ -136,14 +143,17 @@ def _take(
 
 
 def _values(plan: EventPlan, event: _Event) -> dict[str, Any]:
-    return {f"c{index}": coerce(event.at(path), kind) for index, (path, kind) in enumerate(plan.columns)}
+    own = {f"c{index}": coerce(event.at(path), kind) for index, (path, kind) in enumerate(plan.columns)}
+    return own | {f"p{index}": event.has(path) for index, path in enumerate(plan.presences)}
 
 
-def _count_invalid(model: EventModel, event: _Event, invalid: dict[str, int]) -> None:
-    for column in model.columns.values():
-        raw = event.at(column.path)
-        if raw is not None and coerce(raw, column.type) is None:
-            invalid[model.id] = invalid.get(model.id, 0) + 1
+def _count_invalid(plan: EventPlan, model: int, event: _Event, invalid: dict[str, int]) -> None:
+    for column in plan.columns_of_model[model].values():
+        path, kind = plan.columns[column]
+        raw = event.at(path)
+        if raw is not None and coerce(raw, kind) is None:
+            id_ = plan.models[model].id
+            invalid[id_] = invalid.get(id_, 0) + 1
 
 
 def _text(value: Any) -> Any:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from cluster.admission.typing_columns import ARROW_TYPES
-from cluster.definitions.model import Contract, Definitions, EventModel, Path, ValueType
+from cluster.definitions.model import Column, Contract, Definitions, EventModel, Path, ValueType
 
 #: The fields of a canonical event (semantics.md §1); paths start with one of them, any other reads as missing.
 CANONICAL_FIELDS = (
@@ -37,6 +37,16 @@ _FIXED_FIELDS = (
     pa.field("message_id", pa.string()),
     pa.field("source", pa.int16(), nullable=False),
 )
+
+
+def said_column(trait: str) -> str:
+    """Name the column that an identify model has of a trait of its parent (`source: identify`)."""
+    return f"\0traits.{trait}"
+
+
+def presence_column(trait: str) -> str:
+    """Name the column that says whether a row says the trait at all, be it null."""
+    return f"\0says.{trait}"
 
 
 class _Codes(dict[str, int]):
@@ -79,7 +89,10 @@ class EventPlan:
 
     `columns` are the distinct (path, type) pairs over all event models, in the order of first use: column `i` of
     it is `c{i}` of the hits. `models`, `parents` (ids) and `sources` (ids) are in document order.
-    `columns_of_model[m]` maps the model's own column names to indices into `columns`.
+    `columns_of_model[m]` maps the model's own column names to indices into `columns`; identify models also have the
+    traits of their parent that come with such calls, as `said_column` names them. `presences` are the paths of these:
+    `p{i}` of the hits says whether a row has something at path `i` of them, be it null, and `presences_of_model[m]` is
+    what `columns_of_model[m]` is for columns.
     """
 
     def __init__(self, definitions: Definitions) -> None:
@@ -90,15 +103,23 @@ class EventPlan:
         self.source_index: dict[str, int] = {source: index for index, source in enumerate(self.sources)}
         self.parent_of_model: tuple[int, ...] = tuple(self.parents.index(model.parent) for model in self.models)
         self.column_index: dict[tuple[Path, ValueType], int] = {}
-        for model in self.models:
-            for column in model.columns.values():
+        said = [_said(definitions, model) for model in self.models]
+        read = [
+            {**model.columns, **{said_column(trait): column for trait, column in own.items()}}
+            for model, own in zip(self.models, said, strict=True)
+        ]
+        for columns in read:
+            for column in columns.values():
                 self.column_index.setdefault((column.path, column.type), len(self.column_index))
         self.columns: tuple[tuple[Path, ValueType], ...] = tuple(self.column_index)
         self.columns_of_model: tuple[dict[str, int], ...] = tuple(
-            {name: self.column_index[column.path, column.type] for name, column in model.columns.items()}
-            for model in self.models
+            {name: self.column_index[column.path, column.type] for name, column in columns.items()} for columns in read
         )
-        self.hits_schema: pa.Schema = _hits_schema(self.columns)
+        self.presences: tuple[Path, ...] = tuple(dict.fromkeys(column.path for own in said for column in own.values()))
+        self.presences_of_model: tuple[dict[str, int], ...] = tuple(
+            {presence_column(trait): self.presences.index(column.path) for trait, column in own.items()} for own in said
+        )
+        self.hits_schema: pa.Schema = _hits_schema(self.columns, len(self.presences))
         #: Models with a contract that asks something, by index.
         self.contracts: dict[int, Contract] = {
             index: model.contract
@@ -146,8 +167,14 @@ class EventPlan:
         return [NO_SOURCE, own] if sourceless_fits_all else [own]
 
 
-def _hits_schema(columns: tuple[tuple[Path, ValueType], ...]) -> pa.Schema:
+def _said(definitions: Definitions, model: EventModel) -> Mapping[str, Column]:
+    """Give the traits that a model's rows say of its parent's users."""
+    return definitions.parent_models[model.parent].identify_columns if model.type == "identify" else {}
+
+
+def _hits_schema(columns: tuple[tuple[Path, ValueType], ...], presences: int) -> pa.Schema:
     own = [pa.field(f"c{index}", ARROW_TYPES[kind]) for index, (_, kind) in enumerate(columns)]
+    own += [pa.field(f"p{index}", pa.bool_(), nullable=False) for index in range(presences)]
     return pa.schema([*_FIXED_FIELDS, *own])
 
 

@@ -45,3 +45,9 @@ def paths_read(fmt: Format, plan: EventPlan) -> set[Path]:
     if fmt is not Format.NATIVE:
         read |= {NAME_PATH, ORIGINAL_TIMESTAMP_PATH, SENT_AT_PATH}
     return {path for path in read if path is not None}
+
+
+def paths_watched(fmt: Format, plan: EventPlan) -> set[Path]:
+    """Give the wire paths of which decoding also reads whether something, be it null, is there at all."""
+    watched = {wire_path(fmt, path) for path in plan.presences} | {second_path(fmt, path) for path in plan.presences}
+    return {path for path in watched if path is not None}

@@ -39,7 +39,7 @@ from cluster.definitions.model import (
 )
 from cluster.definitions.plain_words import add_faults
 from cluster.definitions.schemas import SCHEMA_FORM, schema_fault
-from cluster.definitions.trait_tables import column_types, read_traits, trait_types
+from cluster.definitions.trait_tables import column_types, read_traits, said_traits, trait_types
 from cluster.limits import (
     DEDUP_HORIZON_DEFAULT_MS,
     DEDUP_IDS_DEFAULT_MAX,
@@ -186,6 +186,7 @@ class _Builder:
     def _parent_model(self, read: doc.ParentModelDocument, place: Place) -> ParentModel:
         traits = read.traits or doc.TraitsDocument()
         found = read_traits(traits, read.primary_key, (*place, "traits"), self._faults)
+        self._check_said(read.id, found.columns, (*place, "traits", "columns"))
         return ParentModel(
             id=read.id,
             primary_key=read.primary_key,
@@ -196,6 +197,16 @@ class _Builder:
             name=read.name,
             description=read.description,
         )
+
+    def _check_said(self, parent: str, columns: Mapping[str, Column], place: Place) -> None:
+        """What identify calls say needs an event model that takes them: it says whose they are, and how long."""
+        said = next((name for name, column in columns.items() if column.path), None)
+        models = [raw for _, raw in self._by_id("event_models") if raw.get("parent") == parent]
+        taken = any(raw.get("type") == "identify" for raw in models)
+        if said is not None and not taken:
+            message = f"no event model takes the identify calls of {parent}, so nothing says this trait"
+            model = f"{{id: {parent}_identify, parent: {parent}, type: identify, foreign_key: user_id}}"
+            self._faults.add((*place, said, "source"), message, allowed=f"an event model such as {model}")
 
     def _event_models(self) -> dict[str, EventModel]:
         return {
@@ -317,11 +328,18 @@ class _Builder:
         key = next(_text(raw.get("primary_key")) for id_, raw in self._by_id("parent_models") if id_ == parent)
         if key is None:
             return
-        columns = [key, *traits]
-        for field, column in read.identifiers.items():
-            self._refer(column, columns, f"column of {parent}", (*place, "identifiers", field))
-        for index, column in enumerate(read.traits):
-            self._refer(column, columns, f"column of {parent}", (*place, "traits", index))
+        said = said_traits(next(raw for id_, raw in self._by_id("parent_models") if id_ == parent))
+        columns = [key, *(name for name in traits if name not in said)]
+        places: list[tuple[Place, str]] = [
+            ((*place, "identifiers", field), at) for field, at in read.identifiers.items()
+        ]
+        places += [((*place, "traits", index), column) for index, column in enumerate(read.traits)]
+        for at, column in places:
+            if column in said:
+                message = f"{show(column)} comes with identify calls: conditions can use it, syncs cannot send it yet"
+                self._faults.add(at, message, allowed=listed(columns))
+            else:
+                self._refer(column, columns, f"column of {parent}", at)
 
     def _check_kind(self, read: doc.SyncDocument, destination: dict[str, Any] | None, place: Place) -> None:
         """What a sync asks of its destination is what the kind, under the destination's settings, can do."""

@@ -141,6 +141,21 @@ class TraitColumnDocument(Strict):
     description: Text = ""
 
 
+def _said_path(text: str) -> tuple[str, ...]:
+    parts = _path(text)
+    if parts[0] != "traits" or len(parts) < 2:
+        message = "what an identify call says of its user is in its traits"
+        raise ValueError(message)
+    return parts
+
+
+class MainTraitColumnDocument(TraitColumnDocument):
+    """`traits.columns.*`: of the main table, or with `source: identify` from identify calls, at `path` in them."""
+
+    source: Literal["identify"] | None = None
+    path: Annotated[Name, AfterValidator(_said_path)] | None = None
+
+
 class TraitTableDocument(Strict):
     """`traits.tables[]`: another table with one row a user, joined by `key` (the parent's primary key if none)."""
 
@@ -177,11 +192,11 @@ class RelatedTableDocument(Strict):
 
 
 class TraitsDocument(Strict):
-    """`parent_models[].traits`. Without any source, traits only come from `usher replay --traits`."""
+    """`parent_models[].traits`. Without any source, those of tables only come from `usher replay --traits`."""
 
     source: TraitSourceDocument | None = None
     refresh: PositiveDuration | None = None
-    columns: dict[Name, TraitColumnDocument] = Field(default_factory=dict)
+    columns: dict[Name, MainTraitColumnDocument] = Field(default_factory=dict)
     tables: list[TraitTableDocument] = Field(default_factory=list)
     related: list[RelatedTableDocument] = Field(default_factory=list)
 

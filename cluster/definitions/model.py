@@ -236,7 +236,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A declared column: a trait (`path` empty) or an event column with its path in the event."""
+    """A declared column: a trait of a snapshot (`path` empty), or one with its path in the event that says it."""
 
     name: str
     type: ValueType
@@ -289,7 +289,7 @@ class RelatedTable:
 class ParentModel:
     """A universe of users. `refresh_ms` None: read once and on change or command.
 
-    `columns` has every trait, whichever table it comes from.
+    `columns` has every trait, whichever table it comes from, and those that come with identify calls.
     """
 
     id: str
@@ -305,6 +305,16 @@ class ParentModel:
     def sources(self) -> tuple[TraitSource, ...]:
         """Every source, in the document's order."""
         return (*(table.source for table in self.tables), *(table.source for table in self.related))
+
+    @property
+    def snapshot_columns(self) -> dict[str, Column]:
+        """The traits that snapshots have, in the document's order."""
+        return {name: column for name, column in self.columns.items() if not column.path}
+
+    @property
+    def identify_columns(self) -> dict[str, Column]:
+        """The traits that come with identify calls (`source: identify`), in the document's order."""
+        return {name: column for name, column in self.columns.items() if column.path}
 
 
 @dataclass(frozen=True, slots=True)
@@ -427,6 +437,17 @@ class Definitions:
     def parent_retention_ms(self, parent: str) -> int:
         """Give the longest retention of the parent's event models (settings' own where it has none)."""
         own = [model.retention_ms for model in self.event_models.values() if model.parent == parent]
+        return max(own, default=self.settings.retention_ms)
+
+    def identify_models(self, parent: str) -> tuple[EventModel, ...]:
+        """Give the event models whose rows say the parent's `identify_columns`, in the document's order."""
+        return tuple(
+            model for model in self.event_models.values() if model.parent == parent and model.type == "identify"
+        )
+
+    def identify_retention_ms(self, parent: str) -> int:
+        """Give how long what an identify row says counts: the longest retention of the models that take such rows."""
+        own = [model.retention_ms for model in self.identify_models(parent)]
         return max(own, default=self.settings.retention_ms)
 
 

@@ -52,7 +52,8 @@ def read_traits(read: doc.TraitsDocument, primary_key: str, place: Place, faults
     traits = Traits()
     ids: set[str] = set()
     main = _source(read.source, (*place, "source"), faults) if read.source else None
-    columns = _columns(read.columns, (*place, "columns"), traits, faults)
+    at_columns: Place = (*place, "columns")
+    columns = _columns(_of_table(read.columns, traits, at_columns, faults), at_columns, traits, faults)
     tables = [] if main is None else [TraitTable("", main, primary_key, columns)]
     for index, table in enumerate(read.tables):
         at: Place = (*place, "tables", index)
@@ -82,6 +83,14 @@ def trait_types(raw: Mapping[str, Any]) -> Mapping[str, ValueType | None] | None
     if any(part is None for part in parts):
         return None
     return {name: type_ for part in parts if part is not None for name, type_ in part.items()}
+
+
+def said_traits(raw: Mapping[str, Any]) -> set[str]:
+    """Name the traits of a raw parent model, also of a faulty one, that come with identify calls."""
+    traits = raw.get("traits")
+    columns = traits.get("columns") if isinstance(traits, dict) else None
+    found = columns.items() if isinstance(columns, dict) else ()
+    return {name for name, column in found if isinstance(column, dict) and column.get("source") == "identify"}
 
 
 def column_types(columns: object) -> Mapping[str, ValueType | None] | None:
@@ -133,6 +142,26 @@ def _source(read: doc.TraitSourceDocument, place: Place, faults: Faults) -> Trai
     except pydantic.ValidationError as error:
         add_faults(error, model, raw, place, faults)
         return None
+
+
+def _of_table(
+    read: Mapping[str, doc.MainTraitColumnDocument], traits: Traits, place: Place, faults: Faults
+) -> dict[str, doc.TraitColumnDocument]:
+    """Give the main table's columns, and declare those that come with identify calls."""
+    own: dict[str, doc.TraitColumnDocument] = {}
+    for name, column in read.items():
+        at: Place = (*place, name)
+        if column.source is None:
+            own[name] = column
+            if column.path is not None:
+                faults.add((*at, "path"), "path goes with source: identify", allowed="column, for a table's own name")
+            continue
+        if column.column is not None:
+            message = "a trait comes from a table or from identify calls, not from both"
+            faults.add((*at, "column"), message, allowed="path, its place in the call: traits.plan")
+        path: Any = column.path or ("traits", name)
+        _declare(Column(name, column.type, path, column.pii), at, traits, faults)
+    return own
 
 
 def _columns(

@@ -13,6 +13,7 @@ from cluster.definitions.model import (
     All,
     AnyOf,
     Audience,
+    Column,
     Condition,
     Contract,
     Definitions,
@@ -137,8 +138,14 @@ class _Meanings:
         used = _Used()
         used.add(audience.where)
         models = tuple(self._model(event, columns) for event, columns in sorted(used.columns.items()))
-        traits = tuple((trait, parent.columns[trait].type) for trait in sorted(used.traits))
+        traits = tuple((trait, self._trait(parent, parent.columns[trait])) for trait in sorted(used.traits))
         return audience.where, parent.id, parent.primary_key, self._retentions[parent.id], models, traits
+
+    def _trait(self, parent: ParentModel, column: Column) -> tuple[object, ...]:
+        if not column.path:
+            return (column.type,)
+        models = self._definitions.identify_models(parent.id)
+        return column.type, column.path, tuple(self._model(model.id, set()) for model in models)
 
     def _model(self, event: str, columns: set[str]) -> tuple[object, ...]:
         model = self._definitions.event_models[event]
@@ -244,11 +251,13 @@ def _traits_alone(raw: Mapping[str, Any], parent: ParentModel) -> dict[str, Any]
     traits = raw.get("traits")
     if not traits:
         return dict(raw)
-    columns = {
-        column.name: {"type": column.type, **({"pii": True} if column.pii else {})}
-        for column in parent.columns.values()
-    }
+    columns = {column.name: _column_alone(column) for column in parent.columns.values()}
     return {**raw, "traits": {key: traits[key] for key in ("refresh",) if key in traits} | {"columns": columns}}
+
+
+def _column_alone(column: Column) -> dict[str, Any]:
+    said = {"source": "identify", "path": ".".join(column.path)} if column.path else {}
+    return {"type": column.type, **({"pii": True} if column.pii else {}), **said}
 
 
 __all__ = ["Change", "canonical_json", "difference", "document_for_evaluation", "evaluates_alike", "publish"]

@@ -15,8 +15,8 @@ from cluster.admission.decoder import parse_events
 from cluster.admission.plan import CANONICAL_FIELDS, TIMESTAMP_PATH, EventPlan
 from cluster.admission.sources import Sources, sources_of
 from cluster.admission.structs import PathReader, StructTree
-from cluster.admission.timestamps import EventTimes, Int64s, Times
-from cluster.admission.typing_columns import Typed, id_column, time_column, times_in, typed_column
+from cluster.admission.timestamps import Bools, EventTimes, Int64s, Times
+from cluster.admission.typing_columns import Typed, id_column, nulls, time_column, times_in, typed_column
 from cluster.definitions.model import Path, ValueType
 from cluster.errors import EventFileError
 from cluster.replay.arrow_values import encoded_texts, id_texts, is_number, is_text, is_time, text_column, typed_values
@@ -137,6 +137,20 @@ class TableColumns:
         values = self._at(path)
         return values if isinstance(values, list) else [_json_value(value) for value in values.to_pylist()]
 
+    def present(self, path: Path) -> Bools:
+        """See `EventColumns`; a field of a struct that is null is not there, since every row of it has all fields."""
+        column = self._columns.get(path[0])
+        if column is None:
+            return np.zeros(self._row_count, np.bool_)
+        if path[0] in OBJECT_FIELDS and is_text(column.type):
+            return np.array(self._json(path[0], column).present(path), np.bool_)
+        holder = _below(column, path[1:-1])
+        if kinds.is_map(holder.type) and is_text(holder.type.key_type):
+            found = _below(_keys_of(holder), path[-1:])
+        else:
+            found = _below(holder, path[-1:])
+        return ~nulls(found)
+
     def times(self) -> EventTimes:
         """See `EventColumns`; a file's times are taken as they are."""
         ms, known = self.times_at(TIMESTAMP_PATH)
@@ -165,9 +179,10 @@ class TableColumns:
 
     def _json(self, field: str, column: pa.Array) -> PathReader:
         """Parse a column of JSON text once, for all paths that are read in it."""
-        reader = self._parsed.get(field)
+        reader, plan = self._parsed.get(field), self._plan
         if reader is None:
-            tree = StructTree({path for path in self._plan.paths if path[0] == field})
+            read, watched = ({path for path in paths if path[0] == field} for paths in (plan.paths, plan.presences))
+            tree = StructTree(read, watched)
             events, broken = parse_events(tree, _as_events(field, column))
             if broken is not None:
                 self._where.no_json(field, column, int(np.flatnonzero(broken)[0]))
@@ -193,6 +208,12 @@ def _as_events(field: str, column: pa.Array) -> pa.BinaryArray:
     texts = text_column(column)
     texts = pc.if_else(pc.equal(pc.binary_length(texts), 0), "null", texts).fill_null("null")
     return pc.binary_join_element_wise(f'{{"{field}":', texts, "}", "").cast(pa.binary())
+
+
+def _keys_of(column: pa.MapArray) -> pa.MapArray:
+    """Give maps of each key to itself: it is there whatever the value is."""
+    whole = pa.MapArray.from_arrays(column.offsets, column.keys, column.keys)
+    return pc.if_else(column.is_valid(), whole, pa.scalar(None, whole.type)) if column.null_count else whole
 
 
 def _below(column: pa.Array, keys: Path) -> pa.Array:

@@ -132,7 +132,7 @@ class Engine:
 
     def _snapshots(self) -> dict[str, pa.Table]:
         return {
-            name: snapshot_of(parent.primary_key, {n: c.type for n, c in parent.columns.items()}, self._tables[name])
+            name: snapshot_of(parent.primary_key, _types(parent.snapshot_columns), self._tables[name])
             for name, parent in self._published.definitions.parent_models.items()
             if name in self._tables
         }
@@ -141,6 +141,10 @@ class Engine:
         self.transitions += [
             {name: value for name, value in row.items() if name != "partition"} for row in table.to_pylist()
         ]
+
+
+def _types(columns: Mapping[str, Any]) -> dict[str, str]:
+    return {name: column.type for name, column in columns.items()}
 
 
 def snapshot_of(primary_key: str, types: Mapping[str, str], table: pa.Table) -> pa.Table:

@@ -39,7 +39,8 @@ def table_of(rows: Sequence[Any]) -> pa.Table:
     times = [row.get("timestamp") for row in rows]
     columns["timestamp"] = pa.array([iso(time) if isinstance(time, int) else time for time in times], pa.string())
     columns["received_at"] = pa.array([row.get("received_at") for row in rows], pa.int64())
-    columns["properties"] = pa.array([json.dumps(row.get("properties", {})) for row in rows], pa.string())
+    for name in ("properties", "traits"):
+        columns[name] = pa.array([json.dumps(row.get(name, {})) for row in rows], pa.string())
     return pa.table(columns)
 
 

@@ -31,6 +31,7 @@ class Hit:
     key: str
     ts: int
     values: Mapping[str, Any]
+    said: Mapping[str, Any]
 
 
 @dataclasses.dataclass
@@ -96,7 +97,7 @@ class Admission:
             elif hit.ts <= clock - self._language.retention_ms[hit.model]:
                 faults.add("too_late")
             else:
-                event = AcceptedEvent(hit.model, hit.ts, self._position, hit.values)
+                event = AcceptedEvent(hit.model, hit.ts, self._position, hit.values, hit.said)
                 events.setdefault((hit.parent, hit.key), []).append(event)
         for parent, key in events:  # "rows that changed nothing do not register"
             self._register((source, parent, key, message_id), clock)
@@ -136,7 +137,21 @@ class Admission:
             values[name] = coerce(found, column["type"])
             if found is not None and values[name] is MISSING:
                 self.invalid_values[model["id"]] += 1
-        return Hit(model["id"], model["parent"], key, ts, values)
+        return Hit(model["id"], model["parent"], key, ts, values, self._said(model, row))
+
+    def _said(self, model: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+        """The traits that an identify call has: "an explicit null clears it, an absent one leaves it"."""
+        said: dict[str, Any] = {}
+        columns = self._language.said_columns(model["parent"]) if model.get("type") == "identify" else {}
+        for name, column in columns.items():
+            path = column.get("path", f"traits.{name}")
+            holder, _, key = path.rpartition(".")
+            there = at_path(row, holder)
+            if isinstance(there, Mapping) and key in there:
+                said[name] = coerce(there[key], column["type"])
+                if there[key] is not None and said[name] is MISSING:
+                    self.invalid_values[model["id"]] += 1
+        return said
 
 
 def fits(model: Mapping[str, Any], row: Mapping[str, Any], sourceless_fits_all: bool) -> bool:

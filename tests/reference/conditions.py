@@ -32,6 +32,8 @@ class AcceptedEvent:
     ts: int
     position: int
     values: Mapping[str, Any]
+    #: What an identify call says of its user: the traits that it has, null and wrongly typed ones as MISSING.
+    said: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass
@@ -73,6 +75,25 @@ class Language:
         """How long an event keeps its key in the parent's universe: the longest of its event models'."""
         spans = [self.retention_ms[name] for name, model in self.models.items() if model["parent"] == parent]
         return max(spans, default=self._settings_retention_ms)
+
+    def said_columns(self, parent: str) -> dict[str, Any]:
+        """The traits that identify calls say."""
+        columns = self.parents[parent].get("traits", {}).get("columns", {})
+        return {name: column for name, column in columns.items() if column.get("source") == "identify"}
+
+    def said_ms(self, parent: str) -> int:
+        """How long a call counts: the longest retention of the parent's models of such calls."""
+        return max(
+            self.retention_ms[name]
+            for name, model in self.models.items()
+            if model["parent"] == parent and model.get("type") == "identify"
+        )
+
+    def said(self, user: User, trait: str, t: int) -> Any:
+        """Of the calls that have the trait and still count, the last by (ts, position) says it."""
+        span_ms = self.said_ms(user.parent)
+        calls = [event for event in user.events if trait in event.said and t - span_ms < event.ts <= t]
+        return max(calls, key=order).said[trait] if calls else MISSING
 
     def members(self, user: User, t: int) -> set[str]:
         """The audiences the user is in at t: a function of the set of events, the traits and t."""
@@ -117,6 +138,8 @@ class Language:
 
     def _trait(self, node: Mapping[str, Any], user: User, t: int) -> bool:
         column = self.parents[user.parent]["traits"]["columns"][node["trait"]]
+        if column.get("source") == "identify":
+            return holds(node, self.said(user, node["trait"], t), column["type"], t)
         value = MISSING if user.traits is None else user.traits.get(node["trait"])
         return holds(node, value, column["type"], t)
 
@@ -197,6 +220,7 @@ class Language:
         """
         found = {event.ts + self.retention_ms[event.model] for event in user.events}
         found |= {event.ts + self.universe_ms(user.parent) for event in user.events}
+        found |= {event.ts + self.said_ms(user.parent) for event in user.events if event.said}
         for name, audience in self.audiences.items():
             if audience["parent"] == user.parent:
                 for node in leaves_of(name, json.dumps(audience["where"], sort_keys=True, default=str)):
@@ -205,9 +229,11 @@ class Language:
 
     def _leaf_due_times(self, node: Mapping[str, Any], user: User) -> Iterator[int]:
         if "trait" in node:
-            value = MISSING if user.traits is None else user.traits.get(node["trait"])
-            if operator_of(node) in TIME_RELATIVE and value is not MISSING:
-                yield from time_relative_edges(node, value)
+            values = [event.said.get(node["trait"]) for event in user.events]
+            values.append(MISSING if user.traits is None else user.traits.get(node["trait"]))
+            for value in values:
+                if operator_of(node) in TIME_RELATIVE and value is not MISSING:
+                    yield from time_relative_edges(node, value)
         elif "sequence" in node:
             for step in node["sequence"]:
                 for event in self.matching(step, user):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -27,6 +27,15 @@ TRAIT_TYPES = {
     "last_seen": "timestamp",
     "interests": "list",
 }
+#: Traits that identify calls say.
+SAID: dict[str, Node] = {
+    "plan": {"type": "string", "source": "identify"},
+    "score": {"type": "number", "source": "identify", "path": "traits.stats.score"},
+    "trial": {"type": "boolean", "source": "identify"},
+    "renews": {"type": "timestamp", "source": "identify"},
+    "likes": {"type": "list", "source": "identify"},
+}
+said = st.just(()) | st.sets(st.sampled_from(sorted(SAID)), min_size=1, max_size=3)
 USERS = ("u1", "u2", "12", "Zoë 🛒")
 GROUPS = ("g1", "g2")
 RETENTIONS = ("2s", "10s", "1m30s", "5m")
@@ -51,9 +60,9 @@ def documents(
     draw: st.DrawFn, heads: Sequence[str] = ALL_HEADS, audience_count: tuple[int, int] = (1, 5)
 ) -> Node:
     """A checked document: sources, one or two parents, several event models, audiences of the given heads."""
-    parents = [_parent("users", "user_id", draw(st.booleans()))]
+    parents = [_parent("users", "user_id", draw(st.booleans()), draw(said))]
     if draw(st.integers(0, 3)) == 0:
-        parents.append(_parent("accounts", "account_id", draw(st.booleans())))
+        parents.append(_parent("accounts", "account_id", draw(st.booleans()), draw(said)))
     document: Node = {
         "version": 1,
         "sources": [{"id": name, "kind": "http", "write_key": f"key-of-{name}"} for name in ("web", "app")],
@@ -84,12 +93,14 @@ def audiences(
     return made
 
 
-def _parent(name: str, key: str, with_traits: bool) -> Node:
+def _parent(name: str, key: str, with_traits: bool, said: Iterable[str]) -> Node:
     parent: Node = {"id": name, "primary_key": key}
     if with_traits:
-        columns = {trait: {"type": declared} for trait, declared in TRAIT_TYPES.items()}
+        columns: Node = {trait: {"type": declared} for trait, declared in TRAIT_TYPES.items()}
         source = {"kind": "parquet", "path": f"{name}.parquet"}
         parent["traits"] = {"source": source, "refresh": "60s", "columns": columns}
+    for trait in sorted(said):
+        parent.setdefault("traits", {"columns": {}})["columns"][trait] = SAID[trait]
     return parent
 
 
@@ -122,7 +133,22 @@ def event_models(draw: st.DrawFn, parents: Sequence[Node]) -> list[Node]:
         if draw(st.booleans()):
             model["retention"] = draw(st.sampled_from(RETENTIONS))
         models.append(model)
+    for parent in parents:
+        calls = [model for model in models if (model["parent"], model.get("type")) == (parent["id"], "identify")]
+        if said_columns(parent) and not calls:
+            key = draw(st.sampled_from(keys[parent["id"]]))
+            retention = draw(st.sampled_from(RETENTIONS))
+            models.append({
+                "id": f"m{len(models)}", "parent": parent["id"], "type": "identify", "foreign_key": key,
+                "columns": {}, "retention": retention,
+            })  # fmt: skip
     return models
+
+
+def said_columns(parent: Mapping[str, Any]) -> dict[str, Node]:
+    """A parent's traits that identify calls say."""
+    columns = parent.get("traits", {}).get("columns", {})
+    return {name: column for name, column in columns.items() if "source" in column}
 
 
 @st.composite
@@ -138,7 +164,8 @@ def _table(draw: st.DrawFn, parent: Node) -> pa.Table:
     known = USERS if parent["id"] == "users" else GROUPS
     keys = sorted(draw(st.sets(st.sampled_from([*known, "cold"]), max_size=4)))
     columns: dict[str, Any] = {parent["primary_key"]: pa.array(keys, pa.string())}
-    for name, column in parent["traits"]["columns"].items():
+    own = {name: column for name, column in parent["traits"]["columns"].items() if "source" not in column}
+    for name, column in own.items():
         values = draw(st.lists(_trait_values(column["type"]), min_size=len(keys), max_size=len(keys)))
         columns[name] = pa.array(values, ARROW_TYPES[column["type"]])
     return pa.table(columns)

@@ -82,7 +82,7 @@ def _bodies(users: Sequence[str], odd: bool) -> st.SearchStrategy[Row]:
     # what comes first, or often, is drawn most: rings fill, thresholds are passed, ids repeat
     kinds = [
         *4 * [("track", "view")], *3 * [("track", "order")],
-        ("page", "view"), ("identify", None), ("track", "other"), ("screen", "view"),
+        ("page", "view"), *2 * [("identify", None)], ("track", "other"), ("screen", "view"),
     ]  # fmt: skip
     odd_users: list[Any] = [12, 12.0, "", None, {"id": 1}, True, "x" * 1025] if odd else ["", None]
     odd_ids: list[Any] = [7, "", "y" * 1025] if odd else [""]
@@ -95,6 +95,7 @@ def _bodies(users: Sequence[str], odd: bool) -> st.SearchStrategy[Row]:
         st.sampled_from([*6 * [_ABSENT], "m1", "m1", "m2", "m3", *odd_ids]),
         st.sampled_from([*5 * [_ABSENT], "web", "web", "app", "unknown", *([""] if odd else [])]),
         _properties(odd),
+        _said(odd),
     )
 
 
@@ -103,7 +104,8 @@ _ABSENT = "\0absent"
 
 
 def _body(
-    kind: tuple[str, str | None], user: Any, anonymous: str, group: str, message: Any, source: str, properties: Row
+    kind: tuple[str, str | None], user: Any, anonymous: str, group: str, message: Any, source: str, properties: Row,
+    said: Any,
 ) -> Row:
     fields = {
         "type": kind[0],
@@ -114,6 +116,7 @@ def _body(
         "message_id": message,
         "source": source,
         "properties": properties,
+        "traits": said if kind[0] == "identify" else _ABSENT,
     }
     return {name: value for name, value in fields.items() if value != _ABSENT}
 
@@ -137,3 +140,22 @@ def _properties(odd: bool) -> st.SearchStrategy[Row]:
         "buyer": st.sampled_from(["u2", ""]),
         "account": st.sampled_from(GROUPS),
     })  # fmt: skip
+
+
+def _said(odd: bool) -> st.SearchStrategy[Any]:
+    """What identify calls say: some traits, at times null or of another type; or nothing at all."""
+    any_of = st.sampled_from([None, None, *([[], {}, "12", 12.0, True, "x", 1e300] if odd else [])])
+
+    def mostly(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+        return values | values | any_of
+
+    stats = st.fixed_dictionaries({}, optional={"score": mostly(st.sampled_from(NUMBERS))})
+    traits = st.fixed_dictionaries({}, optional={
+        "plan": mostly(st.sampled_from(CHANNELS)),
+        "stats": mostly(stats),
+        "trial": mostly(st.booleans()),
+        "renews": mostly(st.sampled_from(TIMES).map(iso) | st.sampled_from(TIMES)),
+        "likes": mostly(st.lists(st.sampled_from([*TAGS, None]), max_size=3)),
+    })  # fmt: skip
+    nothing = st.sampled_from([_ABSENT, None, *([[], 7] if odd else [])])
+    return traits | traits | traits | nothing

@@ -195,10 +195,11 @@ def _feed(
                 column = p.feeds[at + FEED_VALUE]
                 value = h.values[hit, column] if column >= 0 else np.int64(0)
                 feed(p, s, struct, place, ts, value, position, p.feeds[at + FEED_STEPS], now)
-                if live:
-                    s.fed_struct[s.scalars[S_FED]] = struct
-                    s.fed_page[s.scalars[S_FED]] = place
-                    s.scalars[S_FED] += 1
+                last = s.scalars[S_FED] - 1
+                if live and (last < 0 or s.fed_struct[last] != struct or s.fed_page[last] != place):
+                    s.fed_struct[last + 1] = struct
+                    s.fed_page[last + 1] = place
+                    s.scalars[S_FED] = last + 2
     if page >= 0 and live:
         if simple:
             soonest = judge_page(p, s, user, page, place, now)

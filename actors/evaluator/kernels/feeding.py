@@ -10,6 +10,7 @@ from actors.evaluator.kernels.abandonment import first_event, follow_up, oldest_
 from actors.evaluator.kernels.chunks import entry, growth, insert, place_for, pop_front
 from actors.evaluator.kernels.distinct import distinct_insert
 from actors.evaluator.kernels.jit import inner, kernel
+from actors.evaluator.kernels.latest import latest_insert
 from actors.evaluator.kernels.rings import ring_insert
 from actors.evaluator.kernels.sequences import sequence_expire, sequence_insert
 from actors.evaluator.kernels.sums import sum_insert, sum_pop
@@ -19,6 +20,7 @@ from actors.evaluator.layout import (
     ABANDON,
     D_COUNT,
     DISTINCT,
+    LATEST,
     PAIR,
     RING,
     S_CAPPED,
@@ -112,6 +114,9 @@ def feed(
         sequence_expire(p, s, struct, at, t)
         if ts + p.struct_reach[struct] > t and _make_place(s, at, width_of(p, struct), ts):
             sequence_insert(s, at, p.struct_capacity[struct], ts, position, steps)
+        return
+    if kind == LATEST:
+        latest_insert(s, at, p.struct_capacity[struct], ts, position, value, steps)
         return
     if kind == SUM:
         expire(p, s, struct, at, t)

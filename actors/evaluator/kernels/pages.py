@@ -11,6 +11,7 @@ import numpy as np
 from actors.evaluator.kernels.abandonment import abandonment_clear
 from actors.evaluator.kernels.chunks import chunk_bits, clear, drop, free_chunk, new_chunk
 from actors.evaluator.kernels.jit import inner, kernel
+from actors.evaluator.kernels.latest import latest_clear
 from actors.evaluator.kernels.narrow import narrow_clear
 from actors.evaluator.kernels.prefetch import prefetch, prefetch_row
 from actors.evaluator.kernels.rings import ring_clear
@@ -27,6 +28,7 @@ from actors.evaluator.layout import (
     FIRST_TIME,
     FIRST_TRAIT,
     FIRST_WORD,
+    LATEST,
     LINE_WORDS,
     NARROW,
     NEVER,
@@ -254,6 +256,8 @@ def _clear(p: ProgramTable, s: StateTable, page: int, place: int) -> None:
                 sum_clear(s, at)
             elif kind == ABANDON:
                 abandonment_clear(s, at)
+            elif kind == LATEST:
+                latest_clear(s, at, p.struct_capacity[struct])
         if p.struct_delay[struct] > 0:
             clear(s, place + p.struct_waiting[struct])
 

@@ -10,6 +10,7 @@ from actors.evaluator.kernels.chunks import entry
 from actors.evaluator.kernels.distinct import distinct_nth
 from actors.evaluator.kernels.feeding import expire, mature
 from actors.evaluator.kernels.jit import inner, kernel
+from actors.evaluator.kernels.latest import latest_changes, latest_holds
 from actors.evaluator.kernels.membership import mark_leaf
 from actors.evaluator.kernels.narrow import narrow_latest
 from actors.evaluator.kernels.pages import free_page, set_page_due
@@ -26,6 +27,8 @@ from actors.evaluator.layout import (
     END_WORDS,
     FIRST_WORD,
     FOLLOW_TS,
+    LATEST,
+    LATEST_TS,
     NARROW,
     NEVER,
     NEVER_BEFORE,
@@ -109,7 +112,25 @@ def refresh_struct(p: ProgramTable, s: StateTable, user: int, struct: int, page:
             width = SEQUENCE_ENTRY + p.struct_capacity[struct]
             needed = s.arena[entry(s, at, width, count - 1)] + p.struct_reach[struct]
         return end if end > t else NEVER, needed
+    if kind == LATEST:
+        return _latest(p, s, user, struct, at, t)
     return _abandoned(p, s, user, struct, at, t)
+
+
+@inner
+def _latest(p: ProgramTable, s: StateTable, user: int, struct: int, at: int, t: int) -> tuple[int, int]:
+    """Refresh LATEST: what its row satisfies, for as long as the row is retained."""
+    soonest = NEVER
+    end = s.arena[at + LATEST_TS] + p.struct_reach[struct]
+    for leaf in range(p.struct_leaves[struct], p.struct_leaves[struct + 1]):
+        truth = end > t and latest_holds(p, s, leaf, at, t)
+        set_leaf(p, s, user, leaf, truth)
+        if truth:
+            soonest = min(soonest, end)
+        if end > t:
+            soonest = min(soonest, latest_changes(p, s, leaf, at, t))
+    # It is kept while an older row may still come late.
+    return soonest, end
 
 
 @inner
