@@ -18,6 +18,7 @@ _DRIVERS: Final = "uri: postgresql://…, or driver: postgresql, snowflake, bigq
 #: What is allowed, by a word of the message that one of document.py's own checks raised.
 _ALLOWED_BY_MESSAGE: Final = (
     ("not a valid id", ID_FORM),
+    ("is in its traits", "dotted keys below traits, such as traits.address.city"),
     ("path", "dotted keys, such as properties.cart.total"),
     ("at its top", ", ".join(EVENT_ROOTS)),
     ("duration", DURATION_FORM),

@@ -21,6 +21,8 @@ def suggest(
 ) -> dict[str, Any]:
     """Give a definitions document with a model for each row of `seen` that no model takes (of `names`, where given).
 
+    What identify calls say becomes traits of a parent model that is suggested too.
+
     `seen` are the rows of `GET /api/v1/events/seen`, `document` the definitions in force. Without any parent model
     one is suggested too.
     """
@@ -28,13 +30,16 @@ def suggest(
     taken = {model["id"] for model in document.get("event_models") or ()}
     wanted = set(names)
     result: dict[str, Any] = {"version": 1}
+    parent: dict[str, Any] = {"id": _PARENT, "primary_key": "user_id"}
     if not parents:
-        result["parent_models"] = [{"id": _PARENT, "primary_key": "user_id"}]
+        result["parent_models"] = [parent]
     models = []
     for row in seen:
         if row["type"] in _TYPES and (row["name"] in wanted if wanted else not row["models"]):
             models.append(_model(row, parents[0] if parents else _PARENT, taken))
             taken.add(models[-1]["id"])
+            if not parents and row["type"] == "identify":
+                _give_traits(parent, models[-1])
     return {**result, "event_models": models}
 
 
@@ -49,6 +54,22 @@ def _model(row: Mapping[str, Any], parent: str, taken: set[str]) -> dict[str, An
     model["foreign_key"] = keys[0] if len(keys) == 1 else keys
     columns = _columns(list(fields.values()))
     return {**model, "columns": columns} if columns else model
+
+
+def _give_traits(parent: dict[str, Any], model: dict[str, Any]) -> None:
+    """Have the columns of an identify model that are in the call's traits as traits of the parent instead."""
+    said, others = {}, {}
+    for name, column in model.pop("columns", {}).items():
+        if not column["path"].startswith("traits."):
+            others[name] = column
+            continue
+        place = {} if column["path"] == f"traits.{name}" else {"path": column["path"]}
+        personal = {"pii": True} if "pii" in column else {}
+        said[name] = {"type": column["type"], "source": "identify", **place, **personal}
+    if said:
+        parent["traits"] = {"columns": said}
+    if others:
+        model["columns"] = others
 
 
 def _id(row: Mapping[str, Any], taken: set[str]) -> str:

@@ -22,6 +22,7 @@ _MODELS: Final[list[Node]] = [
     {"id": "views", "event": "view", "foreign_key": "user_id"},
     {"id": "orders", "event": "order", "foreign_key": "user_id"},
     {"id": "gifts", "event": "order", "foreign_key": "properties.gift_to"},
+    {"id": "calls", "type": "identify", "foreign_key": "user_id", "retention": "14s"},
 ]
 _MODEL: Final[Node] = {"parent": "users", "type": "track", "timestamp": "timestamp", "columns": _COLUMNS}
 
@@ -39,6 +40,9 @@ CONDITIONS: Final[Mapping[str, Node]] = {
     "given": {"event": "gifts", "within": "7s", "where": {"property": "channel", "eq": "web"}},
     "choosy": {"event": "views", "distinct": "channel", "gte": 2, "within": "12s"},
     "quiet": {"event": "views", "at_most": 1, "within": "8s"},
+    "on_pro": {"trait": "plan", "eq": "pro"},
+    "off_pro": {"all": [{"trait": "plan", "ne": "pro"}, {"event": "views", "within": "6s"}]},
+    "renewing": {"any": [{"trait": "renews", "within_next": "5s"}, {"trait": "renews", "within_last": "3s"}]},
 }
 
 
@@ -57,7 +61,11 @@ def document(stream: Random) -> Node:
     if stream.random() < 0.3:
         both = {"all": [{"audience": names[0]}, {"not": {"audience": names[1]}}]}
         audiences.append({"id": "both", "parent": "users", "where": both})
-    traits = {"source": {"kind": "parquet", "path": "users.parquet"}, "columns": {"ltv": {"type": "number"}}}
+    columns = {
+        "ltv": {"type": "number"}, "plan": {"type": "string", "source": "identify"},
+        "renews": {"type": "timestamp", "source": "identify"},
+    }  # fmt: skip
+    traits = {"source": {"kind": "parquet", "path": "users.parquet"}, "columns": columns}
     return {
         "version": 1,
         "settings": {**stream.choice(_MEMORIES), "partitions": PARTITIONS},
@@ -124,4 +132,9 @@ def event(stream: Random, users: Sequence[str], mark: int, now_ms: int) -> Node:
         row["timestamp"] = now_ms + 4_000
     if stream.random() < 0.04:
         row["event"] = "no such event"
+    if stream.random() < 0.2:
+        said = {"plan": ["pro", "pro", "free", None], "renews": [now_ms + 7_000, now_ms - 1_000, None, "soon"]}
+        row.update(type="identify", event="call")
+        properties.pop("gift_to", None)
+        row["traits"] = {name: stream.choice(values) for name, values in said.items() if stream.random() < 0.7}
     return {**row, "properties": properties}

@@ -62,6 +62,11 @@ def order(clock: int, ts: int | None = None, **properties: Any) -> Event:
     return Event("order", clock, clock if ts is None else ts, properties)
 
 
+def call(clock: int, ts: int | None = None, **traits: Any) -> Event:
+    """An identify call that says traits; they count for 20 s."""
+    return Event("identify", clock, clock if ts is None else ts, traits)
+
+
 def utc(text: str) -> int:
     """Ms after T of a UTC time."""
     return round(dt.datetime.fromisoformat(f"{text}:00+00:00").timestamp() * 1000) - T
@@ -222,6 +227,51 @@ LEFT_TWICE: Node = viewed(within="20s", after="10s", not_followed_by={"event": "
 EITHER: Node = viewed(within="20s", after="10s", not_followed_by=[
     {"event": "order", "where": {"property": "channel", "eq": "web"}}, {"event": "view"},
 ])  # fmt: skip
+PRO: Node = {"trait": "plan", "eq": "pro"}
+NOT_PRO: Node = {"trait": "plan", "ne": "pro"}
+CALLS = [
+    Case("identify: from the call until exactly its ts + retention", PRO, [call(0, plan="pro")],
+         {0: ENTERS, 20_000: LEAVES}),
+    Case("identify: a later call of the trait counts instead", PRO,
+         [call(0, plan="pro"), call(4_000, plan="free")], {0: ENTERS, 4_000: LEAVES}),
+    Case("identify: an older one that comes late does not", PRO,
+         [call(4_000, plan="pro"), call(6_000, 3_999, plan="free")], {4_000: ENTERS, 6_000: STAYS_IN, 24_000: LEAVES}),
+    Case("identify: of two at one ms the later in the log counts", PRO,
+         [call(4_000, plan="pro"), call(6_000, 4_000, plan="free"), call(8_000, 4_000, plan="pro")],
+         {4_000: ENTERS, 6_000: LEAVES, 8_000: ENTERS, 24_000: LEAVES}),
+    Case("identify: a call without the trait leaves it", PRO, [call(0, plan="pro"), call(4_000, renews=1)],
+         {4_000: STAYS_IN, 20_000: LEAVES}),
+    Case("identify: null clears it", PRO, [call(0, plan="pro"), call(4_000, plan=None)], {4_000: LEAVES}),
+    Case("identify: what is no text clears it", PRO, [call(0, plan="pro"), call(4_000, plan=["pro"])], {4_000: LEAVES}),
+    Case("identify: null that comes late clears what is older", PRO,
+         [call(4_000, 1_000, plan="pro"), call(6_000, 2_000, plan=None), call(8_000, 1_500, plan="pro")],
+         {4_000: ENTERS, 6_000: LEAVES, 8_000: STAYS_OUT}),
+    Case("identify: once a newer call is no longer retained, an older one is not either", PRO,
+         [call(4_000, plan="free"), call(6_000, 3_999, plan="pro")], {6_000: STAYS_OUT, 24_000: STAYS_OUT}),
+    Case("identify: retention - 1 ms old on arrival counts for one ms", PRO, [call(19_999, 0, plan="pro")],
+         {19_999: FOR_ONE_MS}),
+    Case("identify: a negated operator is the complement, also before and after", NOT_PRO,
+         [view(0), call(4_000, plan="pro")], {0: ENTERS, 4_000: LEAVES, 24_000: ENTERS}),
+    Case("identify: is_set false", {"trait": "plan", "is_set": False}, [view(0), call(4_000, plan="x")],
+         {0: ENTERS, 4_000: LEAVES, 24_000: ENTERS}),
+    Case("identify: is_set", {"trait": "plan", "is_set": True}, [call(0, plan=""), call(4_000, plan=None)],
+         {0: ENTERS, 4_000: LEAVES}),
+    Case("identify: ignore_case", {"trait": "plan", "starts_with": "PR", "ignore_case": True}, [call(0, plan="pro")],
+         {0: ENTERS}),
+    Case("identify: within_last", {"trait": "renews", "within_last": "3s"}, [call(0, renews=T + 5_000)],
+         {5_000: ENTERS, 8_000: LEAVES}),
+    Case("identify: within_last ends with the retention", {"trait": "renews", "within_last": "30s"},
+         [call(0, renews=T)], {0: ENTERS, 20_000: LEAVES}),
+    Case("identify: within_next", {"trait": "renews", "within_next": "3s"}, [call(0, renews=T + 5_000)],
+         {2_000: ENTERS, 5_000: LEAVES}),
+    Case("identify: within_next that would begin after the retention", {"trait": "renews", "within_next": "3s"},
+         [call(0, renews=T + 23_000)], {20_000: STAYS_OUT, 23_000: STAYS_OUT}),
+    Case("identify: more_than_ago, put off by a later call", {"trait": "renews", "more_than_ago": "3s"},
+         [call(0, renews=T), call(2_000, renews=T + 4_000)], {3_000: STAYS_OUT, 7_000: ENTERS, 22_000: LEAVES}),
+    Case("identify: more_than_ago of a missing time is false", {"trait": "renews", "more_than_ago": "3s"},
+         [call(0, renews=T), call(4_000, renews=None)], {3_000: ENTERS, 4_000: LEAVES}),
+]  # fmt: skip
+
 ORDER_OF_EVENTS = [
     Case("sequence: until the first step leaves the window",
          CHAIN, [view(0), order(4_000)], {0: STAYS_OUT, 4_000: ENTERS, 10_000: LEAVES}),
@@ -287,4 +337,4 @@ HEADS = [
     Case("audience, under not", {"not": {"audience": "viewers"}}, [view(0)], {0: STAYS_OUT, 10_000: ENTERS}),
 ]  # fmt: skip
 
-CASES: list[Case] = [*WINDOWS, *COUNTS, *AGGREGATES, *ORDER_OF_EVENTS, *TRAITS, *HEADS]
+CASES: list[Case] = [*WINDOWS, *COUNTS, *AGGREGATES, *ORDER_OF_EVENTS, *CALLS, *TRAITS, *HEADS]

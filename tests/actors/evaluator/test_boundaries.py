@@ -22,13 +22,18 @@ Row = dict[str, Any]
 def document(case: Case) -> Row:
     columns = {"amount": {"path": "properties.amount", "type": "number"},
                "channel": {"path": "properties.channel", "type": "string"}}  # fmt: skip
-    traits = {"source": {"kind": "parquet", "path": "x.parquet"}, "columns": {"seen": {"type": "timestamp"}}}
+    said = {"plan": {"type": "string", "source": "identify"}, "renews": {"type": "timestamp", "source": "identify"}}
+    columns_of_users = {"seen": {"type": "timestamp"}, **said}
+    traits = {"source": {"kind": "parquet", "path": "x.parquet"}, "columns": columns_of_users}
     model = {"parent": "users", "foreign_key": "user_id", "columns": columns}
     return {
         "version": 1,
         "settings": {"retention": "40d"},
         "parent_models": [{"id": "users", "primary_key": "user_id", "traits": traits}],
-        "event_models": [{**model, "id": name, "event": name} for name in ("view", "order")],
+        "event_models": [
+            *({**model, "id": name, "event": name} for name in ("view", "order")),
+            {**model, "id": "call", "type": "identify", "columns": {}, "retention": "20s"},
+        ],
         "audiences": [
             {"id": "viewers", "parent": "users", "where": {"event": "view", "within": "10s"}},
             {"id": "a", "parent": "users", "where": case.where},
@@ -45,6 +50,8 @@ def snapshot(case: Case) -> dict[str, pa.Table]:
 
 def row(event: Event) -> Row:
     fields = {"type": "track", "event": event.name, "user_id": "u", "properties": dict(event.properties)}
+    if event.name == "identify":
+        fields = {"type": "identify", "user_id": "u", "traits": dict(event.properties)}
     return {**fields, "timestamp": T + event.ts, "received_at": T + event.clock}
 
 

@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from cluster.admission.decoder import Decoder
 from cluster.admission.hits import Decoded
 from cluster.admission.plain import decode_plain
-from cluster.admission.plan import EventPlan
+from cluster.admission.plan import EventPlan, presence_column, said_column
 from cluster.admission.timestamps import Format
+from cluster.definitions.parsing import parse_document
 from cluster.limits import KEY_BYTES_MAX, MESSAGE_ID_BYTES_MAX
 from cluster.wire.envelope import concat
 from tests.cluster.admission.building import envelope, model, plan_of
 
+SAID = {"plan": "string", "stats.score": "number"}
 ORDER = {"type": "track", "event": "order", "user_id": "u1"}
 
 
@@ -293,3 +295,67 @@ def test_events_survive_json_with_duplicate_fields() -> None:
     decoded = decode(plan_of(model("m", columns={"x": ("properties.x", "number")})), envelope(text))
     assert decoded.hits.to_pylist()[0]["key"] == "last"
     assert decoded.hits["c0"].to_pylist() == [None]
+
+
+def identify_plan() -> EventPlan:
+    """A parent with two traits that identify calls say, and a model of them that also reads all traits."""
+    columns = {name: {"type": kind, "source": "identify", "path": f"traits.{name}"} for name, kind in SAID.items()}
+    document = {
+        "version": 1,
+        "parent_models": [{"id": "users", "primary_key": "user_id", "traits": {"columns": columns}}],
+        "event_models": [model("calls", type="identify"), model("any")],
+    }
+    return EventPlan(parse_document(document, "test.json", {}))
+
+
+def says(plan: EventPlan, decoded: Decoded, trait: str) -> list[tuple[bool, Any]]:
+    """For each hit: whether it says the trait, and what."""
+    value, there = plan.columns_of_model[0][said_column(trait)], plan.presences_of_model[0][presence_column(trait)]
+    return list(zip(decoded.hits[f"p{there}"].to_pylist(), decoded.hits[f"c{value}"].to_pylist(), strict=True))
+
+
+@pytest.mark.parametrize("fmt", list(Format))
+def test_null_is_said_and_what_is_absent_is_not(fmt: Format) -> None:
+    call = {"type": "identify", "user_id": "u1", "userId": "u1"}
+    traits: list[Any] = [{"plan": "pro"}, {"plan": None}, {}, None, [], {"plan": ["pro"]}, {"plan": 12}, {"x": 1}]
+    plan = identify_plan()
+    decoded = decode(plan, envelope(call, *({**call, "traits": each} for each in traits), fmt=fmt))
+    assert says(plan, decoded, "plan") == [
+        (False, None), (True, "pro"), (True, None), (False, None), (False, None), (False, None), (True, None),
+        (True, "12"), (False, None),
+    ]  # fmt: skip
+    assert decoded.invalid_values == {"calls": 1}
+
+
+def test_what_is_below_an_object_is_said_where_there_is_one() -> None:
+    call = {"type": "identify", "user_id": "u1"}
+    traits = [{"stats": stats} for stats in ({"score": 1}, {"score": None}, {}, None, 7)]
+    plan = identify_plan()
+    decoded = decode(plan, envelope(*({**call, "traits": each} for each in traits)))
+    assert says(plan, decoded, "stats.score") == [(True, 1.0), (True, None), *3 * [(False, None)]]
+
+
+def test_rudderstack_says_traits_in_its_context_too() -> None:
+    call = {"type": "identify", "userId": "u1"}
+    rows: list[Any] = [
+        {"context": {"traits": {"plan": "pro"}}}, {"traits": {"plan": None}, "context": {"traits": {"plan": "pro"}}},
+        {"context": {"traits": {"plan": None}}}, {"context": {"traits": None}}, {"context": None},
+    ]  # fmt: skip
+    plan = identify_plan()
+    decoded = decode(plan, envelope(*({**call, **row} for row in rows), fmt=Format.RUDDERSTACK))
+    assert says(plan, decoded, "plan") == [(True, "pro"), (True, "pro"), (True, None), (False, None), (False, None)]
+    later = {"type": "track", "event": "x", "userId": "u1", "context": {"traits": {"plan": "pro"}}}
+    assert decode(plan, envelope(later, fmt=Format.RUDDERSTACK)).hits["p0"].to_pylist() == [False]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["identify", "track"]), st.recursive(
+    st.none() | st.text(max_size=2) | st.integers(-2, 2),
+    lambda inner: st.lists(inner, max_size=2)
+    | st.dictionaries(st.sampled_from(["plan", "stats", "score", "traits"]), inner, max_size=3), max_leaves=6,
+), st.booleans()), max_size=6), st.sampled_from(list(Format)))  # fmt: skip
+def test_presence_is_read_the_fast_way_as_the_plain_way(rows: list[tuple[str, Any, bool]], fmt: Format) -> None:
+    events = []
+    for kind, said, inside in rows:
+        place = {"context": {"traits": said}} if inside else {"traits": said}
+        events.append({"type": kind, "user_id": "u1", "userId": "u1", **place})
+    decode(identify_plan(), envelope(*events, fmt=fmt))

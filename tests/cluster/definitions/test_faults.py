@@ -99,7 +99,7 @@ SHAPES = [
          "unknown value", '"text"', COLUMN_TYPES),
     Case("parent_models.0.traits.columns.tier", {"typ": "string", "type": "string"},
          "parent_models[0].traits.columns.tier.typ", 'unknown key "typ" (did you mean type?)', '"string"',
-         "type, column, pii, name, description"),
+         "type, column, pii, name, description, source, path"),
     Case("parent_models.0.traits.refresh", "often", "parent_models[0].traits.refresh", "not a duration", '"often"',
          DURATIONS),
     Case("event_models.0.parent", "user", "event_models[0].parent", 'no parent model "user" (did you mean users?)',

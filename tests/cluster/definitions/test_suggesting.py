@@ -31,7 +31,10 @@ def seen() -> list[dict[str, Any]]:
 
 def test_models_are_suggested_for_what_none_takes_and_are_sound() -> None:
     document = suggest(seen(), {})
-    assert document["parent_models"] == [{"id": "users", "primary_key": "user_id"}]
+    said = {
+        "email": {"type": "string", "source": "identify", "pii": True}, "plan": {"type": "string", "source": "identify"},
+    }  # fmt: skip
+    assert document["parent_models"] == [{"id": "users", "primary_key": "user_id", "traits": {"columns": said}}]
     assert {model["id"]: model for model in document["event_models"]} == {
         "order_completed": {
             "id": "order_completed", "parent": "users", "event": "Order Completed!",
@@ -51,11 +54,7 @@ def test_models_are_suggested_for_what_none_takes_and_are_sound() -> None:
             "id": "screen_cart", "parent": "users", "type": "screen", "event": "Cart", "foreign_key": "anonymous_id",
             "columns": {"n": {"path": "properties.n", "type": "number"}},
         },
-        "identify": {
-            "id": "identify", "parent": "users", "type": "identify", "foreign_key": "user_id",
-            "columns": {"email": {"path": "traits.email", "type": "string", "pii": True},
-                        "plan": {"path": "traits.plan", "type": "string"}},
-        },
+        "identify": {"id": "identify", "parent": "users", "type": "identify", "foreign_key": "user_id"},
     }  # fmt: skip
     definitions = parse_document(document, "suggested.yaml", {})
     taken = Decoder(EventPlan(definitions)).decode(envelope(EVENTS[0], EVENTS[3], EVENTS[4])).hits
@@ -66,6 +65,8 @@ def test_ids_differ_from_those_there_are_and_parents_are_those_there_are() -> No
     document = suggest(seen(), {"parent_models": [{"id": "people"}], "event_models": [{"id": "order_completed"}]})
     assert "parent_models" not in document
     first = document["event_models"][0]
+    [calls] = [model for model in document["event_models"] if model.get("type") == "identify"]
+    assert calls["columns"]["plan"] == {"path": "traits.plan", "type": "string"}
     assert (first["id"], first["parent"]) == ("order_completed_2", "people")
 
 
