@@ -47,9 +47,9 @@ class Played:
 
     def _take(self, parent: str, table: Any) -> None:
         model = self.evaluator.published.definitions.parent_models.get(parent)
-        if model is not None and model.columns:
+        if model is not None and model.snapshot_columns:
             self._versions[parent] = self._versions.get(parent, 0) + 1
-            types = {name: column.type for name, column in model.columns.items()}
+            types = {name: column.type for name, column in model.snapshot_columns.items()}
             snapshot = snapshot_of(model.primary_key, types, table)
             reply = self.evaluator.take_snapshot(parent, self._versions[parent], snapshot)
             while "error" in reply:  # a wave goes first

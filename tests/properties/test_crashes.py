@@ -30,9 +30,9 @@ def played(
 
     def take(parent: str, table: Any) -> None:
         model = evaluator.published.definitions.parent_models.get(parent)
-        if model is not None and model.columns:
+        if model is not None and model.snapshot_columns:
             versions[parent] = versions.get(parent, 0) + 1
-            types = {name: column.type for name, column in model.columns.items()}
+            types = {name: column.type for name, column in model.snapshot_columns.items()}
             evaluator.take_snapshot(parent, versions[parent], snapshot_of(model.primary_key, types, table))
 
     for parent, table in scenario.traits.items():

@@ -60,7 +60,7 @@ class Played:
         if model is None or not model.columns:
             return
         version = self._versions[parent] = self._versions.get(parent, 0) + 1
-        types = {name: column.type for name, column in model.columns.items()}
+        types = {name: column.type for name, column in model.snapshot_columns.items()}
         snapshot = snapshot_of(model.primary_key, types, table)
         self._wanted = parent, version, self.evaluator.written(parent, version, snapshot), snapshot
 

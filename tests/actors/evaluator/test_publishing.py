@@ -74,7 +74,7 @@ class Wide:
         elif kind == "traits":
             parent, table = value
             model = self.definitions.definitions.parent_models[parent]
-            types = {name: column.type for name, column in model.columns.items()}
+            types = {name: column.type for name, column in model.snapshot_columns.items()}
             self.snapshots += 1
             rows = table.append_column(model.primary_key, table.column("key")) if model.primary_key != "key" else table
             evaluator.take_snapshot(parent, self.snapshots, snapshot_of("key", types, rows))
