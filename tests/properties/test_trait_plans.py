@@ -57,7 +57,7 @@ class Played:
         """Begin a plan; the one before it is brought to its end first."""
         self.finish()
         model = self.evaluator.published.definitions.parent_models.get(parent)
-        if model is None or not model.columns:
+        if model is None or not model.snapshot_columns:
             return
         version = self._versions[parent] = self._versions.get(parent, 0) + 1
         types = {name: column.type for name, column in model.snapshot_columns.items()}
