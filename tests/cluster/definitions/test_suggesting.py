@@ -32,8 +32,9 @@ def seen() -> list[dict[str, Any]]:
 def test_models_are_suggested_for_what_none_takes_and_are_sound() -> None:
     document = suggest(seen(), {})
     said = {
-        "email": {"type": "string", "source": "identify", "pii": True}, "plan": {"type": "string", "source": "identify"},
-    }  # fmt: skip
+        "email": {"type": "string", "source": "identify", "pii": True},
+        "plan": {"type": "string", "source": "identify"},
+    }
     assert document["parent_models"] == [{"id": "users", "primary_key": "user_id", "traits": {"columns": said}}]
     assert {model["id"]: model for model in document["event_models"]} == {
         "order_completed": {
