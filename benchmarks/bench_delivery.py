@@ -1,4 +1,4 @@
-"""`delivery`: changes to requests: the core alone, one webhook sync end to end, and a mass exit under a rate limit.
+"""`delivery`: changes to requests: the core, one webhook sync end to end, a mass exit, a destination that was down.
 
 Sketch for a change: read and made a record 3 µs, batched 1 µs, the machine 1 µs; end to end about as much again for
 the files (two commits a batch, its bytes twice), and 1 to 2 µs at the receiver. A mass exit adds nothing to that but
@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmarks.arrivals import arrival_checks
 from benchmarks.cases import Step
+from benchmarks.delivery_backlog import CaughtUp, backlog_checks, catch_up
 from benchmarks.delivery_core import WAYS, Spent, checks, run
 from benchmarks.delivery_line import Sent, send
 from benchmarks.membership import Turns
@@ -47,9 +48,16 @@ MEMORY_FROM: Final = 0.1
 #: Exits of a sync that sends what changes come to, with no limit but its own speed.
 ROOM_USERS, ROOM_USERS_QUICK = 200_000, 20_000
 
+#: A destination that was down, and beside it a sync with a steady rate.
+BACKLOG_USERS, BACKLOG_USERS_QUICK = 10_000_000, 20_000
+BACKLOG_BATCH, BACKLOG_BATCH_QUICK = 1_000, 50
+BACKLOG_CALM_S, BACKLOG_CALM_S_QUICK = 10.0, 1.0
+BESIDE_PER_S: Final = 200
+BESIDE_TARGET_MS: Final = 150
+
 
 def measure(quick: bool, step: Step) -> CaseResult:
-    """Measure all three, each sync in a process of its own."""
+    """Measure all of it, each sync in a process of its own."""
     users, changes = (CORE_USERS_QUICK, CORE_CHANGES_QUICK) if quick else (CORE_USERS, CORE_CHANGES)
     step("the core: what it sends")
     found = checks(CHECKED_USERS, CHECKED_CHANGES)
@@ -74,11 +82,14 @@ def measure(quick: bool, step: Step) -> CaseResult:
     step(f"{waiting.count:,} users leave a sync that sends what changes come to")
     netted = _apart(waiting, {"batch_size": batch}, {"deliver": "state"})
     found += _checks("mass exit, what changes come to", netted, waiting)
+    late = _backlog(quick, step)
+    found += backlog_checks("a destination that was down", late)
     return CaseResult(
         "delivery",
-        [*_core_figures(core), *_line_figures(rounds), *_exit_figures(drained, theory_s, netted)],
+        [*_core_figures(core), *_line_figures(rounds), *_exit_figures(drained, theory_s, netted),
+         *_backlog_figures(late)],
         found,
-        notes=_notes(core, rounds, drained, netted),
+        notes={**_notes(core, rounds, drained, netted), **_backlog_notes(late)},
         plots=[_drain_plot(drained, theory_s)],
     )
 
@@ -102,6 +113,15 @@ def _apart(turns: Turns, destination: Mapping[str, Any], sync: Mapping[str, Any]
     """Send in a fresh process, whose memory is its own."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(send, turns, destination, sync).result()
+
+
+def _backlog(quick: bool, step: Step) -> CaughtUp:
+    users = BACKLOG_USERS_QUICK if quick else BACKLOG_USERS
+    batch = BACKLOG_BATCH_QUICK if quick else BACKLOG_BATCH
+    step(f"{users:,} users leave a sync whose destination is down, which then catches up")
+    calm_s = BACKLOG_CALM_S_QUICK if quick else BACKLOG_CALM_S
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(catch_up, users, batch, BESIDE_PER_S, calm_s).result()
 
 
 def _core(turns: Turns, rounds: int, step: Step) -> dict[str, tuple[list[float], Spent]]:
@@ -149,6 +169,37 @@ def _exit_figures(drained: Sent, theory_s: float, netted: Sent) -> list[Figure]:
         Figure("the same: most memory, of that after a tenth of the changes", memory_growth(netted.memory), "times",
                better="lower"),
     ]  # fmt: skip
+
+
+def _backlog_figures(late: CaughtUp) -> list[Figure]:
+    waiting = f"{late.on_disk:,} changes waiting on disk"
+    most = max((held for _, held in late.memory), default=0)
+    return [
+        Figure(f"{waiting}: caught up by", round(late.arrivals.per_s), "changes/s", LINE_TARGET),
+        Figure("the same: went to disk by", round(late.turns.count / late.parked_s), "changes/s"),
+        Figure("the same: disk", round(late.disk_bytes / max(1, late.on_disk)), "bytes a change", better="lower"),
+        Figure("the same: most memory, of that after a tenth of the work", memory_growth(late.memory), "times",
+               better="lower"),
+        Figure("the same: most memory of the process", round(most / 2**20), "MiB", better="lower"),
+        Figure("the same: p99 of another sync's delivery meanwhile", _delay_ms(late.delays_ms[2], 99), "ms",
+               BESIDE_TARGET_MS, "lower"),
+    ]  # fmt: skip
+
+
+def _delay_ms(delays_ms: np.ndarray, percentile: float) -> float | None:
+    return round(float(np.percentile(delays_ms, percentile)), 1) if len(delays_ms) else None
+
+
+def _backlog_notes(late: CaughtUp) -> dict[str, Any]:
+    phases = zip(("calm", "down", "catching_up"), late.delays_ms, strict=True)
+    return {
+        "backlog_other_sync_ms_p50_p99_most": {
+            phase: [_delay_ms(delays, each) for each in (50, 99, 100)] for phase, delays in phases
+        },
+        "backlog_cpu_us_a_change": round(late.cpu_s / max(1, len(late.arrivals.seqs)) * 1e6, 2),
+        "backlog_longest_pause_s": round(late.arrivals.longest_pause_s, 2),
+        "backlog_caught_up_s": round(late.arrivals.seconds, 1),
+    }
 
 
 def _notes(

@@ -57,16 +57,19 @@ def is_signed(delivery: Delivery, secret: str) -> bool:
 
 
 class Receiver:
-    """The handle of the process that receives."""
+    """The handle of the process that receives.
 
-    def __init__(self) -> None:
+    `digest`, a function of a module: what is kept of each request, once it is answered, in place of all of it.
+    """
+
+    def __init__(self, digest: Callable[[Delivery], Any] | None = None) -> None:
         context = get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._seen: Any = context.Value("q", 0, lock=False)
         self._mood: Any = context.Value("i", 0, lock=False)
         self._held: Any = context.Value("i", 0, lock=False)
         self._process = context.Process(
-            target=_serve, args=(theirs, self._seen, self._mood, self._held), daemon=True
+            target=_serve, args=(theirs, self._seen, self._mood, self._held, digest), daemon=True
         )
 
     def start(self) -> str:
@@ -100,8 +103,8 @@ class Receiver:
         """End the process; gives everything it got, in order."""
         return self.stop_and_read(list)
 
-    def stop_and_read(self, read: Callable[[list[Delivery]], _Read]) -> _Read:
-        """End the process; gives what `read`, a function of a module, makes there of everything it got, in order."""
+    def stop_and_read(self, read: Callable[[list[Any]], _Read]) -> _Read:
+        """End the process; gives what `read`, a function of a module, makes there of everything it kept, in order."""
         self._pipe.send(read)
         found: _Read = self._pipe.recv()
         self._process.join()
@@ -118,8 +121,8 @@ class Receiver:
 class _Hook(asyncio.Protocol):
     """One connection of the sender, one request at a time."""
 
-    def __init__(self, deliveries: list[Delivery], seen: Any, mood: Any, held: Any) -> None:
-        self._deliveries = deliveries
+    def __init__(self, keep: Callable[[Delivery], None], seen: Any, mood: Any, held: Any) -> None:
+        self._keep = keep
         self._seen = seen
         self._mood = mood
         self._held = held
@@ -145,8 +148,6 @@ class _Hook(asyncio.Protocol):
         if mood == "refuses":
             self._transport.write(_FAILURE)
             return
-        self._deliveries.append(Delivery(*now, head, body))
-        self._seen.value += body.count(_CHANGE)
         if mood == "takes":
             self._transport.write(_ANSWER)
         elif mood == "hangs up":
@@ -154,6 +155,8 @@ class _Hook(asyncio.Protocol):
         else:
             self._held.value += 1
             self._answer_later()
+        self._keep(Delivery(*now, head, body))
+        self._seen.value += body.count(_CHANGE)
 
     def _answer_later(self) -> None:
         if _MOODS[self._mood.value] == "holds":
@@ -164,13 +167,19 @@ class _Hook(asyncio.Protocol):
             self._transport.write(_ANSWER)
 
 
-def _serve(pipe: Connection, seen: Any, mood: Any, held: Any) -> None:
+def _serve(
+    pipe: Connection, seen: Any, mood: Any, held: Any, digest: Callable[[Delivery], Any] | None
+) -> None:
     """Run in the receiver's process until the other end says stop."""
 
-    async def work() -> tuple[Callable[[list[Delivery]], Any], list[Delivery]]:
-        deliveries: list[Delivery] = []
+    async def work() -> tuple[Callable[[list[Any]], Any], list[Any]]:
+        deliveries: list[Any] = []
+
+        def keep(delivery: Delivery) -> None:
+            deliveries.append(delivery if digest is None else digest(delivery))
+
         server = await asyncio.get_running_loop().create_server(
-            lambda: _Hook(deliveries, seen, mood, held), "127.0.0.1", 0
+            lambda: _Hook(keep, seen, mood, held), "127.0.0.1", 0
         )
         pipe.send(server.sockets[0].getsockname()[1])
         read = await asyncio.to_thread(pipe.recv)

@@ -26,9 +26,9 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("cores", ()),  # what is in actors/ and no shell
     ("shells", (
         "actors/*/actor.py", *(f"actors/delivery/{name}.py" for name in (
-            "attempts", "commits", "followups", "ledger", "letters", "present", "reader", "room", "roster", "runner",
-            "store", "strays", "sync_log", "tokens", "transport", "trying", "upkeep", "writer", "alerting/mail",
-            "alerting/watch", "alerting/sampling",
+            "attempts", "backlog", "commits", "followups", "held", "ledger", "letters", "present", "reader", "room",
+            "roster", "runner", "store", "strays", "sync_log", "tokens", "transport", "trying", "upkeep", "writer",
+            "alerting/mail", "alerting/watch", "alerting/sampling",
         )),
         "actors/evaluator/membership_files.py", "actors/evaluator/worker.py",
         "actors/evaluator/recovery.py", "actors/evaluator/stored.py", "actors/evaluator/backfill.py",

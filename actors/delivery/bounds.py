@@ -21,6 +21,11 @@ REVIVED_AT_ONCE: Final = 8
 #: for the file's thread, which other syncs wait for.
 PARKED_AT_ONCE: Final = 1_000
 FETCHED_AT_ONCE: Final = 2_000
+#: How often fewer than that go to disk while nothing can be sent: cursors must not stand still for long.
+PARKED_EVERY_MS: Final = 30_000
+#: Changes that lie together on disk, and the oldest ones that are held against all others at a time (5 MB of memory).
+CHUNK_CHANGES_MAX: Final = 2_048
+WINDOW_CHANGES: Final = 131_072
 #: What is kept of a sync log unless `settings.sync_log` says otherwise: a week, and so much of the disk for each sync.
 SYNC_LOG_KEEP_MS: Final = 7 * 86_400_000
 SYNC_LOG_BYTES_MAX: Final = 64 * 2**20

@@ -54,6 +54,17 @@ def instead(change: Change, waiting_cause: str) -> Change | None:
     return msgspec.structs.replace(change, cause=repeat) if repeat else None
 
 
+def split_cause(cause: str) -> tuple[str, str]:
+    """Give a cause's own part, and that of the repeat whose place the change took: empty where it took none's."""
+    own, _, repeat = cause.partition(_INSTEAD_OF)
+    return own, repeat
+
+
+def joined_cause(own: str, repeat: str) -> str:
+    """Give the cause of a change that took a repeat's place."""
+    return f"{own}{_INSTEAD_OF}{repeat}" if repeat else own
+
+
 def own_cause(change: Change) -> str:
     """Give a change's cause, without that of a repeat whose place it took."""
     return change.cause.partition(_INSTEAD_OF)[0]

@@ -50,6 +50,8 @@ class Commits:
         self._urgent = False
         #: Why the disk refuses writes, empty while it takes them.
         self.failure = ""
+        #: How often writes were rolled back: what writes have left in memory is void with each.
+        self.rolled_back = 0
 
     @property
     def folder(self) -> Path:
@@ -144,13 +146,20 @@ class Commits:
     async def _commit_until_taken(self, loop: asyncio.AbstractEventLoop, writes: list[Write]) -> None:
         while True:
             try:
-                await loop.run_in_executor(self._thread, self._commit, writes)
+                await self._commit_once(loop, writes)
             except StorageFull as error:
                 self.failure = str(error)
                 await asyncio.sleep(_REFUSED_PAUSE_S)
                 continue
             self.failure = ""
             return
+
+    async def _commit_once(self, loop: asyncio.AbstractEventLoop, writes: list[Write]) -> None:
+        try:
+            await loop.run_in_executor(self._thread, self._commit, writes)
+        except BaseException:
+            self.rolled_back += 1
+            raise
 
     def _commit(self, writes: list[Write]) -> None:
         with self._occupancy.transaction():

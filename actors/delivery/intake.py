@@ -13,7 +13,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from actors.delivery.batching import Pending
-from actors.delivery.bounds import CURSOR_EVERY_MS, FETCHED_AT_ONCE, PARKED_AT_ONCE, PENDING_BATCHES_MAX
+from actors.delivery.bounds import (
+    CURSOR_EVERY_MS,
+    FETCHED_AT_ONCE,
+    PARKED_AT_ONCE,
+    PARKED_EVERY_MS,
+    PENDING_BATCHES_MAX,
+)
 from actors.delivery.breaker import NEVER
 from actors.delivery.changes import REPEATS, Change, Cursors
 from actors.delivery.instructions import Fetch, Hold, Instruction, MoveCursors, Park
@@ -98,7 +104,7 @@ class Intake:
     def fetched(self, stimulus: Fetched) -> Sequence[Change]:
         """Take what a `Fetch` gave: it is sealed now, and leaves the disk with that."""
         self._fetching = False
-        self._room_count -= len(stimulus.changes)
+        self._room_count -= len(stimulus.changes) + stimulus.undone
         self._room_due_ms = stimulus.due_ms
         return self._sent(stimulus.changes)
 
@@ -143,7 +149,7 @@ class Intake:
         if self._config.flaps is not None or self._uses_room:
             # Before something is fetched, so that what undoes it is there.
             fetches = may_seal and self._fetch_due_ms() <= now_ms
-            if len(self._pending) < PARKED_AT_ONCE and self._age_due_ms(now_ms) > now_ms and not fetches:
+            if self._park_due_ms(now_ms, may_seal=may_seal) > now_ms and not fetches:
                 return
         elif self.has_room or (may_seal and not self._holds):
             return
@@ -152,6 +158,18 @@ class Intake:
         self._cursors_written_ms = now_ms
         self._parks += 1
         out.append(Park(changes, self._cursors_written, self._config.flaps))
+
+    def _park_due_ms(self, now_ms: int, *, may_seal: bool) -> int:
+        """Give from when what is in memory is to follow to disk: when it is many changes, or old.
+
+        It may be older while nothing can be fetched: many small parks would make slow fetches.
+        """
+        if len(self._pending) >= PARKED_AT_ONCE or not self.has_room:
+            return now_ms
+        due_ms = self._age_due_ms(now_ms)
+        if may_seal or self._config.flaps is not None or due_ms == NEVER or now_ms < self._pending.since_ms:
+            return due_ms
+        return max(due_ms, self._pending.since_ms + PARKED_EVERY_MS)
 
     def fetch(self, now_ms: int, out: list[Instruction], *, may_seal: bool) -> None:
         """Ask for what waits on disk and is due, while batches may be made of it."""
@@ -168,13 +186,13 @@ class Intake:
 
     def due_ms(self, now_ms: int, *, may_seal: bool) -> int:
         """Give from when something may be parked, fetched or sealed; it may be past. NEVER where nothing waits."""
-        memory_ms = self._age_due_ms(now_ms)
         if self._config.flaps is not None or self._uses_room:
-            memory_ms = NEVER if self._fetching else memory_ms
-            return min(memory_ms, self._fetch_due_ms() if may_seal else NEVER)
+            parks = bool(len(self._pending)) and not self._fetching
+            park_ms = self._park_due_ms(now_ms, may_seal=may_seal) if parks else NEVER
+            return min(park_ms, self._fetch_due_ms() if may_seal else NEVER)
         if not may_seal or (self._holds and self.has_room):
             return NEVER
-        return memory_ms
+        return self._age_due_ms(now_ms)
 
     def seals(self, now_ms: int) -> bool:
         """Whether a batch is to be made of what is in memory now."""

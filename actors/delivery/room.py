@@ -1,34 +1,42 @@
-"""The waiting room: changes of one sync that wait on disk, at most one a user, until they may be sent.
+"""The waiting room: changes of one sync that wait on disk until they may be sent.
 
-It takes what memory must not hold: the backlog of a sync whose destination is down or whose audience is paused, where
-only what it comes to counts; and what flap control holds back. As in memory, a second change of a user undoes the
-first, and what only repeats membership gives way to a change.
+It takes what memory must not hold: the *backlog* of a sync whose destination is down or whose audience is paused, where
+only what it comes to counts; and what flap control *holds* back. As in memory, a second change of a user undoes the
+first, and what only repeats membership gives way to a change. All of a sync's changes wait in one of the two, whichever
+was not empty, so that a user's changes never part.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import TypeVar
 
-from actors.delivery.changes import REPEATS, Change, instead
+from actors.delivery import held
+from actors.delivery.backlog import Backlog, highest
+from actors.delivery.bounds import CHUNK_CHANGES_MAX
+from actors.delivery.breaker import NEVER
+from actors.delivery.changes import Change
+from actors.delivery.chunks import divide, pack
 from actors.delivery.commits import Commits
-from actors.delivery.flaps import Flaps, due_ms
+from actors.delivery.flaps import Flaps
 from actors.delivery.ledger import LedgerStore
-from actors.delivery.schema import REPEATED
+from actors.delivery.schema import clear_room
 
-_COLUMNS: Final = "user, due_ms, number, inside, version, at_ms, n, cause"
-_NEVER: Final = 2**63 - 1
-_KINDS: Final[tuple[Literal["exited"], Literal["entered"]]] = ("exited", "entered")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Changes that are due, oldest first; they leave the room with the batch that holds them. `due_ms`: of the next."""
+    """Changes that are due, oldest first; they leave the room with the batch that holds them.
+
+    `due_ms`: of the next. `undone`: so many more were found to come to nothing.
+    """
 
     changes: Sequence[Change]
     due_ms: int
+    undone: int = 0
 
 
 class RoomStore:
@@ -37,19 +45,25 @@ class RoomStore:
     def __init__(self, commits: Commits, ledger: LedgerStore) -> None:
         self._commits = commits
         self._ledger = ledger
-        #: Numbers rows in the order they came; touched in the file's thread alone.
+        #: What follows is touched in the file's thread alone. Numbers count changes in the order they came.
         self._number = 0
+        self._seed = 0
+        self._backlogs: dict[str, Backlog] = {}
+        self._rolled_back = 0
 
-    def load(self, connection: sqlite3.Connection) -> None:
-        """Go on numbering where the file ends."""
-        self._number = connection.execute("SELECT coalesce(max(number), 0) FROM room").fetchone()[0]
+    def load(self, connection: sqlite3.Connection, salt: bytes) -> None:
+        """Go on numbering where the file ends; `salt` is its secret."""
+        (number,) = connection.execute("SELECT coalesce(max(number), 0) FROM room").fetchone()
+        self._number = max(int(number), highest(connection))
+        self._seed = int.from_bytes(salt[:8], "little")
 
     async def count(self, sync: str) -> tuple[int, int]:
         """Give how many changes wait, and when the first is due."""
 
         def read(connection: sqlite3.Connection) -> tuple[int, int]:
+            backlog = self._backlog(sync)
             (count,) = connection.execute("SELECT count(*) FROM room WHERE sync=?", (sync,)).fetchone()
-            return count, _first_due(connection, sync)
+            return count + backlog.waiting(connection), self._due_ms(connection, sync)
 
         return await self._commits.read(read)
 
@@ -57,114 +71,134 @@ class RoomStore:
         self, sync: str, changes: Sequence[Change], flaps: Flaps | None, now_ms: int,
         also: Callable[[sqlite3.Connection], None],
     ) -> Awaitable[tuple[int, int]]:  # fmt: skip
-        """Let changes wait, in order; gives by how many the room has grown, and when its first change is due.
+        """Let changes wait, in order; gives by how many more wait, and when the first is due.
 
         `also` is written in the same transaction: the cursors that this allows.
         """
-        result = [(0, _NEVER)]
+        result = [(0, NEVER)]
 
         def write(connection: sqlite3.Connection) -> None:
-            grown = sum(self._fold(connection, sync, change, flaps, now_ms) for change in changes)
+            backlog = self._backlog(sync)
+            if held.any_held(connection, sync) or (flaps is not None and not backlog.waiting(connection)):
+                grown = sum(self._hold(connection, sync, change, flaps, now_ms) for change in changes)
+            else:
+                grown = sum(
+                    self._append(connection, backlog, part, now_ms) for part in divide(changes, CHUNK_CHANGES_MAX)
+                )
             also(connection)
-            result[0] = (grown, _first_due(connection, sync))
+            result[0] = (grown, self._due_ms(connection, sync))
 
         return _after(self._commits.write(write), lambda: result[0])
 
     def take(self, sync: str, audience: str, limit: int, now_ms: int) -> Awaitable[Taken]:
-        """Give the oldest changes that are due, and leave them there: see `leave`. Sees all that was asked before."""
-        result = [Taken((), _NEVER)]
+        """Give the oldest changes that are due, and leave them there: see `leave`. Sees all that was asked before.
+
+        What must be worked out first is, in steps of some ms between which other writes pass.
+        """
+        result: list[Taken | int] = [0]
 
         def look(connection: sqlite3.Connection) -> None:
-            rows = connection.execute(
-                f"SELECT {_COLUMNS} FROM room WHERE sync=? AND due_ms<=? ORDER BY due_ms, number LIMIT ?",
-                (sync, now_ms, limit),
-            ).fetchall()
-            changes = tuple(_change(row, audience) for row in rows)
-            following = connection.execute(
-                "SELECT due_ms FROM room WHERE sync=? ORDER BY due_ms, number LIMIT 1 OFFSET ?", (sync, len(rows))
-            ).fetchone()
-            result[0] = Taken(changes, _NEVER if following is None else following[0])
+            result[0] = self._look(connection, sync, audience, limit, now_ms)
 
-        return _after(self._commits.write(look), lambda: result[0])
+        async def go_on(done: Awaitable[None]) -> Taken:
+            undone = 0
+            while True:
+                await done
+                found = result[0]
+                if isinstance(found, Taken):
+                    return Taken(found.changes, found.due_ms, undone)
+                undone += found
+                done = self._commits.write(look)
 
-    def leave(self, connection: sqlite3.Connection, sync: str, changes: Iterable[Change]) -> None:
+        # Asked here and now, not when somebody waits: its place in the order of writes is what counts.
+        return go_on(self._commits.write(look))
+
+    def leave(self, connection: sqlite3.Connection, sync: str, changes: Sequence[Change]) -> None:
         """Inside a transaction: changes that `take` gave are in batches. What came for their users since stays."""
-        connection.executemany(
-            "DELETE FROM room WHERE sync=? AND user=? AND number=?",
-            [(sync, change.user_id, change.seq) for change in changes],
-        )
+        if not changes:
+            return
+        backlog = self._backlog(sync)
+        if backlog.waiting(connection):
+            backlog.leave(connection, changes)
+        else:
+            held.let_go(connection, sync, changes)
 
     async def has_repeats(self, sync: str) -> bool:
         """Whether something waits that only repeats membership."""
-        row = await self._commits.read(
-            lambda connection: connection.execute(
-                f"SELECT EXISTS (SELECT 1 FROM room WHERE sync=? AND {REPEATED})", (sync,)
-            ).fetchone()
-        )
-        return bool(row[0])
+        return await self._commits.read(lambda connection: held.has_repeats(connection, sync))
 
-    async def first_at_ms(self, sync: str) -> int | None:
-        """Give when the change happened that is due first; None where none waits."""
-        row = await self._commits.read(
-            lambda connection: connection.execute(
-                "SELECT at_ms FROM room WHERE sync=? ORDER BY due_ms, number LIMIT 1", (sync,)
-            ).fetchone()
-        )
-        return None if row is None else int(row[0])
+    async def first_at_ms(self, sync: str, audience: str) -> int | None:
+        """Give when the change happened whose turn is next; None where there is none.
+
+        Of a backlog it may be one that will come to nothing: it waits like the others until its turn.
+        """
+
+        def read(connection: sqlite3.Connection) -> int | None:
+            at_ms = held.first_at_ms(connection, sync)
+            return self._backlog(sync).first_at_ms(connection, audience) if at_ms is None else at_ms
+
+        return await self._commits.read(read)
 
     async def release(self, sync: str, now_ms: int) -> int:
         """Let everything be due now; gives when the first change is."""
-        result = [_NEVER]
+        result = [NEVER]
 
         def write(connection: sqlite3.Connection) -> None:
-            connection.execute("UPDATE room SET due_ms=? WHERE sync=? AND due_ms>?", (now_ms, sync, now_ms))
-            result[0] = _first_due(connection, sync)
+            held.release(connection, sync, now_ms)
+            result[0] = self._due_ms(connection, sync)
 
         await self._commits.write(write)
         return result[0]
 
     async def clear(self, sync: str) -> None:
         """Forget what waits."""
-        await self._commits.write(lambda connection: _clear(connection, sync))
 
-    def _fold(
-        self, connection: sqlite3.Connection, sync: str, change: Change, flaps: Flaps | None, now_ms: int
-    ) -> int:
-        """Let a change wait, or undo what waits of its user; gives by how much the room grows."""
-        user = change.user_id
-        waiting = connection.execute("SELECT cause FROM room WHERE sync=? AND user=?", (sync, user)).fetchone()
-        if waiting is not None:
-            if change.cause in REPEATS:
-                return 0
-            connection.execute("DELETE FROM room WHERE sync=? AND user=?", (sync, user))
-            left = instead(change, waiting[0])
-            if left is None:
-                return -1
-            change = left
-        told = self._ledger.one(connection, sync, user) if flaps is not None else None
+        def write(connection: sqlite3.Connection) -> None:
+            self._backlogs.pop(sync, None)
+            clear_room(connection, sync)
+
+        await self._commits.write(write)
+
+    def forget(self, sync: str) -> None:
+        """In the file's thread: the rows of a sync are gone."""
+        self._backlogs.pop(sync, None)
+
+    # --- in the file's thread ----------------------------------------------------------------------
+
+    def _backlog(self, sync: str) -> Backlog:
+        if self._rolled_back != self._commits.rolled_back:
+            self._rolled_back = self._commits.rolled_back
+            self._backlogs.clear()
+        found = self._backlogs.get(sync)
+        if found is None:
+            found = self._backlogs[sync] = Backlog(sync)
+        return found
+
+    def _due_ms(self, connection: sqlite3.Connection, sync: str) -> int:
+        return min(held.first_due_ms(connection, sync), self._backlog(sync).due_ms(connection))
+
+    def _look(self, connection: sqlite3.Connection, sync: str, audience: str, limit: int, now_ms: int) -> Taken | int:
+        """Give what is due, or how many changes came to nothing in one more step towards it."""
+        backlog = self._backlog(sync)
+        if not backlog.waiting(connection):
+            return Taken(*held.due(connection, sync, audience, limit, now_ms))
+        undone = backlog.step(connection)
+        if undone is not None:
+            return undone
+        changes = backlog.oldest(connection, audience, limit)
+        if changes is None:
+            return 0
+        return Taken(changes, backlog.due_ms(connection, changes[-1].seq) if changes else NEVER)
+
+    def _hold(self, connection: sqlite3.Connection, sync: str, change: Change, flaps: Flaps | None, now_ms: int) -> int:
         self._number += 1
-        connection.execute(
-            "INSERT INTO room VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (sync, user, due_ms(flaps, change, told, now_ms), self._number, _KINDS.index(change.kind),
-             change.audience_version, change.at_ms, change.n, change.cause),
-        )  # fmt: skip
-        return 0 if waiting is not None else 1
+        return held.hold(connection, self._ledger, sync, change, self._number, flaps, now_ms)
+
+    def _append(self, connection: sqlite3.Connection, backlog: Backlog, changes: Sequence[Change], now_ms: int) -> int:
+        first, self._number = self._number + 1, self._number + len(changes)
+        return backlog.append(connection, pack(changes, self._seed), first, now_ms)
 
 
-def _change(row: tuple[Any, ...], audience: str) -> Change:
-    user, _, number, inside, version, at_ms, n, cause = row
-    return Change(-1, number, audience, version, user, _KINDS[inside], at_ms, n, cause)
-
-
-def _first_due(connection: sqlite3.Connection, sync: str) -> int:
-    row = connection.execute("SELECT min(due_ms) FROM room WHERE sync=?", (sync,)).fetchone()
-    return _NEVER if row[0] is None else int(row[0])
-
-
-def _clear(connection: sqlite3.Connection, sync: str) -> None:
-    connection.execute("DELETE FROM room WHERE sync=?", (sync,))
-
-
-async def _after(done: Awaitable[None], result: Callable[[], Any]) -> Any:
+async def _after(done: Awaitable[None], result: Callable[[], _Result]) -> _Result:
     await done
     return result()

@@ -222,7 +222,7 @@ class SyncRunner:
         """Give the age of the oldest change that is not sent; None where there is none."""
         figures = self.desk.figures
         waiting = [self.desk.batched_since_ms(), figures.floor(self.machine.oldest_at_ms)]
-        waiting.append(figures.floor(await self._store.room.first_at_ms(self.plan.sync.id)))
+        waiting.append(figures.floor(await self._store.room.first_at_ms(self.plan.sync.id, self.plan.sync.audience)))
         since_ms = min((at_ms for at_ms in waiting if at_ms is not None), default=None)
         return None if since_ms is None else max(0, self._clock.now_ms() - since_ms)
 

@@ -55,6 +55,16 @@ CREATE INDEX IF NOT EXISTS room_due ON room (sync, due_ms, number);
 CREATE TABLE IF NOT EXISTS present (
     sync TEXT NOT NULL, resync_ms INTEGER NOT NULL, name BLOB NOT NULL, PRIMARY KEY (sync, resync_ms, name)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS room_backlogs (
+    sync TEXT PRIMARY KEY, taken INTEGER NOT NULL, waiting INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS room_chunks (
+    sync TEXT NOT NULL, first INTEGER NOT NULL, count INTEGER NOT NULL, alive INTEGER NOT NULL,
+    parked_ms INTEGER NOT NULL, at_ms INTEGER, codes BLOB, dead BLOB, PRIMARY KEY (sync, first)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS room_rows (
+    id INTEGER PRIMARY KEY, keys BLOB NOT NULL, checks BLOB NOT NULL, payload BLOB NOT NULL
+);
 CREATE TABLE IF NOT EXISTS asked (
     sync TEXT NOT NULL, id TEXT NOT NULL, batch_id TEXT NOT NULL, count INTEGER NOT NULL, since_ms INTEGER NOT NULL,
     due_ms INTEGER NOT NULL, tries INTEGER NOT NULL, PRIMARY KEY (sync, id)
@@ -62,8 +72,10 @@ CREATE TABLE IF NOT EXISTS asked (
 """
 #: Every table that holds rows of a sync.
 TABLES: Final = (
-    "syncs", "cursors", "spools", "batches", "dead_letters", "dead_users", "asked", "ledger", "room", "present",
+    "syncs", "cursors", "spools", "batches", "dead_letters", "dead_users", "asked", "ledger", "room", "room_backlogs",
+    "room_chunks", "present",
 )  # fmt: skip
+_ROWS_OF_CHUNKS: Final = "DELETE FROM room_rows WHERE id IN (SELECT first FROM room_chunks WHERE sync=?)"
 
 
 def prepare(connection: sqlite3.Connection) -> bytes:
@@ -82,5 +94,13 @@ def run(connection: sqlite3.Connection, statement: str, *values: Any) -> None:
 
 def forget(connection: sqlite3.Connection, sync: str) -> None:
     """Delete all that is known of a sync."""
+    connection.execute(_ROWS_OF_CHUNKS, (sync,))
     for table in TABLES:
+        connection.execute(f"DELETE FROM {table} WHERE sync=?", (sync,))
+
+
+def clear_room(connection: sqlite3.Connection, sync: str) -> None:
+    """Delete what waits on disk of a sync."""
+    connection.execute(_ROWS_OF_CHUNKS, (sync,))
+    for table in ("room", "room_backlogs", "room_chunks"):
         connection.execute(f"DELETE FROM {table} WHERE sync=?", (sync,))

@@ -91,10 +91,14 @@ class Parked:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """Changes from disk that are due; the first of the others is due at `due_ms`."""
+    """Changes from disk that are due; the first of the others is due at `due_ms`.
+
+    `undone`: so many that were thought to wait have come to nothing.
+    """
 
     changes: Sequence[Change] = field(repr=False)
     due_ms: int
+    undone: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ class DeliveryStore:
         def begin(connection: sqlite3.Connection) -> bytes:
             salt = prepare(connection)
             store.letters.load(connection)
-            store.room.load(connection)
+            store.room.load(connection, salt)
             return salt
 
         store.salt = await store._commits.open(begin)
@@ -116,7 +116,7 @@ class DeliveryStore:
         """Begin a sync; whatever an earlier one of this name left is forgotten."""
 
         def write(connection: sqlite3.Connection) -> None:
-            forget(connection, sync)
+            self._forget(connection, sync)
             connection.execute(
                 "INSERT INTO syncs (sync, incarnation, identity, fingerprint) VALUES (?, ?, ?, ?)",
                 (sync, incarnation, identity, fingerprint),
@@ -126,7 +126,11 @@ class DeliveryStore:
 
     def forget(self, sync: str) -> Awaitable[None]:
         """Forget a sync that definitions no longer have."""
-        return self._commits.write(lambda connection: forget(connection, sync))
+        return self._commits.write(lambda connection: self._forget(connection, sync))
+
+    def _forget(self, connection: sqlite3.Connection, sync: str) -> None:
+        forget(connection, sync)
+        self.room.forget(sync)
 
     def set_fingerprint(self, sync: str, fingerprint: bytes) -> Awaitable[None]:
         """Remember with which destination settings the sync ran last."""

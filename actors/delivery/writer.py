@@ -112,6 +112,8 @@ class Writer:
         persisted: list[Stimulus] = []
         told: dict[str, Told] = {}
         for new in seal.batches:
+            # A batch is some ms of work, which other syncs need not wait for twice.
+            await asyncio.sleep(0)
             columns = await self._columns(plan, new.changes)
             known = await self._known(plan, new.changes)
             made = record(plan, new.changes, columns, known, self._clock.now_ms())
@@ -150,7 +152,7 @@ class Writer:
 
         async def told() -> list[Stimulus]:
             taken = await fetched
-            return [Fetched(taken.changes, taken.due_ms)]
+            return [Fetched(taken.changes, taken.due_ms, taken.undone)]
 
         return told()
 

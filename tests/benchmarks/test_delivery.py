@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks import bench_delivery
 from benchmarks.arrivals import arrival_checks, in_order, read_arrivals
+from benchmarks.delivery_backlog import catch_up
 from benchmarks.delivery_core import WAYS, checks, run
 from benchmarks.delivery_line import send
 from benchmarks.membership import AUDIENCE, KINDS, Turns
@@ -97,6 +98,7 @@ def test_the_whole_case_in_small(monkeypatch: pytest.MonkeyPatch) -> None:
     }.items():  # fmt: skip
         monkeypatch.setattr(bench_delivery, name, value)
     monkeypatch.setattr(bench_delivery, "_apart", send)  # a process less each
+    monkeypatch.setattr(bench_delivery, "_backlog", lambda quick, step: catch_up(6_000, 5, 50, 0.2))
     result = bench_delivery.measure(True, lambda text: None)
 
     assert [check for check in result.checks if not check.passed] == []

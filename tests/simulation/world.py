@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 import pyarrow as pa
 
+from actors.delivery.bounds import SEALED_AHEAD
 from cluster.model.partitions import partition_of
 from cluster.runtime.controller_store import ControllerStore
 from cluster.runtime.launch import forget_evaluator
@@ -356,6 +357,13 @@ class World:
             "actors.evaluator.actor.EVALUATOR_BATCHES_WAITING_MAX": tight.batches_waiting,
             "actors.evaluator.checkpointing.checkpointer._now_ms": self.machine.clock.monotonic_ms,
             "actors.delivery.reader.SYNC_READ_ROWS_MAX": tight.rows_a_read,
+            # What waits for a destination goes to disk, in small chunks, and comes back window by window.
+            "actors.delivery.intake.SYNC_PENDING_MAX": 2 * tight.rows_a_read,
+            "actors.delivery.intake.PARKED_AT_ONCE": 3,
+            "actors.delivery.machine.SEALED_AHEAD": -3 if tight.rows_a_read == 1 else SEALED_AHEAD,
+            "actors.delivery.room.CHUNK_CHANGES_MAX": 3,
+            "actors.delivery.backlog.WINDOW_CHANGES": 6,
+            "actors.delivery.backlog._CHUNKS_A_STEP": 2,
             "cluster.edge.batching.BATCH_ROWS_MAX": tight.rows_a_batch,
             "actors.evaluator.trimming.TRIM_EVERY_MS": tight.trim_every_ms,
             "actors.evaluator.trimming.transitions_kept_ms": lambda definitions: 2_000,

@@ -57,14 +57,18 @@ def test_while_anything_waits_on_disk_all_changes_go_there_and_come_back_in_batc
     driver.handle(Suspended(True))
     driver.read("+a", "+b", "+c")
     driver.handle(Parked(3, START_MS))
-    assert parked(driver.read("-a")) == [["-a"]]
-    driver.handle(Parked(-1, START_MS))
+    assert driver.read("-a") == []
+    assert driver.wake_in_ms == 30_000
     driver.now_ms += 5
 
-    (fetch,) = fetches(driver.handle(Suspended(False)))
+    resumed = driver.handle(Suspended(False))
+    assert parked(resumed) == [["-a"]]
+    (fetch,) = fetches(resumed)
+    driver.handle(Parked(1, START_MS))
+    assert driver.machine.backlog == 4
     assert parked(driver.read("-b")) == []  # not while something is being taken
     back = (change("b", 2), change("c", 3))
-    told = driver.handle(Fetched(back, NEVER))
+    told = driver.handle(Fetched(back, NEVER, undone=2))
     assert fetch.limit == 8
     assert sealed(told) == [["+b"], ["+c"], ["-b"]]
     assert [seal.left for seal in told if isinstance(seal, Seal)] == [back, ()]
