@@ -16,8 +16,9 @@ from destinations.limits import RateLimit
 
 #: What may go at once after a quiet time where a limit does not say, as a part of a second.
 _BURST_S: Final = 0.1
-#: Tokens kept beyond the burst, so that a timer that comes late costs no throughput: while somebody waits those of so
-#: many seconds (a busy machine), else a part of one. The window holds the period all the same.
+#: Tokens kept beyond the burst, so that what comes late costs no throughput: those of so many seconds while somebody
+#: waits, and so long after the last request (a machine too busy to have the next one ready), else a part of one. The
+#: window holds the period all the same.
 _LATE_S: Final = 1.0
 _LATE_TOKENS: Final = 0.5
 #: By so much a period is longer here than there: requests come nearer to each other on their way than they went.
@@ -40,6 +41,7 @@ class Bucket:
         #: What was taken in the last period: [when, how many], oldest first.
         self._taken: deque[list[int]] = deque()
         self._taken_total = 0
+        self._last_ms = -math.inf
         #: Who waits, in their turn: cost, and when the place is lost.
         self._waiting: dict[str, tuple[int, int]] = {}
         self.configure(limit)
@@ -77,6 +79,7 @@ class Bucket:
     def take(self, owner: str, cost: int, now_ms: int) -> None:
         """Take it; only after `wait_ms` gave 0. What costs more than the bucket holds leaves it in debt."""
         self._tokens -= cost
+        self._last_ms = now_ms
         self._taken_total += cost
         if self._taken and now_ms - self._taken[-1][0] < self._slot_ms:
             self._taken[-1][1] += cost
@@ -94,7 +97,7 @@ class Bucket:
 
     def _pass_time(self, now_ms: int) -> None:
         if self._filled_ms is not None and now_ms > self._filled_ms:
-            room = self._room_waited if self._waiting else self._room
+            room = self._room_waited if self._waiting or self._goes_on(now_ms) else self._room
             self._tokens = min(room, self._tokens + (now_ms - self._filled_ms) * self._per_ms)
         if self._filled_ms is not None and now_ms < self._filled_ms:
             # The clock was set back: what was taken counts from now, and no place is kept for ever.
@@ -106,6 +109,10 @@ class Bucket:
             self._taken_total -= self._taken.popleft()[1]
         if self._waiting:
             self._waiting = {owner: place for owner, place in self._waiting.items() if place[1] > now_ms}
+
+    def _goes_on(self, now_ms: int) -> bool:
+        """Whether the last request is so recent that lateness is made up for; a burst that was stated is kept to."""
+        return self.limit.burst is None and now_ms - self._last_ms <= _LATE_S * 1000
 
     def _bucket_wait_ms(self, ahead: int, cost: int) -> int:
         missing = ahead + min(float(cost), self._burst) - self._tokens

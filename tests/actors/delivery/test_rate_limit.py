@@ -124,6 +124,26 @@ def test_who_comes_late_makes_up_for_it_within_the_period(steps: list[int]) -> N
     assert len(went) >= 20 * (now_ms // (1010 + max(steps)))
 
 
+def test_who_had_nothing_ready_for_a_moment_makes_up_for_it() -> None:
+    limiter = RateScopes().limiter("a", [limit(20)])
+    went = drained(limiter, 2_000)
+    limiter.leave()
+    later = [now_ms for now_ms in range(2_600, 4_000) if taken(limiter, now_ms)]
+
+    # 600 ms without a request: what they allowed goes as fast as it is asked for.
+    assert later[:10] == list(range(2_600, 2_610))
+    times = went + later
+    assert all(later - earlier >= 1010 for earlier, later in zip(times, times[20:], strict=False))
+
+
+def test_a_burst_that_a_limit_states_is_not_exceeded_after_a_moment_without_requests() -> None:
+    limiter = RateScopes().limiter("a", [limit(20, burst=3)])
+    drained(limiter, 2_000)
+    limiter.leave()
+
+    assert sum(taken(limiter, 2_900) for _ in range(20)) == 3
+
+
 def test_a_quiet_time_allows_no_more_than_the_burst() -> None:
     limiter = RateScopes().limiter("a", [limit(20)])
     while taken(limiter, 0):
