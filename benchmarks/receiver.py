@@ -148,6 +148,7 @@ class _Hook(asyncio.Protocol):
         if mood == "refuses":
             self._transport.write(_FAILURE)
             return
+        self._seen.value += body.count(_CHANGE)
         if mood == "takes":
             self._transport.write(_ANSWER)
         elif mood == "hangs up":
@@ -155,8 +156,8 @@ class _Hook(asyncio.Protocol):
         else:
             self._held.value += 1
             self._answer_later()
+        # Last: what is made of it may take longer than the answer should.
         self._keep(Delivery(*now, head, body))
-        self._seen.value += body.count(_CHANGE)
 
     def _answer_later(self) -> None:
         if _MOODS[self._mood.value] == "holds":
