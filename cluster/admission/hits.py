@@ -19,7 +19,7 @@ from cluster.admission.contracts import Contracts, Violation, note, violations_o
 from cluster.admission.plan import MESSAGE_ID_PATH, PROPERTIES_PATH, EventPlan, FitTable
 from cluster.admission.sources import Sources
 from cluster.admission.timestamps import Bools, EventTimes, Int64s, Times
-from cluster.admission.typing_columns import Typed, text_sizes
+from cluster.admission.typing_columns import ARROW_TYPES, Typed, text_sizes
 from cluster.definitions.model import Path, ValueType
 from cluster.limits import KEY_BYTES_MAX, MESSAGE_ID_BYTES_MAX
 
@@ -150,11 +150,12 @@ def assemble(
         candidates, keys = candidates.keep(usable), keys.filter(pa.array(usable))
     at_row = _Take(candidates.rows, len(reasons))
     clock = pa.nulls(len(candidates.rows), pa.int64()) if replay is None else at_row(pa.array(replay.clock_ms))
-    own, invalid_values = _own_columns(plan, candidates)
+    said = _Said.of(plan, candidates)
+    own, invalid_values = _own_columns(plan, candidates, said)
     hits = pa.RecordBatch.from_arrays([
         pa.array(candidates.rows.astype(np.int32)), pa.array(candidates.models), keys, clock,
         *_times(plan, candidates), at_row(message_ids), at_row(pa.array(sources.indices)), *own,
-        *_presences(plan, candidates),
+        *(said.presence(path) for path in plan.presences),
     ], schema=plan.hits_schema)
     violations: list[Violation] = []
     taken = candidates.rows
@@ -233,23 +234,64 @@ def _times(plan: EventPlan, candidates: _Candidates) -> tuple[pa.Int64Array, pa.
     return pa.array(ms, mask=~known), pa.array(relative)
 
 
-def _own_columns(plan: EventPlan, candidates: _Candidates) -> tuple[list[pa.Array], dict[str, int]]:
+class _Said:
+    """What identify calls say of their users, read of the candidates of such models alone: they are few among many."""
+
+    def __init__(self, columns: EventColumns, chosen: Int64s, count: int) -> None:
+        self._columns = columns
+        self._chosen = chosen
+        self._count = count
+
+    @classmethod
+    def of(cls, plan: EventPlan, candidates: _Candidates) -> _Said:
+        chosen = np.flatnonzero(plan.says[candidates.models]) if plan.presences else np.zeros(0, np.int64)
+        columns = candidates.columns
+        if len(chosen):
+            columns = columns.select(candidates.positions[chosen])
+        return cls(columns, chosen, len(candidates.models))
+
+    def typed(self, path: Path, kind: ValueType) -> Typed:
+        """Give a column of all candidates; missing where the model is another."""
+        if len(self._chosen) == 0:
+            return Typed(pa.nulls(self._count, ARROW_TYPES[kind]), None)
+        values, wrong = self._columns.typed(path, kind)
+        places = np.zeros(self._count, np.int64)
+        places[self._chosen] = np.arange(len(self._chosen))
+        missing = np.ones(self._count, np.bool_)
+        missing[self._chosen] = False
+        invalid = None
+        if wrong is not None:
+            invalid = np.zeros(self._count, np.bool_)
+            invalid[self._chosen] = wrong
+        return Typed(values.take(pa.array(places, mask=missing)), invalid)
+
+    def presence(self, path: Path) -> pa.BooleanArray:
+        """Give `p0`, `p1`, ..."""
+        found = np.zeros(self._count, np.bool_)
+        if len(self._chosen):
+            found[self._chosen] = self._columns.present(path)
+        return pa.array(found)
+
+
+def _own_columns(
+    plan: EventPlan, candidates: _Candidates, said: _Said
+) -> tuple[list[pa.Array], dict[str, int]]:  # fmt: skip
     """Give `c0`, `c1`, ... and the counts of invalid values."""
     take = _Take(candidates.positions, candidates.columns.row_count)
     invalid_values: dict[str, int] = {}
     arrays = []
     for index, (path, kind) in enumerate(plan.columns):
+        if index in plan.said_alone:
+            values, invalid = said.typed(path, kind)
+            arrays.append(values)
+            if invalid is not None:
+                _count_invalid(plan, index, candidates.models[invalid], invalid_values)
+            continue
         values, invalid = candidates.columns.typed(path, kind)
         arrays.append(take(values))
         if invalid is not None:
             _count_invalid(plan, index, candidates.models[invalid[candidates.positions]], invalid_values)
     return arrays, invalid_values
-
-
-def _presences(plan: EventPlan, candidates: _Candidates) -> list[pa.Array]:
-    """Give `p0`, `p1`, ..."""
-    take = _Take(candidates.positions, candidates.columns.row_count)
-    return [take(pa.array(candidates.columns.present(path))) for path in plan.presences]
 
 
 def _count_invalid(plan: EventPlan, column: int, models: Models, counts: dict[str, int]) -> None:

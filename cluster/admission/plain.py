@@ -137,14 +137,18 @@ def _take(
                 continue
             hits.append({
                 "row": row, "model": index, "key": key, "clock_ms": None, "ts_ms": ts_ms, "ts_relative": relative,
-                "message_id": message_id, "source": source_index(plan, source), **_values(plan, event),
+                "message_id": message_id, "source": source_index(plan, source), **_values(plan, index, event),
             })
     return reason if len(hits) == hit_count else None
 
 
-def _values(plan: EventPlan, event: _Event) -> dict[str, Any]:
-    own = {f"c{index}": coerce(event.at(path), kind) for index, (path, kind) in enumerate(plan.columns)}
-    return own | {f"p{index}": event.has(path) for index, path in enumerate(plan.presences)}
+def _values(plan: EventPlan, model: int, event: _Event) -> dict[str, Any]:
+    says = bool(plan.says[model])
+    own = {
+        f"c{index}": coerce(event.at(path), kind) if says or index not in plan.said_alone else None
+        for index, (path, kind) in enumerate(plan.columns)
+    }
+    return own | {f"p{index}": says and event.has(path) for index, path in enumerate(plan.presences)}
 
 
 def _count_invalid(plan: EventPlan, model: int, event: _Event, invalid: dict[str, int]) -> None:

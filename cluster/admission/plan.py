@@ -119,6 +119,10 @@ class EventPlan:
         self.presences_of_model: tuple[dict[str, int], ...] = tuple(
             {presence_column(trait): self.presences.index(column.path) for trait, column in own.items()} for own in said
         )
+        #: The models whose rows say traits, and the columns that are read for them alone (missing in others' hits).
+        self.says = np.array([bool(own) for own in said], np.bool_)
+        declared = {(column.path, column.type) for model in self.models for column in model.columns.values()}
+        self.said_alone = frozenset(index for index, column in enumerate(self.columns) if column not in declared)
         self.hits_schema: pa.Schema = _hits_schema(self.columns, len(self.presences))
         #: Models with a contract that asks something, by index.
         self.contracts: dict[int, Contract] = {
