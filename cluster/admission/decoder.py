@@ -67,12 +67,20 @@ class Decoder:
 
 def parse_events(tree: StructTree, raw: pa.BinaryArray) -> tuple[list[Any], Bools | None]:
     """Parse a batch in one call; if one event resists, each by itself. Also gives which ones are no events at all."""
-    texts = raw.to_pylist()
     try:
-        events = tree.decoder.decode(b"[" + b",".join(texts) + b"]")
+        events = tree.decoder.decode(_as_array(raw.to_pylist()))
     except _UNREADABLE:
-        return _one_by_one(tree, texts)
-    return (events, None) if len(events) == len(texts) else _one_by_one(tree, texts)
+        return _one_by_one(tree, raw.to_pylist())
+    return (events, None) if len(events) == len(raw) else _one_by_one(tree, raw.to_pylist())
+
+
+def _as_array(texts: list[bytes]) -> bytes:
+    """Write a JSON array, in one copy: the memory of a large one costs as much as its parsing. Changes `texts`."""
+    if not texts:
+        return b"[]"
+    texts[0] = b"[" + texts[0]
+    texts[-1] += b"]"
+    return b",".join(texts)
 
 
 def _one_by_one(tree: StructTree, texts: list[bytes]) -> tuple[list[Any], Bools | None]:
