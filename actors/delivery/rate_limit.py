@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from destinations.limits import RateLimit
 
@@ -132,6 +132,10 @@ class Bucket:
         return slot[0] + self._window_ms + self._slot_ms - 1
 
 
+#: Of a bucket: the scope, what it counts, the period in ms.
+_Key: TypeAlias = tuple[str, str, int]
+
+
 class Limiter:
     """Every rate limit of one sync: a request goes when it fits all of them."""
 
@@ -160,28 +164,59 @@ class Limiter:
 
 
 class RateScopes:
-    """The buckets by scope; the only maker of limiters that share."""
+    """The buckets by scope; the only maker of limiters that share.
+
+    Where owners differ on a limit, the strictest holds for all.
+    """
 
     def __init__(self) -> None:
-        self._buckets: dict[tuple[str, str, int], Bucket] = {}
+        self._buckets: dict[_Key, Bucket] = {}
+        #: What each owner has of each bucket.
+        self._asked: dict[_Key, dict[str, RateLimit]] = {}
+        self._of: dict[str, tuple[_Key, ...]] = {}
 
     def limiter(self, owner: str, limits: Iterable[RateLimit]) -> Limiter:
-        """Give a sync's limiter. A limit that is known under another amount goes on with what it has counted."""
-        buckets = []
+        """Give an owner's limiter, in place of an earlier one. A bucket under another amount goes on with its count."""
+        wanted: dict[_Key, RateLimit] = {}
         for limit in limits:
-            key = (limit.scope, limit.counts, limit.per_ms)
-            bucket = self._buckets.get(key)
-            if bucket is None:
-                bucket = self._buckets[key] = Bucket(limit)
-            elif bucket.limit != limit:
-                bucket.configure(limit)
-            buckets.append(bucket)
-        return Limiter(owner, buckets)
+            key: _Key = (limit.scope, limit.counts, limit.per_ms)
+            wanted[key] = min(limit, wanted.get(key, limit), key=_strictness)
+        for gone in self._of.get(owner, ()):
+            if gone not in wanted:
+                self._leave(owner, gone)
+        self._of[owner] = tuple(wanted)
+        for key, limit in wanted.items():
+            asked = self._asked.setdefault(key, {})
+            before = asked.get(owner)
+            asked[owner] = limit
+            if key not in self._buckets:
+                self._buckets[key] = Bucket(limit)
+            elif _strictness(limit) < _strictness(self._buckets[key].limit) or before not in (None, limit):
+                self._settle(key)
+        return Limiter(owner, [self._buckets[key] for key in wanted])
 
-    def keep_only(self, limits: Iterable[RateLimit]) -> None:
-        """Forget what no sync has any more."""
-        keys = {(limit.scope, limit.counts, limit.per_ms) for limit in limits}
-        self._buckets = {key: bucket for key, bucket in self._buckets.items() if key in keys}
+    def forget(self, owner: str) -> None:
+        """An owner is gone; buckets that nobody has any more go with it."""
+        for key in self._of.pop(owner, ()):
+            self._leave(owner, key)
+
+    def _leave(self, owner: str, key: _Key) -> None:
+        asked = self._asked[key]
+        del asked[owner]
+        self._buckets[key].leave(owner)
+        if not asked:
+            del self._asked[key], self._buckets[key]
+        else:
+            self._settle(key)
+
+    def _settle(self, key: _Key) -> None:
+        strictest = min(self._asked[key].values(), key=_strictness)
+        if self._buckets[key].limit != strictest:
+            self._buckets[key].configure(strictest)
+
+
+def _strictness(limit: RateLimit) -> tuple[float, float]:
+    return limit.amount, math.inf if limit.burst is None else limit.burst
 
 
 def _cost(bucket: Bucket, records: int) -> int:

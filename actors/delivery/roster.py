@@ -142,6 +142,8 @@ class Roster:
         runner = self.runners.pop(sync, None)
         if runner is not None:
             await runner.stop()
+        for owner in (sync, f"{sync} aside", f"{sync} listing"):
+            self._rates.forget(owner)
         await self._tools.store.forget(sync)
         await self._tools.log.forget(sync)
 

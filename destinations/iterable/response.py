@@ -29,6 +29,7 @@ _CREDENTIALS: Final = frozenset(
 _CODES: Final = frozenset({
     "BadJsonBody", "BadParams", "BatchTooLarge", "DatabaseError", "EmailAlreadyExists", "ExternalKeyConflict",
     "ForbiddenParamsError", "ForgottenUserError", "GenericError", "InvalidEmailAddressError", "InvalidUserIdError",
+    "JwtUserIdentifiersMismatched",
     "NotFound", "QueueEmailError", "RateLimitExceeded", "RequestFieldsTypesMismatched", "UniqueFieldsLimitExceeded",
     "UnknownEmailError", "UnknownUserIdError", "UserIdAlreadyExists",
 }) | _CREDENTIALS  # fmt: skip

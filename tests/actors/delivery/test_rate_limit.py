@@ -199,3 +199,20 @@ def test_quiet_holds_the_scope() -> None:
     bucket.quiet(700)
 
     assert bucket.wait_ms("a", 1, 100) == 600
+
+
+def test_owners_that_differ_on_a_limit_have_the_strictest_until_it_is_gone() -> None:
+    scopes = RateScopes()
+    loose, strict = scopes.limiter("loose", [limit(20)]), scopes.limiter("strict", [limit(2)])
+    assert len(drained(loose, 10_000)) <= 21
+    again = scopes.limiter("loose", [limit(20)])
+    assert again.wait_ms(1, 10_000) > 0, "what was taken still counts"
+    assert strict.wait_ms(1, 10_000) > 0
+    scopes.forget("strict")
+    times = [now_ms for now_ms in range(12_000, 14_000) if taken(again, now_ms)]
+    assert len(times) >= 35
+    scopes.limiter("loose", [limit(5)])
+    assert len([now_ms for now_ms in range(20_000, 24_000) if taken(again, now_ms)]) <= 21
+    scopes.forget("loose")
+    scopes.forget("nobody")
+    assert scopes._buckets == {}
