@@ -88,18 +88,26 @@ class KeyTable:
     def _add(self, hashes: U64, stop: int) -> None:
         first = self.users
         if stop > len(self._hashes):
-            grown = np.zeros((max(stop, 2 * len(self._hashes)), 2), np.uint64)
-            grown[:first] = self._hashes[:first]
-            # Replaced whole: who reads beside this has the old array or the new, with all rows below `users` in both.
-            self._hashes = grown
+            self._grow(max(stop, 2 * len(self._hashes)))
         self._hashes[first:stop] = hashes
         _enter(self._table, hashes, first)
         self.users = stop
+
+    def _grow(self, rows: int) -> None:
+        grown = np.zeros((rows, 2), np.uint64)
+        grown[: self.users] = self._hashes[: self.users]
+        # Replaced whole: who reads beside this has the old array or the new, with all rows below `users` in both.
+        self._hashes = grown
 
     def move_to(self, table: U64) -> None:
         """Go on in an empty table in a file ([entries, 3]) in place of the present one; 0.1 µs a user."""
         self._enter_all(table)
         self._in_memory = False
+
+    def make_room(self, users: int) -> None:
+        """Have room for the hashes of so many users at once: growing moves all there are."""
+        if users > len(self._hashes):
+            self._grow(users)
 
     def keep_in_memory(self, users: int) -> None:
         """Go on in memory, in no file, with room for so many users."""

@@ -23,7 +23,7 @@ import itertools
 import json
 import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -53,6 +53,8 @@ _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 #: Remembered keys of a reader; beyond, it starts anew.
 _KEYS_CACHED_MAX: Final = 200_000
 _ROWS_MIN: Final = 1_024
+#: Words of a new file written at once: 2 MiB, some ms where its pages are to be made.
+_WORDS_A_STEP: Final = 1 << 18
 
 
 class Names(msgspec.Struct, frozen=True):
@@ -129,10 +131,11 @@ class MembershipWriter:
         """Give the hash seed of each parent's keys."""
         return [parent_seed(parent, self._salt) for parent in parents]
 
-    def lay_out(self, users: int, stride: int) -> Generation:
+    def lay_out(self, users: int, stride: int, pause: Callable[[], None] = lambda: None) -> Generation:
         """Make the files of a coming generation with room for half as many users again: empty, and nobody sees them.
 
-        `stride` is the words of a row. From any thread. Raises StorageFull where the disk has no room.
+        `stride` is the words of a row; `pause` is called between steps of some ms. From any thread. Raises StorageFull
+        where the disk has no room.
         """
         number = next(self._numbers)
         self._coming.add(number)
@@ -144,8 +147,11 @@ class MembershipWriter:
         except OSError as error:
             self._unlink(number)
             raise self._full(error) from error
-        # Written once now: the pages are there when the rows come.
-        rows[:users] = 0
+        # Written once now: the pages are there when the rows come, and the keys, each of which is in a page of its own.
+        for array in (rows[:users].reshape(-1), table):
+            for start in range(0, len(array), _WORDS_A_STEP):
+                array[start : start + _WORDS_A_STEP] = 0
+                pause()
         return Generation(number, rows, table.reshape(entries, ENTRY_WORDS))
 
     def discard(self, generation: Generation) -> None:

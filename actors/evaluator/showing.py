@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from actors.evaluator.key_table import Generation
@@ -38,9 +39,9 @@ class Showing:
         """Show this machine's files next."""
         self._prepared = prepared
 
-    def larger_files(self, users: int, stride: int) -> Generation | None:
+    def larger_files(self, users: int, stride: int, pause: Callable[[], None]) -> Generation | None:
         """Make files with room for so many users, if those at hand are smaller. From any thread; for `move_to`."""
-        return self._writer.lay_out(users, stride) if users > self._writer.capacity else None
+        return self._writer.lay_out(users, stride, pause) if users > self._writer.capacity else None
 
     def discard(self, generation: Generation | None) -> None:
         """Give up files that were made and are not wanted after all."""
@@ -72,6 +73,7 @@ class Showing:
         if self._prepared is not None:
             keys, generation = self._prepared.keys, self._prepared.generation
         elif self._larger is not None and keys is not None:
+            keys.make_room(len(self._larger.rows))
             keys.move_to(self._larger.table)
             generation, self._larger = self._larger, None
         self.move_to(None)

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from actors.evaluator.kernels.trait_rows import arm_marked, mark_gone, mark_rows, unmark
-from actors.evaluator.layout import I32, NEVER, S_CLOCK, S_TRAITS_AT, S_TRAITS_LEFT, S_TRAITS_ON, U64
+from actors.evaluator.layout import I32, NEVER, S_CLOCK, S_KEY_TOP, S_TRAITS_AT, S_TRAITS_LEFT, S_TRAITS_ON, U64
 from actors.evaluator.state import with_fresh_rows, with_user_room
 from actors.evaluator.steps import MachineSteps
 from actors.evaluator.trait_rows import TraitPlan, TraitRows
@@ -33,8 +33,9 @@ class MachinePlans(MachineSteps):
         )
         more = max(0, int(len(rows) * _ROOM) - self.user_count)
         if more:
-            # At once, while there is little to copy: each growth moves all there is.
-            self._state = with_user_room(self._state, more, int(_ROOM * (rows.offsets[-1] - rows.offsets[0])))
+            # At once, while there is little to copy: each growth moves all there is. Users who are known have keys.
+            key_bytes = int(_ROOM * (rows.offsets[-1] - rows.offsets[0])) - int(self._state.scalars[S_KEY_TOP])
+            self._state = with_user_room(self._state, more, max(0, key_bytes))
         self.plan = TraitPlan(rows, _bits_by_time(rows))
 
     def drop_plan(self) -> None:

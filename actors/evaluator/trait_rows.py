@@ -68,6 +68,9 @@ class TraitPlan:
     gone_looked: int = 0
     marked: list[I32] = field(default_factory=list)
     armed: int = 0
+    #: The clock when it was first said when it is to hold; whether that was said again since, as time told.
+    aimed_from_ms: int = 0
+    aimed_anew: bool = False
     #: All who have other traits are due when it is to hold.
     ready: bool = False
     #: It holds.

@@ -16,7 +16,7 @@ import pyarrow as pa
 from actors.traits.snapshot import Table, TraitSnapshot
 from actors.traits.stimuli import Fingerprint, SnapshotInfo
 from cluster.log.database import require_room
-from cluster.log.durable_files import replacing, sync_folder
+from cluster.log.durable_files import InSlices, replacing, sync_folder
 
 _LOG = logging.getLogger(__name__)
 _ENDING: Final = ".arrow"
@@ -75,7 +75,7 @@ class SnapshotStore:
         require_room(path, snapshot.table.nbytes)
         # In one piece where Arrow can: readers then take columns from the mapped file without copying them.
         table = snapshot.table.combine_chunks().replace_schema_metadata({_META: _to_json(info)})
-        with replacing(path, check=self._check) as file, pa.ipc.new_file(file, table.schema) as writer:
+        with replacing(path, check=self._check) as file, pa.ipc.new_file(InSlices(file), table.schema) as writer:
             writer.write_table(table)
         return _open(path, version)
 

@@ -31,6 +31,7 @@ from actors.evaluator.layout import (
     FLAGS,
     FRESH,
     IN_SNAPSHOT,
+    LAST_AT,
     LAST_TS,
     NEED_ROOM,
     NEVER,
@@ -278,8 +279,12 @@ def fire(p: ProgramTable, s: StateTable, until: int, most: int) -> int:
         if user >= 0:
             _ask(p, s, fired, until)
             made = s.scalars[S_OUT]
+            noted = s.scalars[S_INSTANT_LEN]
             if advance_user(p, s, np.int64(user), until) == NEED_ROOM:
                 return NEED_ROOM
+            if s.users[user, LAST_AT] < until:
+                # The user is past its last instant, and nobody comes back to it: a wave need not be kept in the chains.
+                s.scalars[S_INSTANT_LEN] = min(noted, s.scalars[S_INSTANT_LEN])
             fired += 1
             # What is made is also logged: a user whose traits change may be in and out of many audiences.
             s.scalars[S_WORK] += 1 + (s.scalars[S_OUT] - made) // _TRANSITIONS_A_USER
