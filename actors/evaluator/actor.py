@@ -129,7 +129,7 @@ class EvaluatorActor:
         """
         worker = await self._in_thread(self._open)
         self._worker = worker
-        self._traits = TraitOffers(self._partitions, self._ask, worker.pace.pause, worker.larger_files, self.name)
+        self._traits = TraitOffers(self._partitions, self._ask, worker.pace.pause, worker.make_room, self.name)
         self._trimming = Trimming(worker, self._clock, self._in_history, self._trim_failed)
         self._last_seq = worker.log.last_transition_seq()
         self._loop_task = asyncio.create_task(self._work(), name=self.name)

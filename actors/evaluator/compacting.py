@@ -116,7 +116,7 @@ def _with_users(fresh: StateArrays, s: StateArrays, keep: I32) -> StateArrays:
     fresh.key_place[:count] = (starts[:-1] << LENGTH_BITS) | lengths
     _gather_bytes(fresh, s, keep, starts)
     fresh.scalars[S_USERS], fresh.scalars[S_KEY_TOP] = count, starts[-1]
-    rebuild_table(fresh.user_hash, count, fresh.key_table)
+    rebuild_table(fresh.user_hash, 0, count, fresh.key_table)
     return fresh
 
 

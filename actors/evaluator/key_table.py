@@ -16,6 +16,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from actors.evaluator.kernels.key_table import enter_hashes, find_rows
+from cluster.arrays import growing_zeros, grown_in_place
 
 I32 = NDArray[np.int32]
 U64 = NDArray[np.uint64]
@@ -24,6 +25,8 @@ U64 = NDArray[np.uint64]
 ENTRY_WORDS: Final = 3
 #: Keys hashed at once, about 1 ms: nobody else runs Python meanwhile.
 KEYS_A_STEP: Final = 2_048
+#: Keys entered in a table beside the work in one step: some ms.
+KEYS_ENTERED: Final = 1 << 14
 _ROWS_MIN: Final = 1_024
 
 
@@ -56,11 +59,16 @@ def _go_on() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """The mapped files of one generation, before or while it is the current one."""
+    """The mapped files of one generation, before or while it is the current one.
+
+    `table` holds the first `entered` rows of `keys` where that is given.
+    """
 
     number: int
     rows: NDArray[np.int64]
     table: NDArray[np.uint64]
+    keys: KeyTable | None = None
+    entered: int = 0
 
 
 class KeyTable:
@@ -73,7 +81,7 @@ class KeyTable:
         self._seeds = tuple(seeds)
         self._table = _new_table(0)
         self._in_memory = True
-        self._hashes = np.zeros((_ROWS_MIN, 2), np.uint64)
+        self._hashes = growing_zeros((_ROWS_MIN, 2), np.uint64)
         #: Rows entered.
         self.users = 0
 
@@ -94,14 +102,28 @@ class KeyTable:
         self.users = stop
 
     def _grow(self, rows: int) -> None:
-        grown = np.zeros((rows, 2), np.uint64)
-        grown[: self.users] = self._hashes[: self.users]
+        grown = grown_in_place(self._hashes, rows)
+        if grown is None:
+            grown = growing_zeros((rows, 2), np.uint64)
+            grown[: self.users] = self._hashes[: self.users]
         # Replaced whole: who reads beside this has the old array or the new, with all rows below `users` in both.
         self._hashes = grown
 
-    def move_to(self, table: U64) -> None:
-        """Go on in an empty table in a file ([entries, 3]) in place of the present one; 0.1 µs a user."""
-        self._enter_all(table)
+    def enter_ahead(self, table: U64, pause: Callable[[], None]) -> int:
+        """Enter the rows so far in an empty table that may be moved to, and give how many; from any thread."""
+        rows = self.users
+        for start in range(0, rows, KEYS_ENTERED):
+            stop = min(rows, start + KEYS_ENTERED)
+            _enter(table, self._hashes[start:stop], start)
+            pause()
+        return rows
+
+    def move_to(self, table: U64, entered: int = 0) -> None:
+        """Go on in a table in a file ([entries, 3]) in place of the present one; 0.1 µs a user.
+
+        It holds the first `entered` rows, and no others.
+        """
+        self._enter_all(table, entered)
         self._in_memory = False
 
     def make_room(self, users: int) -> None:
@@ -115,8 +137,8 @@ class KeyTable:
             self._enter_all(_new_table(users))
             self._in_memory = True
 
-    def _enter_all(self, table: U64) -> None:
-        _enter(table, self._hashes[: self.users], 0)
+    def _enter_all(self, table: U64, entered: int = 0) -> None:
+        _enter(table, self._hashes[entered : self.users], entered)
         self._table = table
 
     def hashes(self, first: int, stop: int) -> U64:

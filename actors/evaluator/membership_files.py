@@ -55,6 +55,9 @@ _KEYS_CACHED_MAX: Final = 200_000
 _ROWS_MIN: Final = 1_024
 #: Words of a new file written at once: 2 MiB, some ms where its pages are to be made.
 _WORDS_A_STEP: Final = 1 << 18
+#: Rows written at a time where they need not be at once: some ms.
+_ROWS_A_FILL: Final = 1 << 15
+_NO_SLOTS: Final = np.zeros(0, np.int32)
 
 
 class Names(msgspec.Struct, frozen=True):
@@ -91,6 +94,8 @@ class MembershipWriter:
         #: Generations laid out and not current yet.
         self._coming: set[int] = set()
         self._rows: NDArray[np.int64] = np.zeros((0, 1), np.int64)
+        #: The rows, from first to stop, that are not written yet: what a file begins with says ask.
+        self._to_fill = (0, 0)
         #: The users of the generation, also while there is no room for its files.
         self.keys = KeyTable(())
 
@@ -167,16 +172,18 @@ class MembershipWriter:
         *,
         keys: KeyTable | None = None,
         generation: Generation | None = None,
+        fill_later: bool = False,
     ) -> None:
         """Put a new generation with everything in it in place, then point `current` at it and drop the older ones.
 
+        `fill_later`: rows are written some at each `publish` to come, and readers ask for the others meanwhile.
         `names["audiences"]` is id -> (bit, parent index, version). `keys` None: the source's slots are other users'
         than before, all keys are hashed (0.4 µs each); else they have these hashes, and lie in `generation`'s table
         where one is given. Raises StorageFull where the disk has no room; readers are told to ask then.
         """
         seeds = self.seeds(names["parents"])
         self.keys = keys = keys or KeyTable(seeds)
-        rows = source.membership_rows(None)
+        rows = source.membership_rows(_NO_SLOTS if fill_later else None)
         try:
             if generation is not None and users > len(generation.rows):
                 self.discard(generation)
@@ -186,16 +193,17 @@ class MembershipWriter:
                 # Before the new users: a reader of the table before would find rows that its own file does not have.
                 keys.move_to(generation.table)
             keys.add(source, users)
-            generation.rows[:users] = rows
+            generation.rows[: len(rows)] = rows
             self._write_names(generation, names, seeds)
         except StorageFull:
             self.withdraw()
-            self._rows = self._rows[:0]
+            self._rows, self._to_fill = self._rows[:0], (0, 0)
             keys.keep_in_memory(users)
             keys.add(source, users)
             self._drop_others()
             raise
         self._rows = generation.rows
+        self._to_fill = (len(rows), users)
         self._coming.discard(generation.number)
         self._current[CLOCK] = clock_ms
         self._current[GENERATION] = generation.number
@@ -210,13 +218,21 @@ class MembershipWriter:
             # All new users, touched or not: one whose events were refused is nobody's member, and needs no asking.
             self._rows[known:users] = source.membership_rows(np.arange(known, users, dtype=np.int32))
         if len(touched):
-            rows = source.membership_rows(touched)
-            self._rows[touched, 0] = ASK
-            self._rows[touched, 1:] = rows[:, 1:]
-            self._rows[touched, 0] = rows[:, 0]
+            self._write(source, touched)
+        first, stop = self._to_fill
+        if first < stop:
+            filled = min(stop, first + _ROWS_A_FILL)
+            self._write(source, np.arange(first, filled, dtype=np.int32))
+            self._to_fill = (filled, stop)
         self.keys.add(source, users)
         self._current[CLOCK] = clock_ms
         return True
+
+    def _write(self, source: MembershipRows, slots: NDArray[np.int32]) -> None:
+        rows = source.membership_rows(slots)
+        self._rows[slots, 0] = ASK
+        self._rows[slots, 1:] = rows[:, 1:]
+        self._rows[slots, 0] = rows[:, 0]
 
     def _write_names(self, generation: Generation, names: dict[str, Any], seeds: Sequence[int]) -> None:
         described = {

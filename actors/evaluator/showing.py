@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from actors.evaluator.key_table import Generation
@@ -41,7 +42,11 @@ class Showing:
 
     def larger_files(self, users: int, stride: int, pause: Callable[[], None]) -> Generation | None:
         """Make files with room for so many users, if those at hand are smaller. From any thread; for `move_to`."""
-        return self._writer.lay_out(users, stride, pause) if users > self._writer.capacity else None
+        if users <= self._writer.capacity:
+            return None
+        keys = self._writer.keys
+        generation = self._writer.lay_out(users, stride, pause)
+        return replace(generation, keys=keys, entered=keys.enter_ahead(generation.table, pause))
 
     def discard(self, generation: Generation | None) -> None:
         """Give up files that were made and are not wanted after all."""
@@ -69,18 +74,19 @@ class Showing:
 
     def _show_whole(self, machine: EvaluatorMachine, version: int) -> None:
         keys = None if self._moved else self._writer.keys
-        generation = None
+        generation, fill_later = None, False
         if self._prepared is not None:
             keys, generation = self._prepared.keys, self._prepared.generation
-        elif self._larger is not None and keys is not None:
+        elif self._larger is not None and keys is self._larger.keys and keys is not None:
             keys.make_room(len(self._larger.rows))
-            keys.move_to(self._larger.table)
-            generation, self._larger = self._larger, None
+            keys.move_to(self._larger.table, self._larger.entered)
+            generation, self._larger, fill_later = self._larger, None, True
         self.move_to(None)
         names = _names(machine, version)
         self._writer.publish_all(
-            machine, names, machine.user_count, machine.clock_ms, keys=keys, generation=generation
-        )
+            machine, names, machine.user_count, machine.clock_ms, keys=keys, generation=generation,
+            fill_later=fill_later,
+        )  # fmt: skip
 
 
 def _names(machine: EvaluatorMachine, version: int) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -36,7 +38,7 @@ from actors.evaluator.layout import (
     ProgramArrays,
     StateArrays,
 )
-from cluster.arrays import line_zeros
+from cluster.arrays import growing_zeros, grown_in_place, line_zeros
 
 #: Rows that a new state's arrays start with, by what they hold. The output columns keep theirs; the others grow.
 USERS: Final = 1024
@@ -47,6 +49,9 @@ _PER_USER: Final = ("users", "user_parent", "user_hash", "key_place", "touched",
 IDS: Final = 4096
 #: Up to this size arrays grow fourfold, so that they are copied seldom.
 _GENEROUS_BYTES: Final = 256 << 20
+#: Words of memory first touched, and keys entered in a larger table, in one step of some ms.
+_WORDS_A_STEP: Final = 1 << 18
+_KEYS_A_STEP: Final = 1 << 14
 #: The least size of a hash table, as a power of two.
 _TABLE_BITS_MIN: Final = 10
 
@@ -56,10 +61,18 @@ def _power_of_two(least: int) -> int:
 
 
 def _grown(array: NDArray[Any], size: int, used: int, fill: int = 0) -> NDArray[Any]:
-    """Give a copy with `size` rows: the `used` first ones, the others set to `fill`."""
-    shape = (size, *array.shape[1:])
-    result = np.full(shape, fill, array.dtype) if fill else line_zeros(shape, array.dtype)
-    result[:used] = array[:used]
+    """Give an array with `size` rows: the `used` first ones, the others set to `fill`.
+
+    A large one grows in its place; copying moves all that is used.
+    """
+    known = len(array)
+    result = grown_in_place(array, size)
+    if result is None:
+        result = growing_zeros((size, *array.shape[1:]), array.dtype)
+        result[:used] = array[:used]
+        known = used
+    if fill:
+        result[known:] = fill
     return result
 
 
@@ -158,9 +171,46 @@ def with_user_room(s: StateArrays, more_users: int, more_key_bytes: int) -> Stat
         )
     if 2 * needed > len(s.key_table):
         table = np.zeros(_power_of_two(3 * needed), np.uint64)
-        rebuild_table(s.user_hash, int(s.scalars[S_USERS]), table)
+        rebuild_table(s.user_hash, 0, int(s.scalars[S_USERS]), table)
         s = s._replace(key_table=table)
     return s
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRoom:
+    """A larger key table that was filled beside the work, from the hashes of the first `users`."""
+
+    hashes: NDArray[np.uint64]
+    users: int
+    table: NDArray[np.uint64]
+
+
+def key_room(s: StateArrays, users: int, pause: Callable[[], None]) -> KeyRoom | None:
+    """Make a key table for so many users, if the one at hand is smaller; `pause` is called between steps of some ms.
+
+    On any thread: what is read of the state is never written over.
+    """
+    if 2 * users <= len(s.key_table):
+        return None
+    table = np.empty(_power_of_two(3 * users), np.uint64)
+    for start in range(0, len(table), _WORDS_A_STEP):
+        # Written now: a page that is first touched while a key is looked for costs 100 times as much as the look.
+        table[start : start + _WORDS_A_STEP] = 0
+        pause()
+    known = int(s.scalars[S_USERS])
+    for start in range(0, known, _KEYS_A_STEP):
+        rebuild_table(s.user_hash, start, min(known, start + _KEYS_A_STEP), table)
+        pause()
+    return KeyRoom(s.user_hash, known, table)
+
+
+def with_key_room(s: StateArrays, room: KeyRoom) -> StateArrays:
+    """Take a key table that was made for this state, with the users who came since; not one of users that moved."""
+    same = room.hashes.__array_interface__["data"][0] == s.user_hash.__array_interface__["data"][0]
+    if not same or len(room.table) <= len(s.key_table):
+        return s
+    rebuild_table(s.user_hash, room.users, int(s.scalars[S_USERS]), room.table)
+    return s._replace(key_table=room.table)
 
 
 def with_fresh_rows(s: StateArrays, words: NDArray[np.uint64], times: NDArray[np.int64]) -> StateArrays:

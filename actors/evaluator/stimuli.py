@@ -7,9 +7,8 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
-from actors.evaluator.key_table import Generation
 from actors.evaluator.succession.tenure import Positions
-from actors.evaluator.trait_rows import TraitRows
+from actors.evaluator.trait_rows import TraitRows, UserRoom
 from cluster.definitions.model import Published
 from cluster.log.records import Entry
 
@@ -53,10 +52,10 @@ class LookAtTraits:
 
 @dataclass(frozen=True, slots=True)
 class PlanTraits:
-    """A prepared snapshot is to be taken, step by step. `files`: larger membership files, if it takes them."""
+    """A prepared snapshot is to be taken, step by step; with the room that its users take, where it was made."""
 
     rows: TraitRows
-    files: Generation | None = None
+    room: UserRoom | None = None
 
     @property
     def parent(self) -> str:

@@ -10,11 +10,10 @@ from typing import Any, Final
 import pyarrow as pa
 
 from actors.evaluator.entries import own_rows, read_snapshot_file
-from actors.evaluator.key_table import Generation
 from actors.evaluator.program import Program
 from actors.evaluator.stimuli import AboutTraits, GoOnWithTraits, LookAtTraits, PlanTraits, TakeTraits
-from actors.evaluator.trait_rows import prepare
-from cluster.errors import DataDirError, StorageFull
+from actors.evaluator.trait_rows import UserRoom, prepare
+from cluster.errors import DataDirError
 from cluster.limits import RETRY_AFTER_MS
 
 Reply = dict[str, Any]
@@ -28,7 +27,7 @@ _TRIES_MAX: Final = 1_000
 class TraitOffers:
     """Takes offers of snapshots, one at a time. `ask` puts a stimulus to the worker after those that wait.
 
-    `pause` is called between steps of some ms on this one's thread; `larger_files` makes membership files there.
+    `pause` is called between steps of some ms on this one's thread; `make_room` makes room for so many users there.
     """
 
     def __init__(
@@ -36,13 +35,13 @@ class TraitOffers:
         partitions: Sequence[int],
         ask: Callable[[AboutTraits], Awaitable[Reply]],
         pause: Callable[[], None],
-        larger_files: Callable[[int], Generation | None],
+        make_room: Callable[[int], UserRoom],
         name: str,
     ) -> None:
         self._partitions = partitions
         self._ask = ask
         self._pause = pause
-        self._make_files = larger_files
+        self._make_room = make_room
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"{name}-traits")
         self._lock = asyncio.Lock()
 
@@ -62,8 +61,8 @@ class TraitOffers:
                 )
             except DataDirError as error:
                 return {"error": "not_ready", "message": str(error), "retry_after_ms": RETRY_AFTER_MS}
-            files = await loop.run_in_executor(self._thread, self._larger_files, max(seen["users"], rows.num_rows))
-            reply = await self._insist(PlanTraits(prepared, files))
+            room = await loop.run_in_executor(self._thread, self._make_room, max(seen["users"], rows.num_rows))
+            reply = await self._insist(PlanTraits(prepared, room))
             return reply if "error" in reply else await self._insist(GoOnWithTraits(prepared))
 
     def close(self) -> None:
@@ -85,13 +84,6 @@ class TraitOffers:
                 return reply
             else:
                 await asyncio.sleep(reply["wait_ms"] / 1000)
-
-    def _larger_files(self, users: int) -> Generation | None:
-        """Have the room in the membership files that the users of the snapshot may take; None: there is, or none."""
-        try:
-            return self._make_files(users)
-        except StorageFull:
-            return None  # as when they grow while users come: readers ask until there is room
 
     def _own(self, program: Program, table: pa.Table | None, path: str) -> pa.Table:
         whole = table if table is not None else read_snapshot_file(path)

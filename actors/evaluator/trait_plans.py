@@ -7,13 +7,14 @@ change that was due at one and the same ms: they are brought up to date as in an
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
 
 from actors.evaluator.kernels.trait_rows import arm_marked, mark_gone, mark_rows, unmark
 from actors.evaluator.layout import I32, NEVER, S_CLOCK, S_KEY_TOP, S_TRAITS_AT, S_TRAITS_LEFT, S_TRAITS_ON, U64
-from actors.evaluator.state import with_fresh_rows, with_user_room
+from actors.evaluator.state import KeyRoom, key_room, with_fresh_rows, with_key_room, with_user_room
 from actors.evaluator.steps import MachineSteps
 from actors.evaluator.trait_rows import TraitPlan, TraitRows
 from cluster.errors import InternalError
@@ -25,9 +26,15 @@ _ROOM: Final = 1.25
 class MachinePlans(MachineSteps):
     """A machine's one plan."""
 
-    def plan_traits(self, rows: TraitRows) -> None:
+    def room_for(self, users: int, pause: Callable[[], None]) -> KeyRoom | None:
+        """Make what so many users take and is slow to make, if it is not there. On any thread; for `plan_traits`."""
+        return key_room(self._state, int(_ROOM * users), pause)
+
+    def plan_traits(self, rows: TraitRows, room: KeyRoom | None = None) -> None:
         """Begin to look at a snapshot that was prepared for this program; in place of one that was not taken yet."""
         self.drop_plan()
+        if room is not None:
+            self._state = with_key_room(self._state, room)
         self._state = with_fresh_rows(
             self._state, np.ascontiguousarray(rows.words), np.ascontiguousarray(rows.times)
         )

@@ -10,8 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from actors.evaluator.inputs import string_buffers
+from actors.evaluator.key_table import Generation
 from actors.evaluator.layout import I32, I64, U8, U64
 from actors.evaluator.program import Program
+from actors.evaluator.state import KeyRoom
 from actors.evaluator.traits import time_width, trait_times, trait_words, whole
 
 #: Rows worked out at once: some ms of one thread, with the interpreter given up in between.
@@ -51,6 +53,17 @@ def prepare(
         pause()
     offsets, data = string_buffers(whole(table.column("key")))
     return TraitRows(program, parent, version, path, table, offsets, data, words, times)
+
+
+@dataclass(frozen=True, slots=True)
+class UserRoom:
+    """Room for the users of a snapshot, made beside the work where it was lacking: growing takes long.
+
+    `files`: larger membership files; `keys`: a larger table of keys.
+    """
+
+    files: Generation | None = None
+    keys: KeyRoom | None = None
 
 
 @dataclass(slots=True)

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from actors.evaluator.backfill import Pace
 from actors.evaluator.entries import own_rows, read_snapshot_file
-from actors.evaluator.key_table import Generation
 from actors.evaluator.layout import NEVER
 from actors.evaluator.machine import EvaluatorMachine
 from actors.evaluator.packing import pack_traits
 from actors.evaluator.showing import Showing
 from actors.evaluator.stimuli import AboutTraits, GoOnWithTraits, LookAtTraits, PlanTraits, TakeTraits
 from actors.evaluator.succession.handing import HandsOver
-from actors.evaluator.trait_rows import TraitPlan, TraitRows
-from cluster.errors import DataDirError
+from actors.evaluator.trait_rows import TraitPlan, TraitRows, UserRoom
+from cluster.errors import DataDirError, StorageFull
 from cluster.limits import RETRY_AFTER_MS
 
 Reply = dict[str, Any]
@@ -43,11 +43,18 @@ class TakesTraits(HandsOver):
     """A part of `EvaluatorWorker`: everything here happens within one of its groups, and is committed with it."""
 
     _showing: Showing
+    pace: Pace
 
-    def larger_files(self, users: int) -> Generation | None:
-        """Make larger membership files, if so many users take them. From any thread; for `PlanTraits`."""
-        machine = self.machine
-        return None if machine is None else self._showing.larger_files(users, machine.membership_width, self.pace.pause)
+    def make_room(self, users: int) -> UserRoom:
+        """Make what so many users take and is not there. From any thread; for `PlanTraits`."""
+        machine, pause = self.machine, self.pace.pause
+        if machine is None:
+            return UserRoom()
+        try:
+            files = self._showing.larger_files(users, machine.membership_width, pause)
+        except StorageFull:
+            files = None  # as when they grow while users come: readers ask until there is room
+        return UserRoom(files, machine.room_for(users, pause))
 
     def _about_traits(self, stimulus: AboutTraits) -> Reply:
         machine, parent = self.machine, stimulus.parent
@@ -68,11 +75,12 @@ class TakesTraits(HandsOver):
             case LookAtTraits():
                 return {"program": machine.program, "users": machine.user_count}
             case PlanTraits():
+                room = stimulus.room or UserRoom()
                 if stimulus.rows.program is not machine.program:
-                    self._showing.discard(stimulus.files)
+                    self._showing.discard(room.files)
                     return _stale()
-                machine.plan_traits(stimulus.rows)
-                self._showing.move_to(stimulus.files)
+                machine.plan_traits(stimulus.rows, room.keys)
+                self._showing.move_to(room.files)
                 return {"planned": True}
 
     def _take_whole(self, machine: EvaluatorMachine, snapshot: TakeTraits, clock: int) -> Reply:

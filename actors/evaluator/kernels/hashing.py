@@ -197,10 +197,10 @@ def hash_strings(offsets: I32, data: U8, seed: np.uint64, hashes: U64) -> None:
 
 
 @kernel
-def rebuild_table(hashes: U64, users: int, table: U64) -> None:
-    """Fill an empty, larger table from the users' hashes."""
+def rebuild_table(hashes: U64, first: int, users: int, table: U64) -> None:
+    """Enter the users `first..users` in a larger table by their hashes."""
     mask = table.size - 1
-    for slot in range(users):
+    for slot in range(first, users):
         hashed = hashes[slot]
         place = np.int64(hashed & np.uint64(mask))
         while table[place] != np.uint64(0):
