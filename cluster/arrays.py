@@ -6,6 +6,7 @@ import math
 import mmap
 import sys
 from contextlib import suppress
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -41,20 +42,31 @@ class _Reserve(mmap.mmap):
         return result
 
 
+@cache
+def grows_in_place() -> bool:
+    """Say whether this system gives addresses ahead, so that growing costs nothing."""
+    return _reserve() is not None
+
+
+def _reserve() -> _Reserve | None:
+    if sys.platform != "linux":
+        return None
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+    try:
+        reserve = _Reserve(-1, _RESERVED_BYTES, flags=flags)
+    except (OSError, ValueError):
+        return None  # a limit on addresses, or on what may be promised: arrays are copied then
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # a kernel without them
+            reserve.madvise(mmap.MADV_HUGEPAGE)
+    return reserve
+
+
 def growing_zeros(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     """Make zeros that `grown_in_place` may lengthen, where they are many and the system gives addresses ahead."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    if GROWS_IN_PLACE_BYTES <= size <= _RESERVED_BYTES // 2 and sys.platform == "linux":
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
-        try:
-            reserve = _Reserve(-1, _RESERVED_BYTES, flags=flags)
-        except (OSError, ValueError):
-            return line_zeros(shape, dtype)  # a limit on addresses, or on what may be promised: it is copied then
-        if hasattr(mmap, "MADV_HUGEPAGE"):
-            with suppress(OSError):  # a kernel without them
-                reserve.madvise(mmap.MADV_HUGEPAGE)
-        return reserve.give(shape, dtype)
-    return line_zeros(shape, dtype)
+    reserve = _reserve() if GROWS_IN_PLACE_BYTES <= size <= _RESERVED_BYTES // 2 else None
+    return line_zeros(shape, dtype) if reserve is None else reserve.give(shape, dtype)
 
 
 def grown_in_place(array: NDArray[Any], rows: int) -> NDArray[Any] | None:

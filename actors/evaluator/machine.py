@@ -63,7 +63,7 @@ from cluster.errors import CheckpointError
 #: Users given their first truth by one kernel call: between calls the interpreter breathes.
 _USERS_A_STEP: Final = 16_384
 #: Timers that an event may leave to be fired and dealt out later: what a batch adds to a wave's share of the work, so
-#: that a machine at full load never falls further behind.
+#: that a machine at full load never falls further behind. Not while a snapshot is taken, where a user is much work.
 _TIMERS_AN_EVENT: Final = 8
 #: A batch's hits as slices, and its rows.
 _Read: TypeAlias = tuple[list[HitColumns], int]
@@ -104,7 +104,9 @@ class EvaluatorMachine(MachinePlans):
             outcomes[start + columns.order] = done
         self._pass_rows(hits)
         end = max(now_ms if end_clock_ms is None else end_clock_ms, self.clock_ms)
-        self._advance(end, None if wave_users is None else wave_users + _TIMERS_AN_EVENT * hits.num_rows)
+        if wave_users is not None and (self.plan is None or not self.plan.taken):
+            wave_users += _TIMERS_AN_EVENT * hits.num_rows
+        self._advance(end, wave_users)
         return BatchResult(outcomes, self._take(), self.clock_ms)
 
     def tick(self, now_ms: int, wave_users: int | None = None) -> Transitions:

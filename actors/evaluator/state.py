@@ -38,7 +38,7 @@ from actors.evaluator.layout import (
     ProgramArrays,
     StateArrays,
 )
-from cluster.arrays import growing_zeros, grown_in_place, line_zeros
+from cluster.arrays import GROWS_IN_PLACE_BYTES, growing_zeros, grown_in_place, grows_in_place, line_zeros
 
 #: Rows that a new state's arrays start with, by what they hold. The output columns keep theirs; the others grow.
 USERS: Final = 1024
@@ -52,6 +52,8 @@ _GENEROUS_BYTES: Final = 256 << 20
 #: Words of memory first touched, and keys entered in a larger table, in one step of some ms.
 _WORDS_A_STEP: Final = 1 << 18
 _KEYS_A_STEP: Final = 1 << 14
+#: Rows more in one growth of what grows in its place: few are written, some ms.
+_ROWS_MORE: Final = 1 << 16
 #: The least size of a hash table, as a power of two.
 _TABLE_BITS_MIN: Final = 10
 
@@ -78,6 +80,8 @@ def _grown(array: NDArray[Any], size: int, used: int, fill: int = 0) -> NDArray[
 
 def _next_size(array: NDArray[Any], needed: int) -> int:
     """Give the rows to grow to: many more while that is cheap, since what is not written yet costs no memory."""
+    if array.nbytes >= GROWS_IN_PLACE_BYTES and grows_in_place():
+        return needed + _ROWS_MORE
     return max(needed, int(len(array) * (4 if array.nbytes < _GENEROUS_BYTES else 1.6)))
 
 

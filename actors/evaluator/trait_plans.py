@@ -17,6 +17,7 @@ from actors.evaluator.layout import I32, NEVER, S_CLOCK, S_KEY_TOP, S_TRAITS_AT,
 from actors.evaluator.state import KeyRoom, key_room, with_fresh_rows, with_key_room, with_user_room
 from actors.evaluator.steps import MachineSteps
 from actors.evaluator.trait_rows import TraitPlan, TraitRows
+from cluster.arrays import grows_in_place
 from cluster.errors import InternalError
 
 #: Room is made for so many times the users that a snapshot may bring: the next one brings some more.
@@ -39,7 +40,7 @@ class MachinePlans(MachineSteps):
             self._state, np.ascontiguousarray(rows.words), np.ascontiguousarray(rows.times)
         )
         more = max(0, int(len(rows) * _ROOM) - self.user_count)
-        if more:
+        if more and not grows_in_place():
             # At once, while there is little to copy: each growth moves all there is. Users who are known have keys.
             key_bytes = int(_ROOM * (rows.offsets[-1] - rows.offsets[0])) - int(self._state.scalars[S_KEY_TOP])
             self._state = with_user_room(self._state, more, max(0, key_bytes))
@@ -128,7 +129,7 @@ class MachinePlans(MachineSteps):
         """Have a byte for each user there is room for."""
         room = len(self._state.users)
         if len(plan.seen) < room:
-            seen = np.zeros(room, np.uint8)
+            seen = np.zeros(max(room, 2 * len(plan.seen)), np.uint8)
             seen[: len(plan.seen)] = plan.seen
             plan.seen = seen
 

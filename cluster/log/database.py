@@ -14,8 +14,10 @@ from cluster.limits import DISK_FREE_BYTES_MIN, RETRY_AFTER_MS
 
 #: Pages of 16 KiB: a 500 KB payload takes 31 of them in place of 125 of 4 KiB.
 _PAGE_BYTES: Final = 16 * 1024
-#: The write-ahead log is written back after 1,024 pages (16 MiB): each time costs one commit some ms.
-_WAL_PAGES: Final = 1_024
+#: The write-ahead log is written back after 256 pages (4 MiB): each time costs one commit some ms, 16 MiB would 30.
+_WAL_PAGES: Final = 256
+#: What its file may keep of the disk.
+_WAL_FILE_PAGES: Final = 4_096
 #: How long a connection waits for another one's lock, in s. Only a checkpoint or a take-over holds it.
 _BUSY_S: Final = 10.0
 
@@ -40,7 +42,7 @@ def connect_writer(path: Path, *, durable: bool = True) -> sqlite3.Connection:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             connection.execute(f"PRAGMA wal_autocheckpoint={_WAL_PAGES}")
-            connection.execute(f"PRAGMA journal_size_limit={4 * _WAL_PAGES * _PAGE_BYTES}")
+            connection.execute(f"PRAGMA journal_size_limit={_WAL_FILE_PAGES * _PAGE_BYTES}")
         except BaseException:
             connection.close()
             raise

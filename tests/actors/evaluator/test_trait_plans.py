@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from actors.evaluator import trait_taking, worker
+from actors.evaluator import membership_files, trait_taking, worker
+from actors.evaluator.layout import S_INSTANT_LEN
 from actors.evaluator.membership_files import MembershipReader
 from actors.evaluator.stimuli import GoOnWithTraits, LookAtTraits, PlanTraits, Publish, Tick
-from actors.evaluator.trait_rows import prepare
+from actors.evaluator.trait_rows import UserRoom, prepare
 from tests.actors.evaluator.driving import START_MS, Evaluator
 from tests.actors.evaluator.examples import event, published, snapshot
 
@@ -18,12 +19,14 @@ from tests.actors.evaluator.examples import event, published, snapshot
 class Planned:
     """A snapshot on its way into a driven worker."""
 
-    def __init__(self, evaluator: Evaluator, version: int, **ltv: float | None) -> None:
+    def __init__(
+        self, evaluator: Evaluator, version: int, *, room: UserRoom | None = None, **ltv: float | None
+    ) -> None:
         self.evaluator, table = evaluator, snapshot(**ltv)
         path = evaluator.written("users", version, table)
         [seen] = evaluator.do(LookAtTraits("users", version))
         self.rows = prepare(seen["program"], "users", version, path, table, lambda: None)
-        assert evaluator.do(PlanTraits(self.rows)) == [{"planned": True}]
+        assert evaluator.do(PlanTraits(self.rows, room)) == [{"planned": True}]
 
     def step(self) -> dict[str, Any]:
         return self.evaluator.do(GoOnWithTraits(self.rows))[0]
@@ -166,3 +169,67 @@ def test_a_checkpoint_in_the_middle_of_a_plan_is_one_without_it(
     assert evaluator.members("ann")["eligible"] is True
     Planned(evaluator, 2, ann=100.0, bob=500.0, eve=500.0).to_the_end()
     assert [evaluator.members(user)["eligible"] for user in ("ann", "bob")] == [False, True]
+
+
+def test_a_plan_whose_first_steps_were_quick_is_aimed_nearer(evaluator: Evaluator) -> None:
+    users = {f"user{i}": 500.0 for i in range(200)}
+    plan = Planned(evaluator, 1, **users)
+    machine = evaluator.worker.machine
+    assert machine is not None
+    while machine.plan is None or not machine.plan.armed:
+        plan.step()
+    first_ms = machine.aimed_ms
+    evaluator.do(evaluator.batch(event("view", "user7"), event("view", "user150")))
+    assert evaluator.clock.now_ms() < evaluator.clock.now_ms() + plan.until_aimed() < first_ms
+    plan.to_the_end()
+    changes = [row for row in evaluator.history() if row[5] == "traits"]
+    assert len({row[:2] for row in changes}) == len(changes)
+    assert {row[3] for row in changes} == {evaluator.worker.log.newest("traits")[0].clock_ms - START_MS}
+    assert {row[1] for row in changes} == users.keys()
+
+
+def test_a_wave_is_not_kept_in_the_chains_of_its_instant(evaluator: Evaluator) -> None:
+    plan = Planned(evaluator, 1, **{f"user{i}": 500.0 for i in range(100)})
+    evaluator.clock.advance(plan.until_aimed() + 5)
+    machine = evaluator.worker.machine
+    assert machine is not None
+    longest = 0
+    evaluator.do(Tick())
+    while machine.behind:
+        evaluator.do(evaluator.batch(event("view", "user99")))
+        evaluator.clock.advance(1)
+        longest = max(longest, int(machine.state.scalars[S_INSTANT_LEN]))
+    assert len(evaluator.history()) >= 100
+    assert longest < 10
+
+
+def test_room_that_was_made_beside_holds_who_came_before_and_who_came_since(
+    evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(membership_files, "_ROWS_A_FILL", 50)
+    monkeypatch.setattr(worker, "WAVE_USERS", 1_000)
+    names = [f"user{i}" for i in range(300)]
+    evaluator.do(evaluator.batch(*(event("view", name) for name in names)))
+    room = evaluator.worker.make_room(2_000)
+    assert room.files is not None
+    assert room.keys is not None
+    later = [f"later{i}" for i in range(50)]
+    evaluator.do(evaluator.batch(*(event("view", name) for name in later)))
+    monkeypatch.setattr(trait_taking, "STEP_USERS", 64)
+    plan = Planned(evaluator, 1, room=room, **{name: 500.0 for name in [*names, *later, "new"]})
+    machine = evaluator.worker.machine
+    assert machine is not None
+    assert machine.state.key_table is room.keys.table
+    reader = MembershipReader(evaluator.folder / "membership")
+    now = evaluator.clock.now_ms()
+    assert reader.is_member("users", names[0], "eligible", now) in (None, False)
+    plan.to_the_end()
+    evaluator.clock.advance(1)
+    now = evaluator.clock.now_ms()
+    for _ in range(20):
+        evaluator.do(Tick())
+        evaluator.do(evaluator.batch(event("view", "new")))
+    for name in (names[0], names[-1], later[0], later[-1], "new"):
+        assert evaluator.members(name)["eligible"] is True
+        assert reader.is_member("users", name, "eligible", now) is True
+    assert reader.is_member("users", "nobody", "eligible", now) is False

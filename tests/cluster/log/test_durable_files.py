@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from cluster.log import durable_files
 from cluster.log.durable_files import replace_durably, replacing
 
 
@@ -40,3 +42,18 @@ def _late(path: Path) -> None:
     replace_durably(path, b"its successor")
     message = "late"
     raise OSError(message)
+
+
+def test_a_large_file_is_written_whole_and_synced_slice_by_slice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(durable_files, "_SYNCED_BYTES", 100)
+    sizes: list[int] = []
+    monkeypatch.setattr(durable_files.os, "fdatasync", lambda file: sizes.append(os.fstat(file).st_size))
+    content = bytes(range(250)) * 4
+    with (tmp_path / "large").open("wb") as file:
+        slices = durable_files.InSlices(file)
+        assert slices.write(content[:30]) == 30
+        assert slices.write(memoryview(content)[30:]) == 970
+    assert (tmp_path / "large").read_bytes() == content
+    assert sizes == [130 + 100 * step for step in range(9)]
