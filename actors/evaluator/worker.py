@@ -415,6 +415,8 @@ class EvaluatorWorker(TakesTraits):
             return _not_ready("nothing to checkpoint yet")
         if not machine.at_rest:
             return _not_ready("a wave of due changes goes first", 200)
+        if self.checkpoints.outgrown(machine):
+            return {"error": "outgrown", "message": "more memory is to be made for the copy", "retry_after_ms": 0}
         return {"taken": self.checkpoints.take(machine, published, self.sizes.all(), self._now_ms())}
 
     # --- questions -------------------------------------------------------------------------------------

@@ -47,6 +47,9 @@ _log = logging.getLogger("usher.evaluator")
 
 #: The log's key of its own name, which tells its checkpoints from those of other logs in one folder.
 LOG_ID: Final = "log_id"
+#: Bytes that may be copied into memory that was never touched, some ms; how often more is made first.
+_LACKING_BYTES_MAX: Final = 4 << 20
+_ROOMS_MAX: Final = 8
 #: How much the writing thread stands back for others.
 _NICENESS: Final = 10
 
@@ -107,6 +110,8 @@ class Checkpointer:
         self._log = log
         self._partitions = tuple(partitions)
         self._copies: Copies | None = None
+        #: How often room was made for the copy that is to be taken.
+        self._rooms = 0
         self._began_ms: float | None = None
         #: The log's clock at each checkpoint that is kept and can be read, by its entry; None: not looked at yet.
         self._clocks: dict[int, int] | None = None
@@ -156,13 +161,25 @@ class Checkpointer:
     def make_room(self, machine: EvaluatorMachine) -> None:
         """Make the memory that the copy takes, once more what the state has: 0.2 to 2 s a GB."""
         self._began_ms = _now_ms()
+        self._rooms += 1
+        self._copies = None  # the one that became too small goes first
         self._copies = Copies(machine.parts())
+
+    def outgrown(self, machine: EvaluatorMachine) -> bool:
+        """Say whether the state has outgrown the memory for its copy, so that more is to be made first.
+
+        Not for ever: where users come faster than that is done, a copy takes long at last.
+        """
+        copies = self._copies
+        if copies is None or self._rooms >= _ROOMS_MAX:
+            return False
+        return copies.lacking_bytes(machine.parts()) > _LACKING_BYTES_MAX
 
     def take(self, machine: EvaluatorMachine, published: Published, sizes: dict[str, int], now_ms: int) -> Taken:
         """Copy the state as it is at the log's last entry. The machine must be at rest, all of it committed."""
         assert machine.at_rest
         began = time.perf_counter()
-        copies, self._copies = self._copies or Copies({}), None
+        copies, self._copies, self._rooms = self._copies or Copies({}), None, 0
         parts = copies.take(machine.parts())
         seq = self._log.last_seq()
         self.plan.taken(_now_ms())
@@ -182,7 +199,7 @@ class Checkpointer:
 
     def give_up(self) -> None:
         """Give back the room that was made where no copy was taken, and count again what one covered in vain."""
-        self._copies = self._began_ms = None
+        self._copies, self._began_ms, self._rooms = None, None, 0
         self.plan.given_up()
 
     # --- writing it --------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from cluster.limits import CHECKPOINT_LOOK_MS
 
 _T = TypeVar("_T")
 _log = logging.getLogger("usher.evaluator")
+_OUTGROWN: Final = object()
 _LATE: Final = "it was not written in time"
 
 
@@ -75,8 +76,10 @@ class Keeper:
         if machine is None:
             return False
         try:
-            await self._in_thread(self._checkpointer.make_room, machine)
-            taken = await self._taken()
+            taken = _OUTGROWN
+            while taken is _OUTGROWN:
+                await self._in_thread(self._checkpointer.make_room, machine)
+                taken = await self._taken()
             return taken is not None and await self._in_thread(self._checkpointer.write, taken, self._pause)
         except Exception as error:
             # Whatever it is (no memory, say), it befell the checkpoint alone.
@@ -92,11 +95,13 @@ class Keeper:
                 await self.checkpoint()
 
     async def _taken(self) -> Any:
-        """Give a copy; None where none may be taken now and later is too late."""
+        """Give a copy; None where none may be taken now and later is too late, _OUTGROWN where it lacks memory."""
         while True:
             reply = await self._take()
             if "taken" in reply:
                 return reply["taken"]
+            if reply.get("error") == "outgrown" and not self._is_late():
+                return _OUTGROWN
             if reply.get("error") != "not_ready" or self._is_late():
                 return None
             await asyncio.sleep(reply["retry_after_ms"] / 1000)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from actors.evaluator.actor import EvaluatorActor
-from actors.evaluator.checkpointing import keeping
+from actors.evaluator.checkpointing import checkpointer, keeping
 from actors.evaluator.checkpointing.checkpointer import Checkpointer
 from actors.evaluator.checkpointing.state import Copies
 from cluster.checkpoints.settings import CheckpointSettings
@@ -177,6 +177,27 @@ def test_one_that_cannot_be_written_is_told_and_evaluation_goes_on(tmp_path: Pat
         assert 'usher_checkpoints_total{evaluator="evaluator-0",outcome="failed"} 1.0' in metrics
 
     assert "cannot be written" in asyncio.run(shells.run(body))["late"]
+
+
+def test_a_state_that_outgrows_its_room_again_and_again_is_copied_at_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpointer, "_LACKING_BYTES_MAX", -1)
+    rooms, make_room = [], Checkpointer.make_room
+
+    def counted(self: Checkpointer, machine: Any) -> None:
+        rooms.append(machine)
+        make_room(self, machine)
+
+    monkeypatch.setattr(Checkpointer, "make_room", counted)
+    shells = Shells(tmp_path, CheckpointSettings())
+
+    async def body(shell: EvaluatorActor) -> None:
+        await shells.send(shell, "ann")
+        assert not (await shell.drain())["late"]
+
+    asyncio.run(shells.run(body))
+    assert len(rooms) == checkpointer._ROOMS_MAX
 
 
 def test_memory_that_cannot_be_had_befalls_the_checkpoint_alone(

@@ -87,7 +87,10 @@ def test_a_copy_does_not_change_with_the_state(machine: EvaluatorMachine) -> Non
 
 
 def test_a_copy_is_whole_also_where_the_state_outgrew_its_room(machine: EvaluatorMachine) -> None:
+    assert Copies(machine.parts()).lacking_bytes(machine.parts()) == 0
     copies = Copies(parts_of(new_state(machine.program.arrays)))
+    lacking = copies.lacking_bytes(machine.parts())
+    assert lacking > 0
     taken = copies.take(machine.parts())
     assert all((taken[name].rows == part.rows).all() for name, part in machine.parts().items())
 
