@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 LINE_BYTES: Final = 64
 #: From this size on an array gets addresses to grow into, so that it is never copied again.
 GROWS_IN_PLACE_BYTES: Final = 4 << 20
-#: So many of them: addresses, not memory. A process has 2,000 times as many.
-_RESERVED_BYTES: Final = 64 << 30
+#: So many of them: addresses, not memory. A process has 8,000 times as many.
+_RESERVED_BYTES: Final = 16 << 30
 #: Linux: the addresses count for nothing until they are written to. Python names it from 3.13 on.
 _MAP_NORESERVE: Final = 0x4000
 

@@ -52,8 +52,8 @@ _GENEROUS_BYTES: Final = 256 << 20
 #: Words of memory first touched, and keys entered in a larger table, in one step of some ms.
 _WORDS_A_STEP: Final = 1 << 18
 _KEYS_A_STEP: Final = 1 << 14
-#: Rows more in one growth of what grows in its place: few are written, some ms.
-_ROWS_MORE: Final = 1 << 16
+#: New users that room is made for in place, beyond those who need it: 0.1 ms.
+_USERS_MORE: Final = 1 << 16
 #: The least size of a hash table, as a power of two.
 _TABLE_BITS_MIN: Final = 10
 
@@ -80,8 +80,6 @@ def _grown(array: NDArray[Any], size: int, used: int, fill: int = 0) -> NDArray[
 
 def _next_size(array: NDArray[Any], needed: int) -> int:
     """Give the rows to grow to: many more while that is cheap, since what is not written yet costs no memory."""
-    if array.nbytes >= GROWS_IN_PLACE_BYTES and grows_in_place():
-        return needed + _ROWS_MORE
     return max(needed, int(len(array) * (4 if array.nbytes < _GENEROUS_BYTES else 1.6)))
 
 
@@ -159,7 +157,9 @@ def with_user_room(s: StateArrays, more_users: int, more_key_bytes: int) -> Stat
         size = _next_size(s.key_bytes, bytes_needed)
         s = s._replace(key_bytes=_grown(s.key_bytes, size, int(s.scalars[S_KEY_TOP])))
     if needed > len(s.users):
-        size = _next_size(s.users, needed)
+        # Where they grow in their place a few at a time, since each new one's links are written.
+        few = s.users.nbytes >= GROWS_IN_PLACE_BYTES and grows_in_place()
+        size = needed + _USERS_MORE if few else _next_size(s.users, needed)
         rows = _grown(s.users, size, used)
         s = s._replace(
             users=rows,
