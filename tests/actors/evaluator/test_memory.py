@@ -113,9 +113,9 @@ def test_an_event_costs_no_more_for_the_events_before_it(kind: str, late_ms: int
     for part in range(30):
         clocks = START_MS + part * 5_000 + np.arange(10_000) // 2
         batch = views(["u"] * 10_000, clocks, clocks - rng.integers(0, late_ms + 1, 10_000))
-        began = time.perf_counter()
+        began = time.thread_time()
         machine.handle_batch(batch, 0)
-        took.append(time.perf_counter() - began)
+        took.append(time.thread_time() - began)
     assert statistics.median(took[-6:]) < 5 * statistics.median(took[3:9]) + 0.002
 
 
