@@ -104,7 +104,7 @@ class EvaluatorMachine(MachinePlans):
             outcomes[start + columns.order] = done
         self._pass_rows(hits)
         end = max(now_ms if end_clock_ms is None else end_clock_ms, self.clock_ms)
-        if wave_users is not None and (self.plan is None or not self.plan.taken):
+        if wave_users is not None and self.plan is None:
             wave_users += _TIMERS_AN_EVENT * hits.num_rows
         self._advance(end, wave_users)
         return BatchResult(outcomes, self._take(), self.clock_ms)
