@@ -38,7 +38,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "actors/evaluator/succession/following.py",
         "actors/evaluator/succession/importing.py", "actors/evaluator/succession/handing.py",
         "actors/evaluator/checkpointing/checkpointer.py", "actors/evaluator/checkpointing/restoring.py",
-        "actors/evaluator/checkpointing/keeping.py",
+        "actors/evaluator/checkpointing/keeping.py", "actors/evaluator/checkpointing/copying.py",
         "actors/traits/reading.py", "actors/traits/store.py", "actors/traits/sources/*",
     )),
     ("processes", ("cluster/*",)),

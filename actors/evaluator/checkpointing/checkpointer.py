@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from actors.evaluator.checkpointing.copying import Copies
 from actors.evaluator.checkpointing.header import (
     FORMAT,
     Header,
@@ -30,7 +31,6 @@ from actors.evaluator.checkpointing.header import (
 )
 from actors.evaluator.checkpointing.plan import CheckpointPlan
 from actors.evaluator.checkpointing.restoring import DEFINITIONS, header_of
-from actors.evaluator.checkpointing.state import Copies
 from actors.evaluator.machine import EvaluatorMachine
 from actors.evaluator.packing import pack_published
 from actors.evaluator.program import Program

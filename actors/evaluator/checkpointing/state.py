@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-import numpy as np
 from numpy.typing import NDArray
 
 from actors.evaluator.layout import (
@@ -44,7 +43,6 @@ IN_USE: Final = {
 }  # fmt: skip
 #: Links of a user.
 _LINKS: Final = 2
-_NOTHING: Final = np.empty(0, np.uint8)
 
 
 def _used(s: StateArrays, name: str) -> int:
@@ -87,40 +85,3 @@ def state_of(arrays: Mapping[str, NDArray[Any]], like: StateArrays) -> StateArra
     # Nothing is shown of it yet: who shows it shows all of it.
     state.scalars[[S_TOUCHED, S_OUT]] = 0
     return state
-
-
-class Copies:
-    """Memory for a copy of some parts, made before it is needed.
-
-    Memory that was never touched costs 30 times as much to write to as memory that was (100 MB: 170 ms and 5 ms on a
-    virtual machine); what touches it is not the thread that evaluates.
-    """
-
-    #: Room for what comes between making room and taking the copy, as a share of what is there.
-    _SPARE: Final = 1 / 32
-    _SPARE_BYTES: Final = 1 << 16
-
-    def __init__(self, parts: Mapping[str, Part]) -> None:
-        self._memory: dict[str, NDArray[np.uint8]] = {}
-        for name, part in parts.items():
-            room = np.empty(part.rows.nbytes + int(part.rows.nbytes * self._SPARE) + self._SPARE_BYTES, np.uint8)
-            room.fill(0)
-            self._memory[name] = room
-
-    def lacking_bytes(self, parts: Mapping[str, Part]) -> int:
-        """Give how much would be copied into memory that was never touched: parts that have outgrown their room."""
-        sizes = {name: part.rows.nbytes for name, part in parts.items()}
-        return sum(size for name, size in sizes.items() if size > self._memory.get(name, _NOTHING).nbytes)
-
-    def take(self, parts: Mapping[str, Part]) -> dict[str, Part]:
-        """Copy the parts as they are now; 5 ms for 100 MB. Once."""
-        return {name: self._copied(name, part) for name, part in parts.items()}
-
-    def _copied(self, name: str, part: Part) -> Part:
-        rows = part.rows
-        room = self._memory.pop(name, _NOTHING)
-        if rows.nbytes > len(room):
-            return Part(rows.copy(), part.capacity, part.fill, part.view_of)
-        copy = room[: rows.nbytes].view(rows.dtype).reshape(rows.shape)
-        copy[...] = rows
-        return Part(copy, part.capacity, part.fill, part.view_of)

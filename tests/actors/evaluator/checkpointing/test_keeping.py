@@ -13,7 +13,7 @@ import pytest
 from actors.evaluator.actor import EvaluatorActor
 from actors.evaluator.checkpointing import checkpointer, keeping
 from actors.evaluator.checkpointing.checkpointer import Checkpointer
-from actors.evaluator.checkpointing.state import Copies
+from actors.evaluator.checkpointing.copying import Copies
 from cluster.checkpoints.settings import CheckpointSettings
 from cluster.checkpoints.store import CheckpointStore
 from cluster.clock import ManualClock

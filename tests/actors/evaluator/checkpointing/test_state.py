@@ -6,9 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from actors.evaluator.checkpointing import header
+from actors.evaluator.checkpointing import copying, header
+from actors.evaluator.checkpointing.copying import Copies
 from actors.evaluator.checkpointing.header import code_digest, program_digest
-from actors.evaluator.checkpointing.state import IN_USE, SCRATCH, Copies, parts_of, state_of
+from actors.evaluator.checkpointing.state import IN_USE, SCRATCH, parts_of, state_of
 from actors.evaluator.layout import StateArrays
 from actors.evaluator.machine import EvaluatorMachine
 from actors.evaluator.state import new_state
@@ -84,6 +85,12 @@ def test_a_copy_does_not_change_with_the_state(machine: EvaluatorMachine) -> Non
     assert all((taken[name].rows == before[name]).all() for name in taken)
     assert any((part.rows[:0].shape != part.rows.shape and not np.array_equal(part.rows, taken[name].rows))
                for name, part in machine.parts().items())  # fmt: skip
+
+
+def test_a_copy_by_two_threads_is_whole(machine: EvaluatorMachine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copying, "_PIECE_BYTES", 512)
+    taken = Copies(machine.parts()).take(machine.parts())
+    assert all((taken[name].rows == part.rows).all() for name, part in machine.parts().items())
 
 
 def test_a_copy_is_whole_also_where_the_state_outgrew_its_room(machine: EvaluatorMachine) -> None:
