@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from actors.delivery.bounds import CHUNK_CHANGES_MAX, WINDOW_CHANGES
 from actors.delivery.breaker import NEVER
@@ -29,10 +30,10 @@ from actors.delivery.chunks import (
     unpack,
     with_code,
 )
-from actors.delivery.window import Folded, Keys, Window
+from actors.delivery.window import Codes, Folded, Keys, Numbers, Window
 
-#: Chunks that one step reads the hashes of: about 4 ms, which other syncs wait for.
-_CHUNKS_A_STEP: Final = 32
+#: Chunks that one step reads the hashes of, or the changes: 1 to 10 ms, which other syncs wait for.
+_CHUNKS_A_STEP: Final = 8
 _CHUNK_OF: Final = (
     "SELECT first, count, dead, codes FROM room_chunks WHERE sync=? AND first<=? ORDER BY first DESC LIMIT 1"
 )
@@ -102,7 +103,7 @@ class Backlog:
             "SELECT first, count, codes, dead FROM room_chunks WHERE sync=? AND first<=? AND alive>0 ORDER BY first",
             (self._sync, window.through),
         )
-        for first, count, blob, dead in rows:
+        for read, (first, count, blob, dead) in enumerate(rows, 1):
             gone = from_bits(dead, count)
             gone[: max(0, taken - first + 1)] = True
             changes = self._unpack(connection, first, audience) if not gone.all() else []
@@ -112,7 +113,7 @@ class Backlog:
             else:
                 codes = from_codes(blob, count).tolist()
                 found += [with_code(changes[index], codes[index]) for index in chosen]
-            if len(found) == limit:
+            if len(found) == limit or (found and read >= _CHUNKS_A_STEP):
                 break
         if not found:
             self._pass(connection, window.through, 0)
@@ -189,30 +190,22 @@ class Backlog:
 
     def _mark(self, connection: sqlite3.Connection, folded: Sequence[Folded]) -> int:
         """Mark what came to nothing and what has another code; gives how many changes came to nothing."""
-        dead = np.concatenate([np.empty(0, np.int64), *(each.dead for each in folded)])
-        recoded = {
-            number: code
-            for each in folded
-            for number, code in zip(each.recoded.tolist(), each.codes.tolist(), strict=True)
-        }
-        touched = np.unique(np.concatenate([dead, np.array(list(recoded), np.int64)]))
-        gone = set(dead.tolist())
+        dead = np.sort(_joined([each.dead for each in folded], np.int64))
+        recoded, codes_left = _newest(folded)
+        touched = np.union1d(dead, recoded)
         at = 0
         while at < len(touched):
             first, count, bits, blob = connection.execute(_CHUNK_OF, (self._sync, int(touched[at]))).fetchone()
-            end = int(np.searchsorted(touched, first + count))
-            here = touched[at:end].tolist()
+            gone = dead[slice(*np.searchsorted(dead, (first, first + count)))] - first
+            again = slice(*np.searchsorted(recoded, (first, first + count)))
             flags, codes = from_bits(bits, count), from_codes(blob, count).copy()
-            for number in here:
-                if number in gone:
-                    flags[number - first] = True
-                if number in recoded:
-                    codes[number - first] = recoded[number]
+            flags[gone] = True
+            codes[recoded[again] - first] = codes_left[again]
             connection.execute(
                 "UPDATE room_chunks SET dead=?, codes=?, alive=alive-? WHERE sync=? AND first=?",
-                (to_bits(flags), to_codes(codes), sum(number in gone for number in here), self._sync, first),
+                (to_bits(flags), to_codes(codes), len(gone), self._sync, first),
             )
-            at = end
+            at = int(np.searchsorted(touched, first + count))
         if len(dead):
             self._pass(connection, self._standing(connection)[0], len(dead))
         return len(dead)
@@ -247,6 +240,18 @@ class Backlog:
             (payload,) = connection.execute("SELECT payload FROM room_rows WHERE id=?", (first,)).fetchone()
             self._unpacked = (first, unpack(payload, first, audience))
         return self._unpacked[1]
+
+
+def _joined(parts: Sequence[npt.NDArray[Any]], dtype: type) -> npt.NDArray[Any]:
+    return np.concatenate([np.empty(0, dtype), *parts])
+
+
+def _newest(folded: Sequence[Folded]) -> tuple[Numbers, Codes]:
+    """Give the numbers that have another code, ascending, and the code that each was given last."""
+    numbers = _joined([each.recoded for each in folded], np.int64)[::-1]
+    codes = _joined([each.codes for each in folded], np.uint8)[::-1]
+    found, places = np.unique(numbers, return_index=True)
+    return found, codes[places]
 
 
 def highest(connection: sqlite3.Connection) -> int:
