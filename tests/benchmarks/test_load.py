@@ -77,7 +77,7 @@ def test_a_closed_loop_counts_every_answer_by_status() -> None:
     async def refuses_some(number: int) -> bytes:
         return answer(b"", b"503 Busy") if number % 2 else answer(b"{}")
 
-    sent = run(refuses_some, lambda port: closed_loop(Load("127.0.0.1", port, (GET,), 2), 0.05))
+    sent = run(refuses_some, lambda port: closed_loop(Load("127.0.0.1", port, (GET,), 2), 0.5))
     assert sum(sent.statuses.values()) == sent.sends > 2
     assert set(sent.statuses) == {200, 503}
     assert not sent.all_ok
