@@ -30,7 +30,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 def write_definitions(folder: Path, webhook_url: str) -> Path:
-    """Two audiences over order events and one trait, each with a webhook sync."""
+    """Two audiences over order events and one trait, each with a webhook sync; one of what identify calls say."""
     traits = folder / "users.parquet"
     rows = {"user_id": [f"rich-{i}" for i in range(50)] + ["poor-0"], "ltv": [500.0] * 50 + [1.0]}
     pq.write_table(pa.table(rows), traits)
@@ -46,7 +46,7 @@ def write_definitions(folder: Path, webhook_url: str) -> Path:
                 "traits": {
                     "source": {"kind": "parquet", "path": str(traits)},
                     "refresh": "60s",
-                    "columns": {"ltv": {"type": "number"}},
+                    "columns": {"ltv": {"type": "number"}, "plan": {"type": "string", "source": "identify"}},
                 },
             }
         ],
@@ -58,7 +58,8 @@ def write_definitions(folder: Path, webhook_url: str) -> Path:
                 "foreign_key": "user_id",
                 "timestamp": "timestamp",
                 "columns": {"channel": {"path": "properties.channel", "type": "string"}},
-            }
+            },
+            {"id": "calls", "parent": "users", "type": "identify", "foreign_key": "user_id"},
         ],
         "audiences": [
             {"id": "hide_promo", "parent": "users", "where": {**order, "within": f"{HIDE_PROMO_MS}ms", "where": web}},
@@ -66,6 +67,11 @@ def write_definitions(folder: Path, webhook_url: str) -> Path:
                 "id": "rich_buyers",
                 "parent": "users",
                 "where": {"all": [{**order, "within": "1h"}, {"trait": "ltv", "gt": 300}]},
+            },
+            {
+                "id": "rich_pros",
+                "parent": "users",
+                "where": {"all": [{"trait": "plan", "eq": "pro"}, {"trait": "ltv", "gt": 300}]},
             },
         ],
         "destinations": [

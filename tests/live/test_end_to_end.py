@@ -88,7 +88,7 @@ def test_status_names_every_process_and_what_it_does(usher: Usher) -> None:
     pids = [row["pid"] for row in status["actors"]]
     assert len(set(pids)) == len(pids)
     audiences = {row["id"]: row["status"] for row in status["audiences"]}
-    assert audiences == {"hide_promo": "live", "rich_buyers": "live"}
+    assert audiences == {"hide_promo": "live", "rich_buyers": "live", "rich_pros": "live"}
     assert {row["id"] for row in status["syncs"]} == {"hide_promo_hook", "rich_buyers_hook"}
     assert set(status["events"]) >= {"accepted", "duplicates", "rejected", "too_late", "lag_ms"}
     assert status["url"] == usher.url
@@ -107,6 +107,23 @@ def killed_in_mid_stream(
     for user in users:
         came_and_went(receiver, user)
     assert_nothing_sent_twice_under_another_id(receiver)
+
+
+def test_a_trait_that_an_identify_call_says_outlives_its_evaluator(usher: Usher) -> None:
+    client = SegmentClient(WRITE_KEY, host=usher.url)
+    for user in ("rich-20", "rich-21", "poor-0"):
+        client.identify(user, {"plan": "pro"})
+    client.identify("rich-21", {"plan": "free"})
+    client.flush()
+    client.join()
+
+    def pros() -> list[bool | None]:
+        return [usher.is_member("rich_pros", user) for user in ("rich-20", "rich-21", "poor-0")]
+
+    eventually("the calls are taken", lambda: pros() == [True, False, False])
+    pid = usher.kill("evaluator-0")
+    eventually("it is back", lambda: usher.pid("evaluator-0") != pid)
+    eventually("it says the same", lambda: pros() == [True, False, False])
 
 
 def test_a_killed_evaluator_loses_nothing_and_repeats_nothing(usher: Usher, receiver: Receiver) -> None:
