@@ -32,8 +32,11 @@ from actors.delivery.chunks import (
 )
 from actors.delivery.window import Codes, Folded, Keys, Numbers, Window
 
-#: Chunks that one step reads the hashes of, or the changes: 1 to 10 ms, which other syncs wait for.
-_CHUNKS_A_STEP: Final = 8
+#: Chunks that one step reads the hashes of, less where so many changes come to nothing; and chunks that one batch comes
+#: from: 5 ms each, which other syncs wait for.
+_CHUNKS_A_STEP: Final = 64
+_UNDONE_A_STEP: Final = 8_192
+_CHUNKS_A_BATCH: Final = 8
 _CHUNK_OF: Final = (
     "SELECT first, count, dead, codes FROM room_chunks WHERE sync=? AND first<=? ORDER BY first DESC LIMIT 1"
 )
@@ -113,7 +116,7 @@ class Backlog:
             else:
                 codes = from_codes(blob, count).tolist()
                 found += [with_code(changes[index], codes[index]) for index in chosen]
-            if len(found) == limit or (found and read >= _CHUNKS_A_STEP):
+            if len(found) == limit or (found and read >= _CHUNKS_A_BATCH):
                 break
         if not found:
             self._pass(connection, window.through, 0)
@@ -172,8 +175,9 @@ class Backlog:
         rows = connection.execute(
             f"SELECT {_HASHES} WHERE c.sync=? AND c.first>? ORDER BY c.first LIMIT ?",
             (self._sync, window.position, _CHUNKS_A_STEP),
-        ).fetchall()
-        folded = []
+        )
+        folded: list[Folded] = []
+        undone = 0
         for first, count, codes, gone, blob in rows:
             numbers, keys = numbers_of(first, count), keys_of(blob)
             left = (numbers > taken) & ~from_bits(gone, count)
@@ -185,7 +189,12 @@ class Backlog:
 
             folded.append(window.fold(numbers[left], keys[left], checks, from_codes(codes, count)[left], taken))
             window.position = first + count - 1
-        window.complete = len(rows) < _CHUNKS_A_STEP
+            undone += len(folded[-1].dead)
+            if undone >= _UNDONE_A_STEP:
+                break
+        else:
+            window.complete = len(folded) < _CHUNKS_A_STEP
+        rows.close()
         return self._mark(connection, folded)
 
     def _mark(self, connection: sqlite3.Connection, folded: Sequence[Folded]) -> int:

@@ -88,6 +88,7 @@ def test_whatever_happens_the_oldest_that_counts_comes_first(
     chance = Random(seed)
     monkeypatch.setattr(backlog, "WINDOW_CHANGES", chance.choice([3, 8, 30]))
     monkeypatch.setattr(backlog, "_CHUNKS_A_STEP", chance.choice([1, 2, 5]))
+    monkeypatch.setattr(backlog, "_UNDONE_A_STEP", chance.choice([1, 4, 100]))
     monkeypatch.setattr(room, "CHUNK_CHANGES_MAX", chance.choice([1, 3, 7]))
     plain = Plain(chance)
 
