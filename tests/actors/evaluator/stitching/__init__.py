@@ -1,0 +1,1 @@
+"""Stitching: which ids join whom, and the events that wait to."""
