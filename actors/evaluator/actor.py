@@ -40,7 +40,7 @@ from actors.evaluator.stimuli import (
 )
 from actors.evaluator.stored import history_after, initial_members, packed, with_since
 from actors.evaluator.succession.importing import End, Importer, Legacy, entries_reply
-from actors.evaluator.succession.tenure import positions_of
+from actors.evaluator.succession.tenure import Kept, positions_of
 from actors.evaluator.trait_offers import TraitOffers
 from actors.evaluator.trimming import Trimming
 from actors.evaluator.worker import EvaluatorWorker
@@ -392,9 +392,9 @@ class EvaluatorActor:
         log = self._worker.log
         return await self._in_history(entries_reply, log, seq, bytes_max, bound["clock_ms"])
 
-    async def hold(self) -> Reply:
+    async def hold(self, attempt: int, snapshots: Mapping[str, int] | None) -> Reply:
         """See the protocol."""
-        return await self._ask(Hold())
+        return await self._ask(Hold(Kept(attempt, None if snapshots is None else dict(snapshots))))
 
     async def release(self) -> Reply:
         """See the protocol."""

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
-from actors.evaluator.succession.tenure import Positions
+from actors.evaluator.succession.tenure import Kept, Positions
 from actors.evaluator.trait_rows import TraitRows, UserRoom
 from cluster.definitions.model import Published
 from cluster.log.records import Entry
@@ -123,7 +123,9 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Nothing is to move for a while: users are about to be handed over."""
+    """Nothing is to move for a while: users are about to be handed over, with the snapshots `kept`."""
+
+    kept: Kept
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,8 @@ class TakesTraits(HandsOver):
         if self._snapshot_versions.get(parent, 0) >= stimulus.version:
             given = plan is None or not plan.taken or plan.rows.parent != parent
             return {"clock_ms": clock} if given else {"wait_ms": _WAVE_WAIT_MS}
+        if not self.tenure.may_take(parent, stimulus.version):
+            return _not_ready("its users move to other evaluators, with the snapshots that there are")
         if isinstance(stimulus, GoOnWithTraits):
             return self._go_on(machine, stimulus.rows, clock)
         if machine.behind:

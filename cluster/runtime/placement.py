@@ -36,6 +36,8 @@ class Scaling(msgspec.Struct, frozen=True):
     """A change of placement that is under way: `owners` as they shall be.
 
     `ending`: some present owner may have ended, so that nothing but the end of the change is possible.
+    `snapshots` (by parent) are those with which they end, None while that is not agreed on: nobody has ended then.
+    `attempt` counts what was agreed on, so that evaluators know what overtook what.
     `finishing`: all have, at `clock_ms`, each with a last entry and transition (`ends`).
     """
 
@@ -44,6 +46,8 @@ class Scaling(msgspec.Struct, frozen=True):
     clock_ms: int = 0
     ends: dict[int, tuple[int, int]] = {}
     counts: dict[str, int] = {}
+    attempt: int = 0
+    snapshots: dict[str, int] | None = None
 
     @property
     def heirs(self) -> tuple[int, ...]:

@@ -157,10 +157,12 @@ class Evaluator(Protocol):
         """
         ...
 
-    async def hold(self) -> Reply:
+    async def hold(self, attempt: int, snapshots: Mapping[str, int] | None) -> Reply:
         """Let nothing move for some seconds: `{"clock_ms", "seq", "version", "traits": {parent: version}}`.
 
-        Inputs are refused with `moved`, time stands still. `seq`: its last entry.
+        Inputs are refused with `moved`, time stands still. `seq`: its last entry. From here on no snapshot newer than
+        `snapshots` is taken (None: any may be), also after a restart, until a later attempt says otherwise; refused
+        (`not_ready`) where one was heard of since.
         """
         ...
 

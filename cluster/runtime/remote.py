@@ -160,9 +160,9 @@ class RemoteEvaluator(RemotePart):
         reply: Reply = await self.call("entries_after", seq, bytes_max, timeout_ms=4 * CALL_TIMEOUT_MS)
         return reply
 
-    async def hold(self) -> Reply:
+    async def hold(self, attempt: int, snapshots: Mapping[str, int] | None) -> Reply:
         """See the protocol."""
-        reply: Reply = await self.call("hold")
+        reply: Reply = await self.call("hold", attempt, snapshots)
         return reply
 
     async def release(self) -> Reply:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -134,12 +134,18 @@ class Scaler:
         present = [info.index for info in self._machine.evaluators]
         evaluators = self._peers.evaluators
         while True:
-            held = await asyncio.gather(*(evaluators[index].hold() for index in present))
+            attempt, snapshots = scaling.attempt, scaling.snapshots
+            held = await asyncio.gather(*(evaluators[index].hold(attempt, snapshots) for index in present))
             refused = next((reply for reply in held if "error" in reply), None)
-            alike = len({(reply.get("version"), _frozen(reply.get("traits"))) for reply in held}) == 1
+            alike = self._are_alike(held)
+            if refused is None and alike and snapshots != held[0]["traits"]:
+                scaling = self._agreed(scaling, held[0]["traits"])
+                continue  # everybody is to know before the first one ends
+            if refused is None and not alike and snapshots is not None:
+                # Somebody took one before he was told, so nobody has ended: all may take what there is.
+                scaling = self._agreed(scaling, None)
             if refused is None and alike:
                 clock_ms = max(self._clock.now_ms(), *(int(reply["clock_ms"]) for reply in held))
-                scaling = self._ending(scaling)
                 seqs = [int(reply["seq"]) for reply in held]
                 asked = (evaluators[index].retire(clock_ms, seq) for index, seq in zip(present, seqs, strict=True))
                 ended = await asyncio.gather(*asked)
@@ -148,7 +154,7 @@ class Scaler:
                     break
             # An evaluator that ended stays so and goes on to a later clock; the others go on with their work.
             await asyncio.gather(*(evaluators[index].release() for index in present))
-            self._wait_for(refused or {"message": "a trait snapshot that not every evaluator has taken"})
+            self._wait_for(refused or {"message": "a snapshot of traits, or definitions, that not every evaluator has"})
             await asyncio.sleep(_AGAIN_S)
         counts: dict[str, int] = {}
         for reply in ended:
@@ -159,13 +165,19 @@ class Scaler:
         await self._note(finishing)
         return finishing
 
-    def _ending(self, scaling: Scaling) -> Scaling:
-        """Note that somebody may end from now on: for an evaluator that ended there is no way back."""
-        ending = msgspec.structs.replace(scaling, phase="ending")
-        if ending != scaling:
-            self._store.set_placement(self._machine.placement(), ending)
-            self._machine.scaling = ending
-        return ending
+    def _are_alike(self, held: Sequence[Reply]) -> bool:
+        """Say whether all have the same snapshots, and the definitions that were applied last."""
+        target = self._machine.target
+        versions = {reply.get("version") for reply in held} | ({target.version} if target is not None else set())
+        return len(versions) == 1 and len({_frozen(reply.get("traits")) for reply in held}) == 1
+
+    def _agreed(self, scaling: Scaling, snapshots: dict[str, int] | None) -> Scaling:
+        """Note with which snapshots all are to end. From now on one may: for an evaluator that ended is no way back."""
+        attempt = scaling.attempt + 1
+        agreed = msgspec.structs.replace(scaling, phase="ending", attempt=attempt, snapshots=snapshots)
+        self._store.set_placement(self._machine.placement(), agreed)
+        self._machine.scaling = agreed
+        return agreed
 
     async def _finish(self, scaling: Scaling) -> None:
         placement, first = self._machine.placement(), scaling.heirs[0]

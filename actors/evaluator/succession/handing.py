@@ -19,10 +19,12 @@ from actors.evaluator.stimuli import Bound, Build, Finish, Handing, Hold, Inheri
 from actors.evaluator.succession.following import take_silently
 from actors.evaluator.succession.tenure import (
     INHERITED,
+    KEPT,
     MOVED_RETRY_MS,
     POSITIONS,
     RETIRED,
     Inherited,
+    Kept,
     Tenure,
     inherited_of,
 )
@@ -120,11 +122,7 @@ class HandsOver:
             case Bound():
                 return {"clock_ms": self._bound()}
             case Hold():
-                self.tenure.hold(self._now_ms())
-                return {
-                    "clock_ms": self._clock(), "seq": self._last_entry(), "version": self.version,
-                    "traits": dict(self._snapshot_versions),
-                }  # fmt: skip
+                return self._hold(stimulus.kept)
             case Release():
                 self.tenure.release()
                 return {}
@@ -136,6 +134,29 @@ class HandsOver:
                 return self._build(stimulus.version)
             case Finish():
                 return self._finish(stimulus)
+
+    def _hold(self, kept: Kept) -> Reply:
+        """Let nothing move, and take no snapshot but those kept; an attempt that was overtaken is refused."""
+        tenure = self.tenure
+        if kept.attempt < tenure.kept.attempt:
+            return _not_ready("it was held for a later attempt since")
+        if kept.attempt > tenure.kept.attempt:
+            self._meta[KEPT] = msgspec.json.encode(kept)
+            tenure.kept = kept
+            self._drop_unwanted_plan()
+        tenure.hold(self._now_ms())
+        return {
+            "clock_ms": self._clock(), "seq": self._last_entry(), "version": self.version,
+            "traits": dict(self._snapshot_versions),
+        }  # fmt: skip
+
+    def _drop_unwanted_plan(self) -> None:
+        machine = self.machine
+        plan = machine.plan if machine is not None else None
+        if machine is None or plan is None or plan.taken:
+            return
+        if not self.tenure.may_take(plan.rows.parent, plan.rows.version):
+            machine.drop_plan()
 
     def _bound(self) -> int:
         """Give the clock of the newest entry: nothing is logged below it any more, whatever becomes of this process.

@@ -22,6 +22,8 @@ MOVED_RETRY_MS: Final = 50
 RETIRED: Final = "retired"
 POSITIONS: Final = "positions"
 INHERITED: Final = "inherited"
+#: The log's key of the snapshots that an evaluator is to have at its end.
+KEPT: Final = "kept snapshots"
 
 
 class Inherited(msgspec.Struct, frozen=True):
@@ -36,6 +38,16 @@ class Positions(msgspec.Struct, frozen=True):
 
     entries: dict[int, int] = {}
     transitions: dict[int, int] = {}
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """The attempt to end that an evaluator last heard of, and by parent the snapshots it keeps for that; None: any.
+
+    All evaluators have the same before the first one ends. If others took newer ones then, who ended never could.
+    """
+
+    attempt: int = 0
+    snapshots: dict[str, int] | None = None
 
 
 def inherited_of(log: Log) -> Inherited | None:
@@ -64,10 +76,17 @@ class Tenure:
         self.retired_ms = int(self._log.meta(RETIRED) or 0)
         #: It takes over, and has not begun to work.
         self.heir = self._was_heir and inherited_of(self._log) is None
+        noted = self._log.meta(KEPT)
+        self.kept = msgspec.json.decode(noted, type=Kept) if noted else Kept()
 
     def hold(self, now_ms: int) -> None:
         """Let nothing move for HELD_MS, or until it is released or held again."""
         self._held_until_ms = now_ms + HELD_MS
+
+    def may_take(self, parent: str, version: int) -> bool:
+        """Say whether a snapshot of a parent's traits may be taken."""
+        kept = self.kept.snapshots
+        return kept is None or version <= kept.get(parent, 0)
 
     def release(self) -> None:
         """Go on."""

@@ -34,6 +34,9 @@ class Evaluator:
         self.ends = 0
         self.clock_ms = 1_000 + index
         self.traits = {"users": 1}
+        self.kept: tuple[int, Mapping[str, int] | None] = (0, None)
+        #: The snapshot that is offered to it, as soon as it goes on.
+        self.offered: list[int] = [1]
         self.finished: list[tuple[dict[int, Any], int, dict[str, int]]] = []
 
     def _refused(self) -> Reply | None:
@@ -44,17 +47,27 @@ class Evaluator:
     async def inherit(self) -> Reply:
         return self._refused() or {}
 
-    async def hold(self) -> Reply:
+    async def hold(self, attempt: int, snapshots: Mapping[str, int] | None) -> Reply:
         refused = self._refused()
+        if refused is None and attempt < self.kept[0]:
+            refused = {"error": "not_ready", "message": "held for a later attempt"}
         if refused is None:
             self.held = True
+            self.kept = max(self.kept, (attempt, snapshots), key=lambda kept: kept[0])
         clock_ms = max(self.clock_ms, self.retired_ms)
         return refused or {"clock_ms": clock_ms, "seq": self.ends, "version": 1, "traits": self.traits}
 
     async def release(self) -> Reply:
         self.held = False
-        self.clock_ms += 7 if not self.retired_ms else 0
+        if not self.retired_ms:
+            self.clock_ms += 7
+            self.take_traits()
         return {}
+
+    def take_traits(self) -> None:
+        kept = self.kept[1]
+        if kept is None or self.offered[0] <= kept["users"]:
+            self.traits = {"users": self.offered[0]}
 
     async def retire(self, clock_ms: int, seq: int) -> Reply:
         refused = self._refused()
@@ -93,6 +106,9 @@ class Site:
         self.path = path
         dice = random.Random(seed)
         self.evaluators: dict[int, Any] = {i: Evaluator(i, dice, refusing) for i in range(12)}
+        self.offered = [1]
+        for evaluator in self.evaluators.values():
+            evaluator.offered = self.offered
         self.delivery = Delivery()
         self.told = 0
         store = ControllerStore(path)
@@ -113,6 +129,13 @@ class Site:
 
     async def tell(self) -> None:
         self.told += 1
+
+    def offer(self, first: int) -> None:
+        """Offer another snapshot to all; one of them has it before the others."""
+        self.offered[0] += 1
+        evaluator = self.evaluators[first]
+        if not evaluator.held and not evaluator.retired_ms:
+            evaluator.take_traits()
 
 
 def info(index: int) -> EvaluatorInfo:
@@ -165,6 +188,9 @@ def test_a_change_comes_to_its_end_through_refusals_and_restarts(tmp_path: Path,
             await scaler.stop()
             store.close()
             scaler, machine, store = site.controller()
+            # A snapshot is offered meanwhile, to whoever is not held at the moment.
+            site.offer(dice.choice([0, 1]))
+        assert len({site.evaluators[i].traits["users"] for i in (0, 1)}) == 1, "all end with the same"
         ends = {tuple(sorted(ends.items())) for i in (2, 3, 4) for ends, _, _ in site.evaluators[i].finished}
         clocks = {clock_ms for i in (2, 3, 4) for _, clock_ms, _ in site.evaluators[i].finished}
         assert clocks == {site.evaluators[0].retired_ms} == {site.evaluators[1].retired_ms}
@@ -180,13 +206,14 @@ def test_users_wait_for_a_snapshot_that_not_all_have_taken(tmp_path: Path) -> No
     async def check() -> None:
         site = Site(tmp_path / "controller.db")
         site.evaluators[1].traits = {"users": 2}
+        site.evaluators[1].offered = [2]
         scaler, machine, _ = site.controller()
         await scaler.ask(1)
         for _ in range(50):
             await asyncio.sleep(0)
         assert "snapshot" in scaler.waits_for
         assert not site.evaluators[0].retired_ms
-        site.evaluators[0].traits = {"users": 2}
+        site.evaluators[0].offered = [2]
         assert (await scaler.done())["evaluators"] == 1
         assert machine.owner_of_partition == (2,) * PARTITIONS
         await scaler.stop()
@@ -211,6 +238,56 @@ def test_a_change_can_be_given_up_before_anybody_ended(tmp_path: Path) -> None:
         assert await scaler.ask(3) is None
         assert (await scaler.done())["evaluators"] == 3
         assert [info.index for info in machine.evaluators] == [5, 6, 7], "indexes are never used again"
+        await scaler.stop()
+
+    asyncio.run(check())
+
+
+def test_nobody_takes_a_snapshot_that_one_who_has_ended_cannot(tmp_path: Path) -> None:
+    """One ends, the other one is refused and goes on; what it is offered then must wait for the heirs."""
+
+    async def check() -> None:
+        site = Site(tmp_path / "controller.db")
+        retire, site.evaluators[1].retire = site.evaluators[1].retire, refuses
+        scaler, machine, _ = site.controller()
+        assert await scaler.ask(1) is None
+        while not site.evaluators[0].retired_ms:
+            await asyncio.sleep(0)
+        site.offered[0] = 2
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert site.evaluators[1].traits == {"users": 1}
+        site.evaluators[1].retire = retire
+        assert (await scaler.done())["evaluators"] == 1
+        assert machine.owner_of_partition == (2,) * PARTITIONS
+        await scaler.stop()
+
+    async def refuses(clock_ms: int, seq: int) -> Reply:
+        return {"error": "storage_full", "message": "The disk is full."}
+
+    asyncio.run(check())
+
+
+def test_who_took_a_snapshot_before_he_was_told_is_waited_for(tmp_path: Path) -> None:
+    """All agree, then one takes a newer one before it is told to end with that: all take it first."""
+
+    async def check() -> None:
+        site = Site(tmp_path / "controller.db")
+        hold = site.evaluators[1].hold
+        scaler, machine, _ = site.controller()
+
+        async def late(attempt: int, snapshots: Mapping[str, int] | None) -> Reply:
+            if attempt == 1:
+                site.offered[0] = 2
+                site.evaluators[1].take_traits()
+            reply: Reply = await hold(attempt, snapshots)
+            return reply
+
+        site.evaluators[1].hold = late
+        assert await scaler.ask(1) is None
+        assert (await scaler.done())["evaluators"] == 1
+        assert [site.evaluators[i].traits for i in (0, 1)] == [{"users": 2}] * 2
+        assert machine.owner_of_partition == (2,) * PARTITIONS
         await scaler.stop()
 
     asyncio.run(check())

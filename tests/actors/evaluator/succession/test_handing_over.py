@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.evaluator.stimuli import Append, Bound, Hold, Retire
+from actors.evaluator.stimuli import Append, Bound, Hold, Release, Retire
+from actors.evaluator.succession.tenure import Kept
 from cluster.admission.decoder import Decoder
 from cluster.admission.plan import EventPlan
 from cluster.definitions.model import Published
@@ -163,14 +164,14 @@ def test_an_evaluator_that_hands_over_takes_nothing_and_time_stands_still(tmp_pa
     town.events(event("order", "u1", "m1", channel="web", context={"shop": "s0"}))
     worker = town.workers[0]
     late = Append(town.published.version, 1, b"", b"")
-    [held] = worker.process([Hold()])
+    [held] = worker.process([Hold(Kept())])
     assert worker.process([late])[0]["error"] == "moved"
     town.clock.advance(5_000)
     # The hold ended by itself, so whoever held it has to begin anew.
     assert worker.process([Retire(held["clock_ms"], held["seq"])])[0]["error"] == "not_ready"
     town.tick()
     assert town.history()["u1", "hide_promo"][-1][0] == "exited"
-    [held] = worker.process([Hold()])
+    [held] = worker.process([Hold(Kept())])
     [end] = worker.process([Retire(held["clock_ms"], held["seq"])])
     before = town.history()
     town.clock.advance(60_000)
@@ -180,10 +181,36 @@ def test_an_evaluator_that_hands_over_takes_nothing_and_time_stands_still(tmp_pa
     assert again.process([late])[0]["error"] == "moved"
     # What was asked before that end and comes after it (a slow network) must not move it: heirs may work from there.
     assert again.process([Retire(town.clock.now_ms(), held["seq"])])[0]["error"] == "not_ready"
-    [held] = again.process([Hold()])
+    [held] = again.process([Hold(Kept())])
     [further] = again.process([Retire(town.clock.now_ms(), held["seq"])])
     assert further["seq"] == end["seq"] + 1
     assert town.history()["u1", "quiet"] == before["u1", "quiet"]
+
+
+def test_an_evaluator_that_is_to_end_with_a_snapshot_takes_no_other_until_it_is_told_so(tmp_path: Path) -> None:
+    town = Town(tmp_path, published(), OWNERS[0])
+    town.snapshot("users", 1, {"u1": 500.0})
+
+    def has(version: int) -> bool:
+        town.snapshot("users", version, {"u1": float(version)})
+        [held] = town.workers[0].process([Hold(Kept(latest, kept))])
+        town.workers[0].process([Release()])
+        return bool(held["traits"] == {"users": version})
+
+    latest, kept = 0, None
+    assert has(2)
+    latest, kept = 3, {"users": 2}
+    town.workers[0].process([Hold(Kept(latest, kept)), Release()])
+    assert not has(3)
+    town.open(0, OWNERS[0])
+    assert not has(3), "a restart changes nothing"
+    # One of an earlier attempt, which comes late, neither holds nor allows anything.
+    [reply] = town.workers[0].process([Hold(Kept(1, None))])
+    assert reply["error"] == "not_ready"
+    assert not has(3)
+    latest, kept = 4, None
+    town.workers[0].process([Hold(Kept(latest, kept)), Release()])
+    assert has(3)
 
 
 def test_nothing_is_logged_below_a_bound_that_was_given(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from actors.evaluator.stimuli import Append, Bound, Hold, Lookup, Retire, Stimulus, TakeTraits, Tick
 from actors.evaluator.stored import packed
 from actors.evaluator.succession.importing import End, Importer, entries_reply
-from actors.evaluator.succession.tenure import positions_of
+from actors.evaluator.succession.tenure import Kept, positions_of
 from actors.evaluator.worker import EvaluatorWorker
 from cluster.admission.decoder import Decoder
 from cluster.admission.plan import EventPlan
@@ -124,7 +124,7 @@ class Town:
     def retire(self) -> tuple[int, dict[int, End], dict[str, int]]:
         """Hold and end all present evaluators; gives the clock, their ends, and the sum of their counts."""
         present = sorted(set(self.owners))
-        held = [self.workers[index].process([Hold()])[0] for index in present]
+        held = [self.workers[index].process([Hold(Kept())])[0] for index in present]
         clock_ms = max(self.clock.now_ms(), *(reply["clock_ms"] for reply in held))
         ends, counts = {}, dict.fromkeys(held and ("accepted", "duplicates", "too_late"), 0)
         for index, hold in zip(present, held, strict=True):
