@@ -16,14 +16,13 @@ from actors.evaluator.layout import I64
 from actors.evaluator.packing import unpack_traits
 from cluster.admission.decoder import Decoder
 from cluster.admission.plan import EventPlan
-from cluster.admission.splitting import hit_partitions
 from cluster.definitions.model import Definitions, Published
 from cluster.errors import CheckpointError, DataDirError
 from cluster.log.contract import Log
 from cluster.log.records import Entry
 from cluster.model.partition_ranges import read_ranges
-from cluster.model.partitions import HOME_PARTITION
-from cluster.wire.envelope import STITCHED, concat, unpack, with_stitched
+from cluster.model.partitions import partitions_of
+from cluster.wire.envelope import concat, unpack
 
 _T = TypeVar("_T")
 
@@ -63,15 +62,10 @@ def read_snapshot_file(path: str) -> pa.Table:
         raise DataDirError(message, next_step="Restore the file, or start with an empty data dir.") from error
 
 
-def own_rows(table: pa.Table, partitions: Sequence[int], count: int, *, at_home: bool = False) -> pa.Table:
-    """Keep the rows of the evaluator's partitions; all of them where it owns all `count`.
-
-    `at_home`: the parent has stitching, and all its users are in one partition.
-    """
+def own_rows(table: pa.Table, partitions: Sequence[int], count: int) -> pa.Table:
+    """Keep the rows of the evaluator's partitions; all of them where it owns all `count`."""
     if len(partitions) == count:
         return table
-    if at_home:
-        return table if HOME_PARTITION in partitions else table.slice(0, 0)
     mine = np.isin(table.column("partition").to_numpy(), np.array(partitions, np.int16))
     return table.filter(pa.array(mine))
 
@@ -82,8 +76,6 @@ def own_hits(
     count: int,
     subjects: Sequence[str] = (),
     batches: I64 | None = None,
-    *,
-    plan: EventPlan,
 ) -> pa.RecordBatch:
     """Keep the hits of the evaluator's users: a row may have hits for users of others too.
 
@@ -92,7 +84,7 @@ def own_hits(
     narrowed = any(subjects)
     if (len(partitions) == count and not narrowed) or hits.num_rows == 0:
         return hits
-    found = hit_partitions(plan, hits, count)
+    found = partitions_of(hits.column("key").cast(pa.binary()).to_pylist(), count)
     if not narrowed:
         return hits.filter(pa.array(np.isin(found, np.array(partitions))))
     assert batches is not None
@@ -115,8 +107,7 @@ class EntryReader:
     """Decodes logged batches under one publication. Not for several threads at once."""
 
     def __init__(self, published: Published, partitions: Sequence[int]) -> None:
-        self._plan = EventPlan(published.definitions)
-        self._decoder = Decoder(self._plan)
+        self._decoder = Decoder(EventPlan(published.definitions))
         self._partitions = partitions
         self._partition_count = published.definitions.settings.partitions
 
@@ -145,17 +136,13 @@ class EntryReader:
 
     def _decoded(self, batches: list[_Batch], rows_max: int) -> Iterator[LoggedHits]:
         envelope = concat([batch.envelope for batch in batches])
-        if self._plan.has_stitching and STITCHED not in envelope.schema.names:
-            envelope = with_stitched(envelope, {})  # logged before there was stitching: nothing is decided any more
         clocks = np.repeat([batch.clock_ms for batch in batches], [batch.envelope.num_rows for batch in batches])
         numbers = np.repeat(np.arange(len(batches)), [batch.envelope.num_rows for batch in batches])
         subjects = [batch.subject for batch in batches]
         last = batches[-1]
         for start in range(0, max(1, envelope.num_rows), rows_max):
             decoded = self._decoder.decode(envelope.slice(start, rows_max))
-            hits = own_hits(
-                decoded.hits, self._partitions, self._partition_count, subjects, numbers[start:], plan=self._plan
-            )
+            hits = own_hits(decoded.hits, self._partitions, self._partition_count, subjects, numbers[start:])
             yield LoggedHits(_at_clocks(hits, clocks[start:]), last.seq, last.clock_ms)
 
 
@@ -274,14 +261,7 @@ def entries_since(log: Log, seq: int) -> Iterator[Entry]:
         yield entry
 
 
-def own_snapshot(table: pa.Table, parent: str, partitions: Sequence[int], definitions: Definitions) -> pa.Table:
-    """Keep the rows of a parent's snapshot that are of the evaluator's users."""
-    stitched = definitions.stitched_parent
-    at_home = stitched is not None and stitched.id == parent
-    return own_rows(table, partitions, definitions.settings.partitions, at_home=at_home)
-
-
-def logged_snapshot(entry: Entry, partitions: Sequence[int], definitions: Definitions) -> tuple[int, pa.Table]:
+def logged_snapshot(entry: Entry, partitions: Sequence[int], count: int) -> tuple[int, pa.Table]:
     """Give version and table of the snapshot that a `traits` entry (its subject is the parent) took."""
     logged = unpack_traits(entry.payload)
-    return logged.version, own_snapshot(read_snapshot_file(logged.path), entry.subject, partitions, definitions)
+    return logged.version, own_rows(read_snapshot_file(logged.path), partitions, count)

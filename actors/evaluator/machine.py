@@ -56,7 +56,6 @@ from actors.evaluator.results import BatchResult, Transitions, table_of
 from actors.evaluator.state import (
     with_dedup_room,
 )
-from actors.evaluator.stitching.machine import Stitcher
 from actors.evaluator.trait_plans import MachinePlans
 from cluster.checkpoints.parts import Part
 from cluster.errors import CheckpointError
@@ -100,9 +99,6 @@ class EvaluatorMachine(MachinePlans):
         """
         outcomes = np.zeros(hits.num_rows, np.uint8)
         for part, start in _with_starts(slices(hits)):
-            if self.stitcher is not None:
-                outcomes[start : start + part.num_rows] = self._take_hits(self.stitcher, part, now_ms, None, 0)
-                continue
             columns = self._reader.read(part, now_ms)
             done = self._apply(columns, live=True)
             outcomes[start + columns.order] = done
@@ -111,10 +107,7 @@ class EvaluatorMachine(MachinePlans):
         if wave_users is not None and self.plan is None:
             wave_users += _TIMERS_AN_EVENT * hits.num_rows
         self._advance(end, wave_users)
-        stitched = None
-        if self.stitcher is not None:
-            stitched, self.stitcher.decided = self.stitcher.decided, {}
-        return BatchResult(outcomes, self._take(), self.clock_ms, stitched)
+        return BatchResult(outcomes, self._take(), self.clock_ms)
 
     def tick(self, now_ms: int, wave_users: int | None = None) -> Transitions:
         """Make every change due at or before `now_ms`, of at most about `wave_users` users (None: all)."""
@@ -171,9 +164,6 @@ class EvaluatorMachine(MachinePlans):
         if self.user_count:
             self._forget_derived()
         self._make_room_for_ids(hits_expected)
-        if self.stitcher is not None:
-            self._load_stitched(self.stitcher, retained, clock_ms)
-            retained = ()
         for parts, rows in ahead(self._read_for_loading(retained, self.clock_ms, clock_ms)):
             for columns in parts:
                 self._apply(columns, live=False)
@@ -185,15 +175,6 @@ class EvaluatorMachine(MachinePlans):
                 self._take_snapshot(parent, snapshot, live=False)
         self._state.scalars[S_CLOCK] = clock_ms
         self._finish_loading()
-
-    def _load_stitched(self, stitcher: Stitcher, retained: Iterable[pa.RecordBatch], until_ms: int) -> None:
-        """Load one slice after the other: whose an event is depends on what was accepted before it."""
-        reaches = longest_reaches(self.program)
-        for hits in retained:
-            for part in slices(hits):
-                self._take_hits(stitcher, part, 0, reaches, until_ms)
-            stitcher.decided = {}
-            self._pass_rows(hits)
 
     def _read_for_loading(
         self, retained: Iterable[pa.RecordBatch], clock_ms: int, until_ms: int
@@ -260,10 +241,6 @@ class EvaluatorMachine(MachinePlans):
 
     def parts(self) -> dict[str, Part]:
         """Give what a checkpoint keeps, uncopied: good until the next input. The machine must be at rest."""
-        return {**self.array_parts(), **self._stitching_parts()}
-
-    def array_parts(self) -> dict[str, Part]:
-        """Give those that need no work: what a copy needs room for. Another thread may ask, beside the inputs."""
         return {**parts_of(self._state), _PARTITIONS: Part(self._partitions, len(self._partitions))}
 
     def resume(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -271,7 +248,6 @@ class EvaluatorMachine(MachinePlans):
 
         Raises CheckpointError (incompatible) where the layout is another one. Takes the arrays, uncopied.
         """
-        arrays = self._resume_stitching(arrays)
         partitions = arrays.get(_PARTITIONS)
         if partitions is None or partitions.dtype != self._partitions.dtype:
             message = "The checkpoint has no partitions of its users."
@@ -300,9 +276,6 @@ class EvaluatorMachine(MachinePlans):
             return False
         self._state, kept = compacted(self._arrays, self._state, self._horizon_ms)
         self._partitions = self._partitions[kept[kept < len(self._partitions)]]
-        if self.stitcher is not None:
-            named = self.stitcher.named_at
-            self.stitcher.named_at = named[kept[kept < len(named)]]
         self._finish_loading()
         return True
 

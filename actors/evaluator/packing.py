@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-
 import msgspec
 
 from cluster.definitions.model import Published
 from cluster.definitions.parsing import parse_document
 from cluster.definitions.versions import document_for_evaluation
-from cluster.log.records import Entry
-from cluster.wire.envelope import pack, unpack, with_stitched
 
 
 def pack_published(published: Published) -> bytes:
@@ -49,8 +44,3 @@ def pack_traits(parent: str, version: int, path: str, before: tuple[int, str] | 
 def unpack_traits(payload: bytes) -> LoggedTraits:
     """Read what `pack_traits` wrote."""
     return msgspec.json.decode(payload, type=LoggedTraits)
-
-
-def stitched_entry(entry: Entry, users: Mapping[int, str]) -> Entry:
-    """Give a batch's entry that says by row whom its anonymous id belongs to (docs/stitching.md)."""
-    return replace(entry, payload=pack(with_stitched(unpack(entry.payload), users)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,6 @@ import numpy as np
 from actors.evaluator.changes import next_change_ms
 from actors.evaluator.machine import EvaluatorMachine
 from actors.evaluator.stimuli import Lookup, MembersPage
-from cluster.model.partitions import HOME_PARTITION
 
 Reply = dict[str, Any]
 
@@ -53,9 +51,3 @@ def members_page(machine: EvaluatorMachine, question: MembersPage) -> Reply:
         # While a wave of due changes is worked off, the list as a whole is as old as what is made of it.
         "as_of": min(machine.clock_ms, machine.settled_ms),
     }
-
-
-def stitching_status(machine: EvaluatorMachine | None, partitions: Sequence[int]) -> dict[str, Any] | None:
-    """Give what the evaluator whose users anonymous ids join says of them; None for any other."""
-    stitcher = machine.stitcher if machine is not None else None
-    return stitcher.status() if stitcher is not None and HOME_PARTITION in partitions else None

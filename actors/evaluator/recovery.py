@@ -26,7 +26,7 @@ from actors.evaluator.entries import (
     ahead,
     entries_since,
     logged_snapshot,
-    own_snapshot,
+    own_rows,
     read_snapshot_file,
     retained_entries,
 )
@@ -208,17 +208,19 @@ class _Recovery:
         _log.warning("Checkpoint %s is passed over, recovery reaches further back. %s", name or "store", error)
 
     def _read_snapshots(self) -> None:
+        count = self.published.definitions.settings.partitions
         for entry in self._log.newest("traits"):
             parent = entry.subject
             self._snapshot_seqs[parent], self._logged[parent] = entry.seq, unpack_traits(entry.payload)
-            _, self._tables[parent] = logged_snapshot(entry, self._partitions, self.published.definitions)
+            _, self._tables[parent] = logged_snapshot(entry, self._partitions, count)
 
     def _read_held(self) -> dict[str, pa.Table]:
         """Read what held where everybody's changes were made; no rows where there was nothing."""
+        count = self.published.definitions.settings.partitions
         return {
             parent: self._tables[parent].slice(0, 0)
             if before is None
-            else own_snapshot(read_snapshot_file(before[1]), parent, self._partitions, self.published.definitions)
+            else own_rows(read_snapshot_file(before[1]), self._partitions, count)
             for parent, before in self._held.items()
         }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -83,15 +83,11 @@ def joined(parts: list[Transitions]) -> Transitions:
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """`outcomes`: uint8 per hit in the order given (0 accepted, 1 duplicate, 2 too late).
-
-    `stitched`: by row, the user whom its anonymous id was found to belong to; None: the definitions have no stitching.
-    """
+    """`outcomes`: uint8 per hit in the order given (0 accepted, 1 duplicate, 2 too late)."""
 
     outcomes: U8
     transitions: Transitions
     clock_ms: int
-    stitched: Mapping[int, str] | None = None
 
 
 def table_of(

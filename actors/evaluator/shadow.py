@@ -128,7 +128,8 @@ class Shadow:
         if entry.subject not in self._machine.program.parents or replaced:
             # A later snapshot takes the place of all of this one, and its copy may be gone already.
             return
-        _, table = logged_snapshot(entry, self._partitions, self._published.definitions)
+        count = self._published.definitions.settings.partitions
+        _, table = logged_snapshot(entry, self._partitions, count)
         self._machine.apply_traits(entry.subject, table, entry.clock_ms)
 
     # --- what the switch would wait for --------------------------------------------------------------

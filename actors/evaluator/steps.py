@@ -70,8 +70,6 @@ class MachineSteps(MachineView):
         self._versions = np.array(self.program.audience_versions, np.int32)
         self._program_table = ProgramTable(self._arrays)
         self._parts: list[Transitions] = []
-        #: Of the slice that was applied last, each hit's user.
-        self._slots: I32 = np.zeros(0, np.int32)
         #: The snapshot that is prepared, or taken and not everybody's yet.
         self.plan: TraitPlan | None = None
         self._ids_max = published.definitions.settings.dedup_ids_max
@@ -82,7 +80,6 @@ class MachineSteps(MachineView):
         """Apply one slice and give its outcomes, in the order of `columns`."""
         count = len(columns)
         slots, key_hashes = self._encode(columns)
-        self._slots = slots
         first, second = np.zeros(count, np.uint64), np.zeros(count, np.uint64)
         hash_messages(
             columns.message_offsets,

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from actors.evaluator.entries import own_snapshot, read_snapshot_file
+from actors.evaluator.entries import own_rows, read_snapshot_file
 from actors.evaluator.program import Program
 from actors.evaluator.stimuli import AboutTraits, GoOnWithTraits, LookAtTraits, PlanTraits, TakeTraits
 from actors.evaluator.trait_rows import UserRoom, prepare
@@ -53,7 +53,7 @@ class TraitOffers:
                 return seen
             loop = asyncio.get_running_loop()
             try:
-                rows = await loop.run_in_executor(self._thread, self._own, seen["program"], parent, table, path)
+                rows = await loop.run_in_executor(self._thread, self._own, seen["program"], table, path)
                 if rows.num_rows + seen["users"] <= WHOLE_USERS_MAX:
                     return await self._insist(TakeTraits(parent, version, rows, path))
                 prepared = await loop.run_in_executor(
@@ -85,7 +85,7 @@ class TraitOffers:
             else:
                 await asyncio.sleep(reply["wait_ms"] / 1000)
 
-    def _own(self, program: Program, parent: str, table: pa.Table | None, path: str) -> pa.Table:
+    def _own(self, program: Program, table: pa.Table | None, path: str) -> pa.Table:
         whole = table if table is not None else read_snapshot_file(path)
-        return own_snapshot(whole, parent, self._partitions, program.published.definitions)
+        return own_rows(whole, self._partitions, program.published.definitions.settings.partitions)
 

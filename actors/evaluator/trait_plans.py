@@ -15,7 +15,7 @@ import numpy as np
 from actors.evaluator.kernels.trait_rows import arm_marked, mark_gone, mark_rows, unmark
 from actors.evaluator.layout import I32, NEVER, S_CLOCK, S_KEY_TOP, S_TRAITS_AT, S_TRAITS_LEFT, S_TRAITS_ON, U64
 from actors.evaluator.state import KeyRoom, key_room, with_fresh_rows, with_key_room, with_user_room
-from actors.evaluator.stitching.machine import MachineStitching
+from actors.evaluator.steps import MachineSteps
 from actors.evaluator.trait_rows import TraitPlan, TraitRows
 from cluster.arrays import grows_in_place
 from cluster.errors import InternalError
@@ -24,7 +24,7 @@ from cluster.errors import InternalError
 _ROOM: Final = 1.25
 
 
-class MachinePlans(MachineStitching):
+class MachinePlans(MachineSteps):
     """A machine's one plan."""
 
     def room_for(self, users: int, pause: Callable[[], None]) -> KeyRoom | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from actors.evaluator.backfill import Pace
-from actors.evaluator.entries import own_snapshot, read_snapshot_file
+from actors.evaluator.entries import own_rows, read_snapshot_file
 from actors.evaluator.layout import NEVER
 from actors.evaluator.machine import EvaluatorMachine
 from actors.evaluator.packing import pack_traits
@@ -86,11 +86,12 @@ class TakesTraits(HandsOver):
                 return {"planned": True}
 
     def _take_whole(self, machine: EvaluatorMachine, snapshot: TakeTraits, clock: int) -> Reply:
+        count = machine.program.published.definitions.settings.partitions
         try:
             whole = snapshot.table if snapshot.table is not None else read_snapshot_file(snapshot.path)
         except DataDirError as error:
             return _not_ready(str(error))
-        table = own_snapshot(whole, snapshot.parent, self._partitions, machine.program.published.definitions)
+        table = own_rows(whole, self._partitions, count)
         self._note_snapshot(snapshot.parent, snapshot.version, snapshot.path, clock)
         self._emit(machine, machine.apply_traits(snapshot.parent, table, clock))
         self._snapshots[snapshot.parent] = table

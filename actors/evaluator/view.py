@@ -33,7 +33,7 @@ from actors.evaluator.layout import (
 )
 from actors.evaluator.program import Program
 from actors.evaluator.state import new_state, state_bytes
-from cluster.model.partitions import HOME_PARTITION, partitions_of
+from cluster.model.partitions import partitions_of
 
 
 class MachineView:
@@ -52,9 +52,6 @@ class MachineView:
         settings = program.published.definitions.settings
         self._horizon_ms = settings.dedup_horizon_ms
         self._partition_count = settings.partitions
-        stitched = program.published.definitions.stitched_parent
-        #: The parent whose users are all in one partition, by index; -1: there is none.
-        self._home_parent = -1 if stitched is None else program.parents.index(stitched.id)
 
     @property
     def _state(self) -> StateArrays:
@@ -111,7 +108,6 @@ class MachineView:
                 self._partitions_room = np.zeros(stop + stop // 2, np.int16)
                 self._partitions_room[:known] = self._partitions
             more = self.partitions_of_keys(self.user_keys(np.arange(known, stop, dtype=np.int32)))
-            more[self._state.user_parent[known:stop] == self._home_parent] = HOME_PARTITION
             self._partitions_room[known:stop] = more
             self._partitions = self._partitions_room[:stop]
 

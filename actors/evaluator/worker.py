@@ -8,7 +8,7 @@ is refused to all of the group and the machine is rebuilt from the log, so state
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,8 +21,8 @@ from actors.evaluator.checkpointing.checkpointer import Checkpointer
 from actors.evaluator.difference import difference_by_slots
 from actors.evaluator.machine import EvaluatorMachine
 from actors.evaluator.membership_files import MembershipWriter
-from actors.evaluator.packing import pack_published, stitched_entry
-from actors.evaluator.questions import lookup, members_page, stitching_status
+from actors.evaluator.packing import pack_published
+from actors.evaluator.questions import lookup, members_page
 from actors.evaluator.recovery import COUNTS, PROGRESS, Progress, counts_of, progress_of, recover
 from actors.evaluator.results import BLOCK_ROWS_MAX, Transitions, blocks_of, parts_of
 from actors.evaluator.room import Room, storage_full
@@ -308,8 +308,6 @@ class EvaluatorWorker(TakesTraits):
             hits = reader.read_next_batch()
         result = self.machine.handle_batch(hits, clock, wave_users=self._wave_left)
         self._wave_worked(self.machine)
-        if result.stitched:
-            self._note_stitched(result.stitched)
         self._emit(self.machine, result.transitions)
         self.counts["accepted"] += int((result.outcomes == 0).sum())
         self.counts["duplicates"] += int((result.outcomes == 1).sum())
@@ -317,10 +315,6 @@ class EvaluatorWorker(TakesTraits):
         assert self.published is not None, "the machine has its definitions"
         self.arrivals.take(self.published, hits, result.outcomes)
         return {"clock_ms": clock, "outcomes": result.outcomes.tobytes()}
-
-    def _note_stitched(self, users: Mapping[int, str]) -> None:
-        """Have the batch's entry say whom anonymous ids belong to: whoever reads it follows, and decides nothing."""
-        self._entries[-1] = stitched_entry(self._entries[-1], users)
 
     def _emit(self, machine: EvaluatorMachine, transitions: Transitions) -> None:
         if len(transitions):
@@ -472,7 +466,6 @@ class EvaluatorWorker(TakesTraits):
             "users": machine.counters()["alive"] if machine is not None else 0,
             "counters": machine.counters() if machine is not None else {},
             "dedup_horizon_ms": machine.dedup_horizon_ms() if machine is not None else 0,
-            "stitching": stitching_status(machine, self._partitions),
             "traits": dict(self._snapshot_versions),
             "log_bytes": self.log.size_bytes(),
             "history_from_ms": self.log.first_clock_ms(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from cluster.admission.plan import EventPlan
 from cluster.admission.structs import StructTree
 from cluster.admission.timestamps import Bools, Format
 from cluster.admission.wire_paths import paths_read, paths_watched
-from cluster.wire.envelope import STITCHED
 from cluster.wire.repair import parse_leniently
 
 #: What msgspec raises for an event it cannot read; its own errors are ValueErrors.
@@ -37,15 +35,6 @@ class Decoder:
 
     def decode(self, envelope: pa.RecordBatch) -> Decoded:
         """Give the hits of a batch, in row order. No event raises; what is none is `invalid`."""
-        decoded = self._decoded(envelope)
-        if self.plan.has_stitching and STITCHED in envelope.schema.names:
-            hits = decoded.hits
-            known = envelope[STITCHED].take(hits["row"])
-            place = hits.schema.get_field_index(STITCHED)
-            return replace(decoded, hits=hits.set_column(place, hits.schema.field(place), known))
-        return decoded
-
-    def _decoded(self, envelope: pa.RecordBatch) -> Decoded:
         formats = pc.unique(envelope["format"]).to_pylist()
         if len(formats) == 1:
             return self._decode(Format(formats[0]), envelope, None)

@@ -16,14 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.admission.contracts import Contracts, Violation, note, violations_of
-from cluster.admission.plan import (
-    LINK_TYPES,
-    MESSAGE_ID_PATH,
-    PROPERTIES_PATH,
-    USER_ID_PATH,
-    EventPlan,
-    FitTable,
-)
+from cluster.admission.plan import MESSAGE_ID_PATH, PROPERTIES_PATH, EventPlan, FitTable
 from cluster.admission.sources import Sources
 from cluster.admission.timestamps import Bools, EventTimes, Int64s, Times
 from cluster.admission.typing_columns import ARROW_TYPES, Typed, text_sizes
@@ -163,7 +156,6 @@ def assemble(
         pa.array(candidates.rows.astype(np.int32)), pa.array(candidates.models), keys, clock,
         *_times(plan, candidates), at_row(message_ids), at_row(pa.array(sources.indices)), *own,
         *(said.presence(path) for path in plan.presences),
-        *(_stitched_columns(plan, candidates) if plan.has_stitching else ()),
     ], schema=plan.hits_schema)
     violations: list[Violation] = []
     taken = candidates.rows
@@ -300,19 +292,6 @@ def _own_columns(
         if invalid is not None:
             _count_invalid(plan, index, candidates.models[invalid[candidates.positions]], invalid_values)
     return arrays, invalid_values
-
-
-def _stitched_columns(plan: EventPlan, candidates: _Candidates) -> list[pa.Array]:
-    """Give `user_id`, `joins` and `stitched`, which nobody has decided yet."""
-    columns, models = candidates.columns, candidates.models
-    take = _Take(candidates.positions, columns.row_count)
-    joins = pa.nulls(len(models), pa.string())
-    for index in np.flatnonzero(plan.is_link).tolist():
-        own = models == index
-        if own.any():
-            ids = take(columns.ids(LINK_TYPES[plan.models[index].type]))
-            joins = pc.if_else(pa.array(own & (text_sizes(ids) <= KEY_BYTES_MAX)), ids, joins)
-    return [take(columns.ids(USER_ID_PATH)), joins, pa.nulls(len(models), pa.string())]
 
 
 def _count_invalid(plan: EventPlan, column: int, models: Models, counts: dict[str, int]) -> None:

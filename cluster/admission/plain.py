@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from cluster.admission.contracts import Contracts, note, violations_of
 from cluster.admission.hits import Decoded
-from cluster.admission.plan import LINK_TYPES, USER_ID_PATH, EventPlan, FitTable
+from cluster.admission.plan import EventPlan, FitTable
 from cluster.admission.sources import source_code, source_index
 from cluster.admission.structs import walk
 from cluster.admission.timestamps import Format, cut, event_time
@@ -138,7 +138,6 @@ def _take(
             hits.append({
                 "row": row, "model": index, "key": key, "clock_ms": None, "ts_ms": ts_ms, "ts_relative": relative,
                 "message_id": message_id, "source": source_index(plan, source), **_values(plan, index, event),
-                "user_id": id_text(event.at(USER_ID_PATH)), "joins": _joins(plan, index, event), "stitched": None,
             })
     return reason if len(hits) == hit_count else None
 
@@ -159,12 +158,6 @@ def _count_invalid(plan: EventPlan, model: int, event: _Event, invalid: dict[str
         if raw is not None and coerce(raw, kind) is None:
             id_ = plan.models[model].id
             invalid[id_] = invalid.get(id_, 0) + 1
-
-
-def _joins(plan: EventPlan, model: int, event: _Event) -> str | None:
-    """Give the anonymous id that a link joins to its user."""
-    found = id_text(event.at(LINK_TYPES[plan.models[model].type])) if plan.is_link[model] else None
-    return found if _bytes(found) <= KEY_BYTES_MAX else None
 
 
 def _text(value: Any) -> Any:

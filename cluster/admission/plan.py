@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +12,6 @@ import pyarrow as pa
 
 from cluster.admission.typing_columns import ARROW_TYPES
 from cluster.definitions.model import Column, Contract, Definitions, EventModel, Path, ValueType
-from cluster.limits import RETENTION_MAX_MS
-
-Bools = npt.NDArray[np.bool_]
 
 #: The fields of a canonical event (semantics.md §1); paths start with one of them, any other reads as missing.
 CANONICAL_FIELDS = (
@@ -31,11 +27,6 @@ PROPERTIES_PATH: Path = ("properties",)
 #: Source codes of `FitTable.combinations`: no source, a source no definition names, then `plan.sources` from 2 on.
 NO_SOURCE, UNKNOWN_SOURCE, FIRST_SOURCE = 0, 1, 2
 
-#: What links an anonymous id to a user (docs/stitching.md): the types of such rows, and where each has the id.
-LINK_TYPES: Mapping[str, Path] = {"identify": ("anonymous_id",), "alias": ("previous_id",)}
-_LINK_TYPES: tuple[Literal["identify", "alias"], ...] = ("identify", "alias")
-USER_ID_PATH: Path = ("user_id",)
-
 _FIXED_FIELDS = (
     pa.field("row", pa.int32(), nullable=False),
     pa.field("model", pa.int16(), nullable=False),
@@ -45,15 +36,6 @@ _FIXED_FIELDS = (
     pa.field("ts_relative", pa.bool_(), nullable=False),
     pa.field("message_id", pa.string()),
     pa.field("source", pa.int16(), nullable=False),
-)
-
-
-#: Columns of hits under definitions with stitching, last of all. `stitched` is what was decided when the row was
-#: logged: the user whom its anonymous id belongs to, "" for nobody's; null: it is to be decided.
-_STITCHED_FIELDS = (
-    pa.field("user_id", pa.string()),
-    pa.field("joins", pa.string()),
-    pa.field("stitched", pa.string()),
 )
 
 
@@ -106,8 +88,7 @@ class EventPlan:
     """Built once per published version; immutable afterwards, and cheap to pickle (it keeps no decoder).
 
     `columns` are the distinct (path, type) pairs over all event models, in the order of first use: column `i` of
-    it is `c{i}` of the hits. `models`, `parents` (ids) and `sources` (ids) are in document order. Behind the document's
-    models come, where a parent has stitching, those that take its links: `is_link` says which they are.
+    it is `c{i}` of the hits. `models`, `parents` (ids) and `sources` (ids) are in document order.
     `columns_of_model[m]` maps the model's own column names to indices into `columns`; identify models also have the
     traits of their parent that come with such calls, as `said_column` names them. `presences` are the paths of these:
     `p{i}` of the hits says whether a row has something at path `i` of them, be it null, and `presences_of_model[m]` is
@@ -115,18 +96,14 @@ class EventPlan:
     """
 
     def __init__(self, definitions: Definitions) -> None:
-        own = tuple(definitions.event_models.values())
-        stitched = definitions.stitched_parent
-        self.models: tuple[EventModel, ...] = own if stitched is None else (*own, *_link_models(stitched.id))
-        #: By model: whether it takes links. Such a hit's key is the user, and `joins` the id that joins.
-        self.is_link: Bools = np.arange(len(self.models)) >= len(own)
+        self.models: tuple[EventModel, ...] = tuple(definitions.event_models.values())
         self.parents: tuple[str, ...] = tuple(definitions.parent_models)
         self.sources: tuple[str, ...] = tuple(definitions.sources)
         self.model_index: dict[str, int] = {model.id: index for index, model in enumerate(self.models)}
         self.source_index: dict[str, int] = {source: index for index, source in enumerate(self.sources)}
         self.parent_of_model: tuple[int, ...] = tuple(self.parents.index(model.parent) for model in self.models)
         self.column_index: dict[tuple[Path, ValueType], int] = {}
-        said = [{} if place >= len(own) else _said(definitions, model) for place, model in enumerate(self.models)]
+        said = [_said(definitions, model) for model in self.models]
         read = [
             {**model.columns, **{said_column(trait): column for trait, column in own.items()}}
             for model, own in zip(self.models, said, strict=True)
@@ -146,15 +123,7 @@ class EventPlan:
         self.says = np.array([bool(own) for own in said], np.bool_)
         declared = {(column.path, column.type) for model in self.models for column in model.columns.values()}
         self.said_alone = frozenset(index for index, column in enumerate(self.columns) if column not in declared)
-        #: Whether hits have what stitching asks for; by model, whether its users are those of the parent that has it.
-        self.stitched_parent = None if stitched is None else stitched.id
-        self.has_stitching = stitched is not None
-        self.is_stitched: Bools = np.array(
-            [stitched is not None and model.parent == stitched.id for model in self.models], np.bool_
-        )
-        self.hits_schema: pa.Schema = _hits_schema(
-            self.columns, len(self.presences), _STITCHED_FIELDS if self.has_stitching else ()
-        )
+        self.hits_schema: pa.Schema = _hits_schema(self.columns, len(self.presences))
         #: Models with a contract that asks something, by index.
         self.contracts: dict[int, Contract] = {
             index: model.contract
@@ -176,8 +145,6 @@ class EventPlan:
     def paths(self) -> tuple[Path, ...]:
         """Every canonical path that columns, keys and times read, each once."""
         read = [path for path, _ in self.columns] + [path for key in self.keys for path in key] + list(self.times)
-        if self.has_stitching:
-            read += [USER_ID_PATH, *LINK_TYPES.values()]
         if any(contract.schema is not None for contract in self.contracts.values()):
             read.append(PROPERTIES_PATH)
         return tuple(dict.fromkeys(read))
@@ -204,27 +171,15 @@ class EventPlan:
         return [NO_SOURCE, own] if sourceless_fits_all else [own]
 
 
-def _link_models(parent: str) -> list[EventModel]:
-    """Give the models that take links; their name is for people, and no event model's id."""
-    return [
-        EventModel(
-            f"{parent} (stitching)", parent, None, type_, None, (USER_ID_PATH,), TIMESTAMP_PATH, {}, RETENTION_MAX_MS
-        )
-        for type_ in _LINK_TYPES
-    ]
-
-
 def _said(definitions: Definitions, model: EventModel) -> Mapping[str, Column]:
     """Give the traits that a model's rows say of its parent's users."""
     return definitions.parent_models[model.parent].identify_columns if model.type == "identify" else {}
 
 
-def _hits_schema(
-    columns: tuple[tuple[Path, ValueType], ...], presences: int, last: tuple[pa.Field, ...]
-) -> pa.Schema:
+def _hits_schema(columns: tuple[tuple[Path, ValueType], ...], presences: int) -> pa.Schema:
     own = [pa.field(f"c{index}", ARROW_TYPES[kind]) for index, (_, kind) in enumerate(columns)]
     own += [pa.field(f"p{index}", pa.bool_(), nullable=False) for index in range(presences)]
-    return pa.schema([*_FIXED_FIELDS, *own, *last])
+    return pa.schema([*_FIXED_FIELDS, *own])
 
 
 def _codes(names: Iterable[str]) -> _Codes:

@@ -11,12 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.admission.decoder import parse_events
-from cluster.admission.plan import EventPlan
 from cluster.admission.structs import StructTree
 from cluster.admission.timestamps import Format, Int64s
 from cluster.admission.typing_columns import id_column
 from cluster.admission.wire_paths import wire_path
-from cluster.model.partitions import HOME_PARTITION, partitions_of
+from cluster.model.partitions import partitions_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +32,24 @@ class Share:
 
 
 def split(
-    hits: pa.RecordBatch, envelope: pa.RecordBatch, plan: EventPlan, owner_of_partition: Sequence[int]
+    hits: pa.RecordBatch, envelope: pa.RecordBatch, partitions: int, owner_of_partition: Sequence[int]
 ) -> Mapping[int, Share]:
-    """Deal a batch by the partition of each hit's user; a row with users of two owners goes to both.
+    """Deal a batch by the partition of each hit's key; a row with keys of two owners goes to both.
 
     Rows without hits go to the partition of `user_id`, else `anonymous_id`, else of the raw bytes. A single owner
     gets the batch as it is, nothing is copied. Owners that get nothing are left out.
     """
     owners = np.asarray(owner_of_partition, np.int64)
-    partitions = len(owners)
+    if len(owners) != partitions:
+        message = f"{len(owners)} owners are named for {partitions} partitions"
+        raise ValueError(message)
     whole = Share(envelope, hits, np.arange(envelope.num_rows), np.arange(hits.num_rows))
     if (owners == owners[0]).all():
         return {int(owners[0]): whole} if envelope.num_rows else {}
     hit_rows = hits["row"].to_numpy().astype(np.int64)
-    hit_owners = owners[hit_partitions(plan, hits, partitions)]
+    hit_owners = owners[partitions_of(hits["key"], partitions)]
     bare_rows = _rows_without_hits(envelope.num_rows, hit_rows)
-    bare_owners = owners[fallback_partitions(plan, envelope, bare_rows, partitions)]
+    bare_owners = owners[fallback_partitions(envelope, bare_rows, partitions)]
     present = np.unique(np.concatenate([hit_owners, bare_owners])).tolist()
     if len(present) == 1:
         return {present[0]: whole}
@@ -62,21 +63,8 @@ def split(
     return shares
 
 
-def hit_partitions(plan: EventPlan, hits: pa.RecordBatch, partitions: int) -> Int64s:
-    """Give the partition of each hit's user: by its key, or the one that all of a parent with stitching are in."""
-    found: Int64s = partitions_of(hits["key"], partitions).astype(np.int64)
-    if plan.has_stitching:
-        found[plan.is_stitched[hits["model"].to_numpy()]] = HOME_PARTITION
-    return found
-
-
-def fallback_partitions(plan: EventPlan, envelope: pa.RecordBatch, rows: Int64s, partitions: int) -> Int64s:
-    """Give the partition that each of these rows, without a hit, is dealt to.
-
-    With stitching that is the one of its users: an event model that takes such rows may come later.
-    """
-    if plan.has_stitching:
-        return np.full(len(rows), HOME_PARTITION, np.int64)
+def fallback_partitions(envelope: pa.RecordBatch, rows: Int64s, partitions: int) -> Int64s:
+    """Give the partition that each of these rows, without a hit, is dealt to."""
     dealt: Int64s = np.asarray(partitions_of(_fallback_keys(envelope, rows), partitions), np.int64)
     return dealt
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
 from rich.panel import Panel
@@ -36,16 +36,6 @@ def status(
     stdout().print(_whole(report, shown_url))
 
 
-#: Why an anonymous id did not join (docs/stitching.md).
-_REFUSED: Final = {
-    "other_user": "the id belongs to another user",
-    "is_user": "the id is a user's own",
-    "user_is_joined": "the user is an anonymous id that belongs to another",
-    "ids_per_user": "the user has as many ids as one may have",
-    "links": "as many ids are joined as there may be",
-}
-
-
 def _whole(report: Status, url: str) -> Group:
     parts: list[Any] = [_headline(report, url), _actors(report)]
     if evaluators := [actor for actor in report.document.get("actors", []) if actor.get("checkpoints")]:
@@ -54,7 +44,6 @@ def _whole(report: Status, url: str) -> Group:
         parts.append(shown_traits(traits))
     if sources := report.document.get("sources"):
         parts.append(_sources(sources))
-    parts += _stitching(report.document.get("actors", []))
     parts += [_audiences(report), _syncs(report)]
     if alerts := report.document.get("alerts", {}).get("firing"):
         rows = [(row["alert"], row["subject"], row["since"], row["message"]) for row in alerts]
@@ -110,21 +99,6 @@ def _checkpoints(actors: list[dict[str, Any]]) -> Any:
         reasons.append((name, own["error"] and f"checkpoint: {own['error']}"))
     columns = ("checkpoints of", "newest", "size", "events since", "started from")
     return with_reasons(table(columns, rows), reasons)
-
-
-def _stitching(actors: list[dict[str, Any]]) -> list[Any]:
-    """Show the anonymous ids that joined users, and why others did not."""
-    rows, reasons = [], []
-    for own in (actor["stitching"] for actor in actors if actor.get("stitching")):
-        counts = own["counts"]
-        joined, left = counts.get("events_joined", 0), counts.get("events_left_out", 0)
-        waiting = own["events_waiting"]
-        if own["links"] or counts or waiting:
-            rows.append((own["parent"], own["links"], joined, left, waiting, _bytes(own["waiting_bytes"])))
-        reasons += [(own["parent"], f"{counts[why]:,} links refused: {says}") for why, says in _REFUSED.items()
-                    if counts.get(why)]  # fmt: skip
-    columns = ("stitching of", "ids joined", "events joined", "left out", "events waiting", "in memory")
-    return [with_reasons(table(columns, rows), reasons)] if rows else []
 
 
 def _sources(sources: list[dict[str, Any]]) -> Any:

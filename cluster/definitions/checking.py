@@ -39,7 +39,6 @@ from cluster.definitions.model import (
 )
 from cluster.definitions.plain_words import add_faults
 from cluster.definitions.schemas import SCHEMA_FORM, schema_fault
-from cluster.definitions.stitching import STITCHED_KEYS, stitching_of
 from cluster.definitions.trait_tables import column_types, read_traits, said_traits, trait_types
 from cluster.limits import (
     DEDUP_HORIZON_DEFAULT_MS,
@@ -188,9 +187,6 @@ class _Builder:
         traits = read.traits or doc.TraitsDocument()
         found = read_traits(traits, read.primary_key, (*place, "traits"), self._faults)
         self._check_said(read.id, found.columns, (*place, "traits", "columns"))
-        stitching = stitching_of(read.stitching)
-        if stitching is not None:
-            self._check_stitching(read.id, (*place, "stitching"))
         return ParentModel(
             id=read.id,
             primary_key=read.primary_key,
@@ -200,7 +196,6 @@ class _Builder:
             refresh_ms=traits.refresh,
             name=read.name,
             description=read.description,
-            stitching=stitching,
         )
 
     def _check_said(self, parent: str, columns: Mapping[str, Column], place: Place) -> None:
@@ -212,19 +207,6 @@ class _Builder:
             message = f"no event model takes the identify calls of {parent}, so nothing says this trait"
             model = f"{{id: {parent}_identify, parent: {parent}, type: identify, foreign_key: user_id}}"
             self._faults.add((*place, said, "source"), message, allowed=f"an event model such as {model}")
-
-    def _check_stitching(self, parent: str, place: Place) -> None:
-        """One parent has it, and its events say who they are of in the one way that a link can join."""
-        first = next(read.id for read in self._valid["parent_models"].values() if stitching_of(read.stitching))
-        if first != parent:
-            message = f"the parent model {show(first)} has stitching already"
-            self._faults.add(place, message, allowed="stitching of one parent model")
-        for index, model in self._valid["event_models"].items():
-            if model.parent == parent and tuple(model.foreign_key) not in STITCHED_KEYS:
-                message = f"events of {show(parent)}, which has stitching, are keyed by the user and the anonymous id"
-                self._faults.add(
-                    ("event_models", index, "foreign_key"), message, allowed="user_id, or [user_id, anonymous_id]"
-                )
 
     def _event_models(self) -> dict[str, EventModel]:
         return {

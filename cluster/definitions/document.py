@@ -201,21 +201,11 @@ class TraitsDocument(Strict):
     related: list[RelatedTableDocument] = Field(default_factory=list)
 
 
-class StitchingDocument(Strict):
-    """`parent_models[].stitching`, where its bounds are given."""
-
-    events: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
-    events_per_link: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    ids_per_user: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    links: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
-
-
 class ParentModelDocument(Labelled):
     """`parent_models[]`."""
 
     primary_key: Name
     traits: TraitsDocument | None = None
-    stitching: StitchingDocument | bool | None = None
 
 
 class EventColumnDocument(Strict):

@@ -286,20 +286,6 @@ class RelatedTable:
 
 
 @dataclass(frozen=True, slots=True)
-class Stitching:
-    """Events of anonymous ids join the user who identifies with them (docs/stitching.md), within these bounds.
-
-    `events`: how many of the newest anonymous events can join; `events_per_link`: how many of them one id brings;
-    `ids_per_user`, `links`: how many ids are joined at once, to one user and in all.
-    """
-
-    events: int = 1_000_000
-    events_per_link: int = 10_000
-    ids_per_user: int = 100
-    links: int = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
 class ParentModel:
     """A universe of users. `refresh_ms` None: read once and on change or command.
 
@@ -314,8 +300,6 @@ class ParentModel:
     refresh_ms: int | None = None
     name: str = ""
     description: str = ""
-    #: None: an anonymous id is a user of its own, for good.
-    stitching: Stitching | None = None
 
     @property
     def sources(self) -> tuple[TraitSource, ...]:
@@ -357,7 +341,7 @@ class EventModel:
     id: str
     parent: str
     source: str | None
-    type: Literal["track", "page", "screen", "identify", "group", "alias"]
+    type: Literal["track", "page", "screen", "identify", "group"]
     event: str | None
     foreign_key: tuple[Path, ...]
     timestamp: Path
@@ -465,11 +449,6 @@ class Definitions:
         """Give how long what an identify row says counts: the longest retention of the models that take such rows."""
         own = [model.retention_ms for model in self.identify_models(parent)]
         return max(own, default=self.settings.retention_ms)
-
-    @property
-    def stitched_parent(self) -> ParentModel | None:
-        """The parent model whose users anonymous ids join; at most one is."""
-        return next((parent for parent in self.parent_models.values() if parent.stitching is not None), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,6 @@ from cluster.definitions.model import (
     Sequence,
     TraitTest,
 )
-from cluster.definitions.stitching import stitching_document
 
 _SECTIONS: Final = (
     "sources", "parent_models", "event_models", "audiences", "destinations", "syncs", "alert_channels",
@@ -91,10 +90,7 @@ def _evaluated(published: Published) -> tuple[object, ...]:
         for each in definitions.audiences.values()
         if each.evaluated
     ]
-    parents = [
-        (each.id, each.primary_key, list(each.columns.items()), each.stitching)
-        for each in definitions.parent_models.values()
-    ]
+    parents = [(each.id, each.primary_key, list(each.columns.items())) for each in definitions.parent_models.values()]
     models = [
         replace(each, name="", description="", contract=_blocking(each)) for each in definitions.event_models.values()
     ]
@@ -143,8 +139,7 @@ class _Meanings:
         used.add(audience.where)
         models = tuple(self._model(event, columns) for event, columns in sorted(used.columns.items()))
         traits = tuple((trait, self._trait(parent, parent.columns[trait])) for trait in sorted(used.traits))
-        universe = parent.id, parent.primary_key, self._retentions[parent.id], parent.stitching
-        return audience.where, universe, models, traits
+        return audience.where, parent.id, parent.primary_key, self._retentions[parent.id], models, traits
 
     def _trait(self, parent: ParentModel, column: Column) -> tuple[object, ...]:
         if not column.path:
@@ -254,9 +249,8 @@ def _settings(definitions: Definitions) -> dict[str, Any]:
 def _traits_alone(raw: Mapping[str, Any], parent: ParentModel) -> dict[str, Any]:
     """Give a parent model with its traits as columns: which table one comes from is the trait loader's business."""
     traits = raw.get("traits")
-    raw = {**raw, **stitching_document(parent)}
     if not traits:
-        return raw
+        return dict(raw)
     columns = {column.name: _column_alone(column) for column in parent.columns.values()}
     return {**raw, "traits": {key: traits[key] for key in ("refresh",) if key in traits} | {"columns": columns}}
 

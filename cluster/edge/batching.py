@@ -211,7 +211,7 @@ class EventBatcher:
         state = self._ready_state()
         decoded = state.decoder.decode(envelope)
         self._sightings.take(state.decoder.plan, envelope, decoded)
-        parts = deal(envelope, decoded, state.owner_of_partition, state.decoder.plan)
+        parts = deal(envelope, decoded, state.owner_of_partition)
         tally = Tally(dict(decoded.rejected))
         await asyncio.gather(*(self._send_part(part, state, tally) for part in parts))
         return tally
@@ -239,7 +239,7 @@ class EventBatcher:
                 break
             state = self._ready_state()
             decoded = state.decoder.decode(part.envelope)
-            part = part.again(decoded, state.owner_of_partition, state.decoder.plan)
+            part = part.again(decoded, state.owner_of_partition)
             tally.redecoded(part, decoded.rejected)
         message = "New definitions are coming into force. Send the events again."
         tally.failed(part, problems.unavailable(message, "stale"))
@@ -258,9 +258,9 @@ class EventBatcher:
                 if now.version != state.version:
                     decoded = now.decoder.decode(part.envelope)
                     # Whose rows these were is told by who owned their keys then.
-                    part = part.again(decoded, before, now.decoder.plan)
+                    part = part.again(decoded, before)
                     tally.redecoded(part, decoded.rejected)
-                parts = part.dealt_anew(before, now.owner_of_partition, now.decoder.plan)
+                parts = part.dealt_anew(before, now.owner_of_partition)
                 await asyncio.gather(*(self._send_part(each, now, tally) for each in parts))
                 return
             reply = await self._call(part, state)

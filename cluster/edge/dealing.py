@@ -12,10 +12,10 @@ import pyarrow as pa
 
 from cluster.admission.hits import Decoded
 from cluster.admission.outcomes import RowOutcomes, row_outcomes
-from cluster.admission.plan import EventPlan
-from cluster.admission.splitting import Share, hit_partitions, split
+from cluster.admission.splitting import Share, split
 from cluster.errors import InternalError
 from cluster.model.partition_ranges import write_ranges
+from cluster.model.partitions import partitions_of
 from cluster.runtime.protocols import Reply
 from cluster.wire.envelope import pack
 
@@ -49,26 +49,26 @@ class Part:
         rows: npt.NDArray[np.int64] = self.rows[self.hits["row"].to_numpy()]
         return rows
 
-    def again(self, decoded: Decoded, owner_of_partition: tuple[int, ...], plan: EventPlan) -> Part:
-        """Give the same rows for the same evaluator under newer definitions, of which this is the plan.
+    def again(self, decoded: Decoded, owner_of_partition: tuple[int, ...]) -> Part:
+        """Give the same rows for the same evaluator under newer definitions.
 
         Hits of other evaluators are left out: those have these rows already, and rows without a message id would
         count twice there.
         """
         hits, own = decoded.hits, self._own(owner_of_partition)
-        mine = np.isin(hit_partitions(plan, hits, len(owner_of_partition)), sorted(own))
+        mine = np.isin(partitions_of(hits["key"], len(owner_of_partition)), sorted(own))
         if hits.num_rows and not mine.all():
             hits = hits.filter(pa.array(mine))
         return replace(self, hits=hits)
 
-    def dealt_anew(self, before: tuple[int, ...], now: tuple[int, ...], plan: EventPlan) -> list[Part]:
+    def dealt_anew(self, before: tuple[int, ...], now: tuple[int, ...]) -> list[Part]:
         """Deal the same rows out to those who have this owner's users now.
 
         One who has others' too is told whose hits count: a row may come to it once more, in another owner's part, and
         a log says nothing of hits.
         """
         own = self._own(before)
-        shares = split(self.hits, self.envelope, plan, now)
+        shares = split(self.hits, self.envelope, len(now), now)
         parts = []
         for owner, share in shares.items():
             theirs = frozenset(partition for partition, of in enumerate(now) if of == owner)
@@ -82,11 +82,9 @@ class Part:
         return frozenset(partition for partition, owner in enumerate(owner_of_partition) if owner == self.owner)
 
 
-def deal(
-    envelope: pa.RecordBatch, decoded: Decoded, owner_of_partition: tuple[int, ...], plan: EventPlan
-) -> list[Part]:
-    """Deal a batch, decoded under this plan, out to the evaluators that own its users."""
-    shares: Any = split(decoded.hits, envelope, plan, owner_of_partition)
+def deal(envelope: pa.RecordBatch, decoded: Decoded, owner_of_partition: tuple[int, ...]) -> list[Part]:
+    """Deal a decoded batch out to the evaluators that own its keys."""
+    shares: Any = split(decoded.hits, envelope, len(owner_of_partition), owner_of_partition)
     return [_part(owner, share) for owner, share in shares.items()]
 
 

@@ -76,7 +76,7 @@ class MembershipApi:
         version = self._state().audience_versions.get(audience_id, 0)
         if not usable_key(user):
             return {"isMember": False, "as_of": None, "since": None, "changes_at": None, "version": version}
-        owner = self._memberships.owner(parent, user)
+        owner = self._memberships.owner(user)
         try:
             reply = await self._memberships.ask(owner, parent, [user], [audience_id], detail=True)
         except problems.Problem as problem:

@@ -11,7 +11,7 @@ from cluster.clock import Clock
 from cluster.edge import problems
 from cluster.edge.state import EdgeState
 from cluster.limits import KEY_BYTES_MAX, LOOKUPS_IN_FLIGHT_MAX
-from cluster.model.partitions import HOME_PARTITION, partition_of
+from cluster.model.partitions import partition_of
 from cluster.runtime.protocols import Evaluator, EvaluatorInfo, Reply
 
 _log = logging.getLogger("usher.edge")
@@ -68,36 +68,31 @@ class Memberships:
         self._in_flight = 0
         #: Set while one evaluator owns everything: spares hashing the key.
         self._only: int | None = None
-        #: The parent whose users are all in one partition.
-        self._home_parent: str | None = None
 
     def take(self, state: EdgeState) -> None:
         """Follow a new state: placement, and which files are where."""
         self._owners = state.owner_of_partition
         self._infos = {info.index: info for info in state.evaluators}
         self._only = self._owners[0] if len(set(self._owners)) == 1 else None
-        self._home_parent = None if state.decoder is None else state.decoder.plan.stitched_parent
         for index in list(self._readers):
             info = self._infos.get(index)
             if info is None or info.membership_dir != self._dirs[index]:
                 del self._readers[index], self._dirs[index]
 
-    def owner(self, parent: str, key: str) -> int:
-        """Give the index of the evaluator that owns a user of a parent model."""
+    def owner(self, key: str) -> int:
+        """Give the index of the evaluator that owns a user."""
         if self._only is not None:
             return self._only
         if not self._owners:
             message = "No evaluator is placed yet; Usher is still starting."
             raise problems.unavailable(message)
-        if parent == self._home_parent:
-            return self._owners[HOME_PARTITION]
         return self._owners[partition_of(key.encode(), len(self._owners))]
 
     def read(self, parent: str, key: str, audience_id: str, now_ms: int) -> bool | None:
         """Give membership from the mapped files; None where the evaluator has to be asked. Never waits."""
         owner = self._only
         if owner is None:
-            owner = self.owner(parent, key)
+            owner = self.owner(key)
         reader = self._readers.get(owner)
         if reader is None:
             reader = self._open(owner)
@@ -150,7 +145,7 @@ class Memberships:
 
         For the time in which an evaluator does not answer: what became due since is not in it.
         """
-        reader = self._readers.get(self.owner(parent, key))
+        reader = self._readers.get(self.owner(key))
         as_of_ms = reader.clock_ms if reader is not None else 0
         if reader is None or not as_of_ms:
             return None
@@ -166,7 +161,7 @@ class Memberships:
         if member is not None:
             return Known(member)
         try:
-            reply = await self.ask(self.owner(parent, key), parent, [key], [audience_id], detail=False)
+            reply = await self.ask(self.owner(key), parent, [key], [audience_id], detail=False)
         except problems.Problem as problem:
             known = self.last_known(parent, key, audience_id) if problem.code in AWAY else None
             if known is None:
@@ -185,7 +180,7 @@ class Memberships:
         as_of_ms: int | None = None
         by_owner: dict[int, list[int]] = {}
         for index in unknown:
-            by_owner.setdefault(self.owner(parent, users[index]), []).append(index)
+            by_owner.setdefault(self.owner(users[index]), []).append(index)
         replies = await asyncio.gather(
             *(
                 self._rows(owner, parent, [users[index] for index in indices], audiences)

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import xxhash
-
-#: Of every user of a parent model that has stitching: an anonymous id and its user are never two evaluators' business.
-HOME_PARTITION: Final = 0
 
 
 def partition_of(key: str | bytes, partitions: int) -> int:

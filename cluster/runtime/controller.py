@@ -268,8 +268,6 @@ class ControllerActor:
         faults = unsupported(definitions, file)
         if fault := self._machine.partition_fault(definitions, file):
             faults.append(fault)
-        if fault := self._machine.stitching_fault(definitions, file):
-            faults.append(fault)
         if faults:
             raise DefinitionError(faults)
         return definitions

@@ -116,19 +116,6 @@ class ControllerMachine:
         message = "the number of partitions is fixed when a data dir is first used"
         return Fault(file, "settings.partitions", message, str(wanted), str(have))
 
-    def stitching_fault(self, definitions: Definitions, file: str) -> Fault | None:
-        """Say why stitching cannot begin or end now: where evaluators are several, each has its users' events alone."""
-        before = self.target.definitions.stitched_parent if self.target is not None else None
-        after = definitions.stitched_parent
-        was, wanted = (None if each is None else each.id for each in (before, after))
-        if self.target is None or was == wanted or len(self.evaluators) == 1:
-            return None
-        place = next(
-            index for index, parent in enumerate(definitions.parent_models.values()) if parent.id == (wanted or was)
-        ) if (wanted or was) in definitions.parent_models else 0
-        message = "stitching begins and ends where one evaluator has all events: usher scale --evaluators 1, then apply"
-        return Fault(file, f"parent_models[{place}].stitching", message, f"{len(self.evaluators)} evaluators", "1")
-
     def begin(self, published: Published) -> None:
         """Make a durable publication the target; replaces one that is still under way."""
         assert self.target is None or published.version > self.target.version, "versions grow"

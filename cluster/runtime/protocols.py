@@ -197,8 +197,7 @@ class Evaluator(Protocol):
         "duplicates", "too_late"}, "arrivals": {"models": {id: accepted since the process began}, "sources": {...}},
         "audiences": {id: {"size", "version"}}, "users", "log_bytes", "seq", "lag_ms",
         "version", "backfill": {"version", "percent", "ready"} | None, "checkpoints": {"newest", "writing", "error",
-        "at", "written", "failed", "passed_over", "recovered"}, "stitching": {"parent", "links", "events_waiting",
-        "waiting_bytes", "counts"} | None, ...}`.
+        "at", "written", "failed", "passed_over", "recovered"}, ...}`.
         """
         ...
 

@@ -122,8 +122,6 @@ def _actor(name: str, kind: str, reply: Reply) -> dict[str, Any]:
     if kind == "evaluator":
         shown = ("partitions", "users", "seq", "log_bytes", "history_from_ms", "clock_ms", "lag_ms", "checkpoints")
         row.update({key: reply[key] for key in shown if key in reply})
-        if reply.get("stitching"):
-            row["stitching"] = reply["stitching"]
     return row
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -19,9 +19,6 @@ SCHEMA = pa.schema([
     pa.field("source", pa.string()),
     pa.field("sent_at_ms", pa.int64()),
 ])
-#: A further column of envelopes that were logged under definitions with stitching: whom each row's anonymous id was
-#: found to belong to (docs/stitching.md), "" for nobody. Only an evaluator adds it.
-STITCHED = "stitched"
 #: One thread: only `raw` has a size worth compressing, and waking a pool costs more than a small batch does.
 _ZSTD = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
 
@@ -80,19 +77,7 @@ def concat(envelopes: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
         return envelopes[0]
     if not envelopes:
         return pa.RecordBatch.from_pylist([], schema=SCHEMA)
-    if any(STITCHED in envelope.schema.names for envelope in envelopes):
-        envelopes = [
-            envelope if STITCHED in envelope.schema.names else with_stitched(envelope, {}) for envelope in envelopes
-        ]
     return pa.concat_batches(envelopes)
-
-
-def with_stitched(envelope: pa.RecordBatch, users: Mapping[int, str]) -> pa.RecordBatch:
-    """Say by row whom its anonymous id belongs to: nobody's, where no user is given."""
-    column = [""] * envelope.num_rows
-    for row, user in users.items():
-        column[row] = user
-    return envelope.append_column(STITCHED, pa.array(column, pa.string()))
 
 
 def pack(envelope: pa.RecordBatch) -> bytes:

@@ -45,8 +45,6 @@ class Engine:
         self.outcomes: list[str] = []
         self._sourceless_fits_all = sourceless_fits_all
         self._rows: list[Clocked] = []
-        #: By row: what its evaluator noted of whom its anonymous id belongs to.
-        self._decided: list[str] = []
         self._tables = dict(traits)
         self._read(document, None)
         self._machine = EvaluatorMachine(self._published, clock_ms=0, seed=0x5EED)
@@ -71,7 +69,6 @@ class Engine:
         result = self._machine.handle_batch(hits, end, None if live else end)
         self._take(self._machine.transitions_table(result.transitions))
         self._rows += rows
-        self._decided += [(result.stitched or {}).get(row, "") for row in range(len(rows))]
         for row, outcome in zip(hits["row"].to_pylist(), result.outcomes.tolist(), strict=True):
             reasons[row] = min(reasons.get(row, "unknown"), OUTCOMES[outcome], key=_rank)
         self.outcomes += [reasons[row] for row in range(len(rows))]
@@ -91,11 +88,7 @@ class Engine:
         from actors.evaluator.machine import EvaluatorMachine
 
         self._read(document, self._published)
-        hits, _ = self._hits(self._rows, with_clocks=True)
-        if self._plan.has_stitching:
-            decided = pa.array([self._decided[row] for row in hits["row"].to_pylist()], pa.string())
-            hits = _with_column(hits, "stitched", decided)
-        retained = [hits]
+        retained = [self._hits(self._rows, with_clocks=True)[0]]
         self.advance(now_ms)
         fresh = EvaluatorMachine(self._published, clock_ms=0, seed=0x5EED)
         fresh.load(retained, self._snapshots(), self.clock)

@@ -94,8 +94,7 @@ class Played:
 
 
 @given(
-    st.sampled_from([False, False, True]).flatmap(lambda stitched: scenarios(max_events=12, stitched=stitched)),
-    st.data(), st.sampled_from([MADE, FED, recovery.USERS_AN_EVENT]),
+    scenarios(max_events=12), st.data(), st.sampled_from([MADE, FED, recovery.USERS_AN_EVENT]),
     st.sampled_from([1, worker.WAVE_USERS]),
 )  # fmt: skip
 def test_a_machine_from_a_checkpoint_goes_on_as_if_it_had_never_stopped(

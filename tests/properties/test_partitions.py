@@ -8,13 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from actors.evaluator.entries import own_hits, own_rows, own_snapshot
+from actors.evaluator.entries import own_hits, own_rows
 from actors.evaluator.machine import EvaluatorMachine
 from benchmarks.bench_engine import hit_batches, published_of, snapshot_of
 from benchmarks.workloads import START_MS, Workload, engine_workload
-from cluster.admission.plan import EventPlan
 from cluster.model.partitions import partitions_of
 from tests.conftest import START_MS as START_CLOCK_MS
 from tests.properties.engine import Engine, clocks_of, comparable
@@ -40,12 +38,11 @@ def evaluated(workload: Workload, partitions: tuple[int, ...]) -> list[tuple[Any
     owners = partitions_of(snapshot.column("key").to_pylist(), PARTITIONS).astype(np.int16)
     snapshot = snapshot.set_column(1, "partition", pa.array(owners))
     machine = EvaluatorMachine(published_of(workload))
-    plan = EventPlan(published_of(workload).definitions)
     machine.load([], {"users": own_rows(snapshot, partitions, PARTITIONS)}, START_MS)
     tables = [machine.difference_from(None)]
     for hits in hit_batches(workload, rows=1_000):
         until_ms = hits.column("clock_ms")[-1].as_py()
-        result = machine.handle_batch(own_hits(hits, partitions, PARTITIONS, plan=plan), 0, until_ms)
+        result = machine.handle_batch(own_hits(hits, partitions, PARTITIONS), 0, until_ms)
         tables.append(machine.transitions_table(result.transitions))
     return [tuple(row.values()) for table in tables for row in table.to_pylist()]
 
@@ -67,19 +64,18 @@ class Part(Engine):
 
     def _hits(self, rows: Any, *, with_clocks: bool) -> Any:
         hits, reasons = super()._hits(rows, with_clocks=with_clocks)
-        return own_hits(hits, self._owned, 3, plan=self._plan), reasons
+        return own_hits(hits, self._owned, 3), reasons
 
     def _snapshots(self) -> dict[str, pa.Table]:
         result = {}
         for name, table in super()._snapshots().items():
             owners = partitions_of([key.encode() for key in table.column("key").to_pylist()], 3).astype(np.int16)
             place = table.schema.get_field_index("partition")
-            table = table.set_column(place, "partition", pa.array(owners))
-            result[name] = own_snapshot(table, name, self._owned, self._published.definitions)
+            result[name] = own_rows(table.set_column(place, "partition", pa.array(owners)), self._owned, 3)
         return result
 
 
-@given(st.booleans().flatmap(lambda stitched: scenarios(max_events=25, stitched=stitched)))
+@given(scenarios(max_events=25))
 @settings(max_examples=30)
 def test_any_condition_gives_the_same_transitions_with_two_and_three_evaluators(scenario: Scenario) -> None:
     # How many ids one evaluator remembers is its own: an eviction depends on who else it serves.

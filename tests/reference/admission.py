@@ -32,7 +32,6 @@ class Hit:
     ts: int
     values: Mapping[str, Any]
     said: Mapping[str, Any]
-    names_user: bool = True
 
 
 @dataclasses.dataclass
@@ -54,52 +53,22 @@ class Admission:
         self._ids_max: int | None = dedup.get("max_ids")
         self._accepted_at: dict[Identity, int] = {}
         self._position = 0
-        self._owner: str | None = None
-        self._arrival = -1
-        stitched = [parent["id"] for parent in document.get("parent_models", []) if parent.get("stitching")]
-        self._stitched = stitched[0] if stitched else None
         self.counts: Counter[str] = Counter()
         self.invalid_values: Counter[str] = Counter()
 
-    def take(
-        self, row: Mapping[str, Any], clock: int | None, *, owner: str | None = None, arrival: int = -1,
-        is_link: bool = False,
-    ) -> Verdict:
-        """Judge one row at the clock it has already moved; None: the row has no time and moved nothing.
-
-        `owner`: the user of the parent with stitching whom its anonymous id belongs to. A link row is always accepted.
-        """
+    def take(self, row: Mapping[str, Any], clock: int | None) -> Verdict:
+        """Judge one row at the clock it has already moved; None: the row has no time and moved nothing."""
         self.counts["events"] += 1
         self._position += 1
-        self._owner, self._arrival = owner, arrival
         verdict = Verdict({}, "no_timestamp") if clock is None else self._judge(row, clock)
-        if is_link and clock is not None:
-            verdict.reason = None
         self.counts["accepted" if verdict.reason is None else verdict.reason] += 1
         return verdict
 
-    def join(self, parent: str, user: str, events: list[AcceptedEvent], clock: int) -> list[AcceptedEvent]:
-        """Take an accepted event of an id (one a model) anew, as one of this user's, with the ts that it got."""
-        self._position += 1
-        identity = (events[0].source, parent, user, events[0].message_id)
-        if self._repeated(identity, clock):
-            return []
-        kept = [event for event in events if event.ts > clock - self._language.retention_ms[event.model]]
-        if kept:
-            self._register(identity, clock)
-        return [dataclasses.replace(event, position=self._position) for event in kept]
-
     def _judge(self, row: Mapping[str, Any], clock: int) -> Verdict:
         fitting = [model for model in self._language.models.values() if fits(model, row, self._sourceless_fits_all)]
-        links = self._stitched is not None and row.get("type") in ("identify", "alias")
-        if not fitting and not links:
+        if not fitting:
             return Verdict({}, "no_model")
         faults: set[str] = set()
-        if links:  # which stitching takes too, where it names a user
-            try:
-                faults |= {"no_key"} if id_text(row.get("user_id"), KEY_BYTES_MAX) is None else set()
-            except InvalidText:
-                faults.add("invalid")
         hits: list[Hit] = []
         try:
             message_id = id_text(row.get("message_id"), MESSAGE_ID_BYTES_MAX)
@@ -128,18 +97,13 @@ class Admission:
             elif hit.ts <= clock - self._language.retention_ms[hit.model]:
                 faults.add("too_late")
             else:
-                # Keys of such a parent are the user's unless the row has none.
-                names_user = hit.parent != self._stitched or hit.names_user
-                event = AcceptedEvent(
-                    hit.model, hit.ts, self._position, hit.values, hit.said, names_user, self._arrival, source,
-                    message_id,
-                )
+                event = AcceptedEvent(hit.model, hit.ts, self._position, hit.values, hit.said)
                 events.setdefault((hit.parent, hit.key), []).append(event)
         for parent, key in events:  # "rows that changed nothing do not register"
             self._register((source, parent, key, message_id), clock)
         if events:
             return Verdict(events, None)
-        return Verdict({}, next((reason for reason in REASONS if reason in faults), "no_key"))
+        return Verdict({}, next(reason for reason in REASONS if reason in faults))
 
     def _repeated(self, identity: Identity, clock: int) -> bool:
         """Was it accepted at a clock above `clock - dedup.horizon`?"""
@@ -173,10 +137,7 @@ class Admission:
             values[name] = coerce(found, column["type"])
             if found is not None and values[name] is MISSING:
                 self.invalid_values[model["id"]] += 1
-        names_user = id_text(row.get("user_id"), 1 << 40) is not None
-        if model["parent"] == self._stitched and not names_user and self._owner is not None:
-            key = self._owner
-        return Hit(model["id"], model["parent"], key, ts, values, self._said(model, row), names_user)
+        return Hit(model["id"], model["parent"], key, ts, values, self._said(model, row))
 
     def _said(self, model: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
         """The traits that an identify call has: "an explicit null clears it, an absent one leaves it"."""

@@ -34,11 +34,6 @@ class AcceptedEvent:
     values: Mapping[str, Any]
     #: What an identify call says of its user: the traits that it has, null and wrongly typed ones as MISSING.
     said: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    #: Of a parent with stitching: whether it says who its user is, else its number among those that do not.
-    names_user: bool = True
-    arrival: int = -1
-    source: str | None = None
-    message_id: str | None = None
 
 
 @dataclasses.dataclass

@@ -15,7 +15,6 @@ import pyarrow as pa
 
 from tests.reference.admission import Admission, Verdict, row_time
 from tests.reference.conditions import Language, User
-from tests.reference.stitching import Stitching
 from tests.reference.values import Moment, coerce, number_text
 
 Row = Mapping[str, Any]
@@ -39,11 +38,8 @@ class ReferenceEvaluator:
         self.transitions: list[Transition] = []
         self._numbering: Counter[tuple[str, str, int]] = Counter()
         self._rows: list[tuple[Row, int | None]] = []
-        #: By row: whom its anonymous id was found to belong to; what was decided once stays so.
-        self._decided: list[str | None] = []
         self._snapshots: dict[str, Sequence[Row] | pa.Table] = dict(traits)
         self._users: dict[tuple[str, str], User] = {}
-        self._replaying = False
         self._take_document(document)
         for user in list(self._users.values()):
             self._settle(user, clock, "definition")
@@ -63,74 +59,20 @@ class ReferenceEvaluator:
         """Values that could not be read as their column's type, by event model."""
         return dict(self._admission.invalid_values)
 
-    def event(self, row: Row, received_ms: int | None = None, known: str | None = None) -> str | None:
-        """Take a row; gives the reason of its rejection. Live, `received_ms` is stamped on it.
-
-        `known`: whom its anonymous id belongs to, where others have decided that; empty: nobody.
-        """
+    def event(self, row: Row, received_ms: int | None = None) -> str | None:
+        """Take a row; gives the reason of its rejection. Live, `received_ms` is stamped on it."""
         time = row_time(row) if received_ms is None else received_ms
         if time is not None:
             self.clock = max(self.clock, time)  # "Every row moves the clock, accepted or not"
         clock = None if time is None else self.clock
         self._rows.append((row, clock))
-        decided = self._link(row, clock, known)
-        is_link = self._stitching.link_of(row) is not None
-        owner = (None if is_link else known or None) if known is not None else None
-        if known is None and clock is not None:
-            owner = self._stitching.owner(row, clock)
-        self._decided.append(decided or owner)
-        verdict = self._take(row, clock, owner)
+        verdict = self._admission.take(row, clock)
         for parent, key in verdict.events:
             self._advance_user(self._user(parent, key), self.clock)
         users = self._apply(verdict)
         for user in users:
             self._settle(user, self.clock, "event")
         return verdict.reason
-
-    def _take(self, row: Row, clock: int | None, owner: str | None) -> Verdict:
-        stitching = self._stitching
-        is_link = stitching.link_of(row) is not None
-        verdict = self._admission.take(row, clock, owner=owner, arrival=stitching.arrived, is_link=is_link)
-        loose = [
-            event for (parent, _), events in verdict.events.items() for event in events
-            if parent == stitching.parent and not event.names_user and owner is None
-        ]  # fmt: skip
-        stitching.arrived += bool(loose)
-        return verdict
-
-    def _link(self, row: Row, clock: int | None, known: str | None) -> str | None:
-        """What a link row does before its own event; `known`: what was decided (empty: nothing). Gives the user."""
-        stitching = self._stitching
-        link = stitching.link_of(row) if clock is not None else None
-        if link is None or clock is None or stitching.parent is None:
-            return None
-        user, id_ = link
-        verdict = stitching.judge(user, id_, clock, self._users.get((stitching.parent, id_ or "")))
-        if known is not None and verdict != "renewed":
-            verdict = "joined" if known == user and id_ is not None else "nothing"
-        elif known is None:
-            stitching.counts[verdict] += 1
-        if verdict == "joined":
-            assert id_ is not None
-            self._join(self._user(stitching.parent, user), self._user(stitching.parent, id_), clock)
-        if verdict in ("joined", "renewed"):
-            assert id_ is not None
-            stitching.hold(user, id_, clock)
-        stitching.identify(user, clock)
-        return user if verdict in ("joined", "renewed") else None
-
-    def _join(self, user: User, id_: User, clock: int) -> None:
-        """From now on the user's history is the union of both."""
-        events = [event for event in id_.events if not event.names_user]
-        self._advance_user(id_, clock)
-        id_.events, id_.matched = [], {}
-        self._settle(id_, clock, "event")
-        for number in self._stitching.newest({event.arrival for event in events}):
-            self._advance_user(user, clock)
-            one = [event for event in events if event.arrival == number]
-            for event in self._admission.join(user.parent, user.key, one, clock):
-                user.add(event)
-            self._settle(user, clock, "event")
 
     def advance(self, to_ms: int) -> None:
         """A tick: everything due at or before the clock is made."""
@@ -173,13 +115,8 @@ class ReferenceEvaluator:
         self._admission = Admission(document, sourceless_fits_all=self._sourceless_fits_all)
         for parent in self._language.parents:
             self._load_traits(parent)
-        self._stitching = Stitching(document)
-        self._replaying = True
-        for (row, clock), decided in zip(self._rows, self._decided, strict=True):
-            self._link(row, clock, decided or "")
-            owner = decided if self._stitching.parent is not None and self._stitching.link_of(row) is None else None
-            self._apply(self._take(row, clock, owner))
-        self._replaying = False
+        for row, clock in self._rows:
+            self._apply(self._admission.take(row, clock))
 
     def _load_traits(self, parent: str) -> None:
         rows = trait_rows(self._snapshots.get(parent, ()))
@@ -221,8 +158,6 @@ class ReferenceEvaluator:
 
     def _settle(self, user: User, at: int, cause: str, becomes: set[str] | None = None) -> None:
         """Evaluate membership once for this instant (or take what it becomes) and write what changed."""
-        if self._replaying:
-            return
         now = self._language.members(user, at) if becomes is None else becomes
         for audience in sorted(user.members ^ now):
             kind = "entered" if audience in now else "exited"

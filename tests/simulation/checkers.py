@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+from cluster.model.partitions import partition_of
 from cluster.model.transitions import transition_id
 from cluster.wire.envelope import unpack
 from tests.simulation.clients import Seen
 from tests.simulation.history import History
 from tests.simulation.oracle import reference_transitions
-from tests.simulation.visitors import MARK, partition_of_user
+from tests.simulation.workload import PARTITIONS
 from tests.simulation.world import Run
 
 #: A fault found: what, and about which user (empty: about no one in particular).
@@ -78,16 +79,12 @@ def nothing_silent(run: Run) -> Iterator[Found]:
 def acknowledged_is_logged(run: Run) -> Iterator[Found]:
     """Every event of a request answered with 200 is in the log of each evaluator that owns a user of it at last."""
     logged = {index: set(_marks(history)) for index, history in run.truth.histories.items()}
-    # What no model takes waits where all visitors are, if there are any.
-    stitched = any("stitching" in parent for parent in run.plan.documents[0][1]["parent_models"])
-    visitors = MARK if stitched else None
     for sent in run.sent:
         for row in sent.request.rows if sent.acknowledged else ():
             mark = row["properties"]["mark"]
             gifted = row["properties"].get("gift_to") if row["event"] == "order" else None
-            for user in filter(None, (row["user_id"] or row.get("anonymous_id"), gifted)):
-                at_home = visitors is not None and (row["event"] == "no such event" or row["type"] == "identify")
-                owner = run.truth.owner_of(visitors if visitors is not None and at_home else user)
+            for user in filter(None, (row["user_id"], gifted)):
+                owner = run.truth.owner_of(user)
                 if mark not in logged[owner]:
                     yield f"{row['event']}/{mark} of {user} is not in the log of evaluator-{owner}", user
 
@@ -129,7 +126,7 @@ def what_was_taken_over_is_whole(run: Run) -> Iterator[Found]:
             _comparable(each)
             for other in run.truth.tenures if other.index < tenure.index and other.began
             for each in run.truth.own(other)
-            if each["at"] <= from_ms and partition_of_user(each["user_id"]) in tenure.partitions
+            if each["at"] <= from_ms and partition_of(each["user_id"], PARTITIONS) in tenure.partitions
         )  # fmt: skip
         taken = Counter(_comparable(each) for each in run.truth.transitions[tenure.index] if each["at"] <= from_ms)
         for missing in (before - taken).elements():

@@ -12,7 +12,8 @@ import msgspec
 from actors.evaluator.succession.tenure import INHERITED, RETIRED, Inherited
 from cluster.log.contract import Log
 from cluster.log.records import NO_META, Entry, TransitionBlock
-from tests.simulation.visitors import partition_of_user
+from cluster.model.partitions import partition_of
+from tests.simulation.workload import PARTITIONS
 
 
 class History:
@@ -137,11 +138,11 @@ class Truth:
 
     def owner_of(self, user: str) -> int:
         """Give the evaluator that had a user at last: in its log is all that was logged of them."""
-        return self.owners[partition_of_user(user)]
+        return self.owners[partition_of(user, PARTITIONS)]
 
     def first_owner_of(self, user: str) -> int:
         """Give the evaluator that had a user first."""
-        return next(each.index for each in self.tenures if partition_of_user(user) in each.partitions)
+        return next(each.index for each in self.tenures if partition_of(user, PARTITIONS) in each.partitions)
 
     @cached_property
     def transitions(self) -> dict[int, list[dict[str, Any]]]:

@@ -11,11 +11,10 @@ import pyarrow as pa
 
 from cluster.log.records import Entry
 from cluster.model.partition_ranges import read_ranges
-from cluster.model.partitions import HOME_PARTITION, partition_of
-from cluster.wire.envelope import STITCHED, unpack
+from cluster.model.partitions import partition_of
+from cluster.wire.envelope import unpack
 from tests.reference.evaluator import ReferenceEvaluator
 from tests.simulation.history import History
-from tests.simulation.visitors import ids_of, is_visitors, partition_of_user
 from tests.simulation.workload import PARTITIONS
 
 
@@ -24,19 +23,17 @@ def reference_transitions(
 ) -> list[tuple[Any, ...]]:
     """Give the transitions that a history's inputs make for users of these partitions: see `transitions_of`."""
     return transitions_of(
-        history.entries, snapshots, lambda user: partition_of_user(user) in partitions, until_ms, history.from_ms
+        history.entries, snapshots, lambda user: partition_of(user, PARTITIONS) in partitions, until_ms
     )
 
 
 def transitions_of(
-    entries: Sequence[Entry], snapshots: Mapping[str, pa.Table], chosen: Callable[[str], bool], until_ms: int,
-    from_ms: int = 0,
+    entries: Sequence[Entry], snapshots: Mapping[str, pa.Table], chosen: Callable[[str], bool], until_ms: int
 ) -> list[tuple[Any, ...]]:
     """Give the transitions at or before `until_ms` that the logged inputs make for the chosen users.
 
     Sorted tuples of at, audience, user, n, kind, cause and version. `snapshots` are trait tables by the path of their
     immutable copy. Ticks are not taken: what is due is made at its own time whenever it is made.
-    Up to `from_ms` entries were taken over: whom anonymous ids belong to was decided by others, who knew more.
     """
     first = next((entry for entry in entries if entry.kind == "definitions"), None)
     if first is None:
@@ -48,7 +45,7 @@ def transitions_of(
     versions: list[tuple[int, Mapping[str, int]]] = [(0, fields["audience_versions"])]
     for entry in entries:
         if entry.kind != "definitions":
-            _take(reference, entry, snapshots, chosen, from_ms)
+            _take(reference, entry, snapshots, chosen)
         elif entry is not first:
             fields = msgspec.json.decode(entry.payload)
             reference.advance(entry.clock_ms)
@@ -63,16 +60,14 @@ def transitions_of(
 
 
 def _take(
-    reference: ReferenceEvaluator, entry: Entry, snapshots: Mapping[str, pa.Table], chosen: Callable[[str], bool],
-    from_ms: int,
+    reference: ReferenceEvaluator, entry: Entry, snapshots: Mapping[str, pa.Table], chosen: Callable[[str], bool]
 ) -> None:
     match entry.kind:
         case "batch":
-            decided = _decided(entry) if entry.clock_ms <= from_ms else [None] * entry.row_count
-            for row, user in zip(map(_part_of(entry), _rows(entry)), decided, strict=True):
+            for row in map(_part_of(entry), _rows(entry)):
                 # Users are independent: one that nobody asks about is not worked out.
-                if any(map(chosen, ids_of(row))):
-                    reference.event(row, entry.clock_ms, user)
+                if any(chosen(user) for user in (row["user_id"], row["properties"].get("gift_to")) if user):
+                    reference.event(row, entry.clock_ms)
         case "traits":
             rows = snapshots[msgspec.json.decode(entry.payload)["path"]].to_pylist()
             reference.traits(entry.subject, [{**row, "user_id": row["key"]} for row in rows], entry.clock_ms)
@@ -85,8 +80,6 @@ def _part_of(entry: Entry) -> Callable[[dict[str, Any]], dict[str, Any]]:
     partitions = read_ranges(entry.subject)
 
     def part(row: dict[str, Any]) -> dict[str, Any]:
-        if is_visitors(row):
-            return row if HOME_PARTITION in partitions else {"type": row["type"], "user_id": "", "properties": {}}
         properties = dict(row["properties"])
         if partition_of(properties.get("gift_to") or "", PARTITIONS) not in partitions:
             properties.pop("gift_to", None)
@@ -102,14 +95,6 @@ def _rows(entry: Entry) -> Iterator[dict[str, Any]]:
     for raw, source in zip(envelope.column("raw").to_pylist(), envelope.column("source").to_pylist(), strict=True):
         row = json.loads(raw)
         yield row if source is None else {**row, "source": source}
-
-
-def _decided(entry: Entry) -> list[str]:
-    """Whom each row's anonymous id belongs to, as the log says."""
-    envelope = unpack(entry.payload)
-    if STITCHED not in envelope.schema.names:
-        return [""] * envelope.num_rows
-    return [user or "" for user in envelope.column(STITCHED).to_pylist()]
 
 
 def _versioned(

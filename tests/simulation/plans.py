@@ -15,7 +15,6 @@ from tests.conftest import START_MS
 from tests.simulation.brokers import Trouble
 from tests.simulation.dice import dice
 from tests.simulation.processes import Point
-from tests.simulation.visitors import with_visitors
 from tests.simulation.workload import PARTITIONS, RETENTION_LONG, USERS, Node, changed, document, event
 
 FaultKind = Literal[
@@ -134,17 +133,8 @@ class Plan:
         return replace(self, **parts)
 
 
-#: Of so many seeds one has visitors who are known only later (`visitors.py`).
-WITH_VISITORS: Final = 7
-
-
 def make_plan(seed: int, kinds: Sequence[FaultKind] = FAULT_KINDS, size: float = 1.0) -> Plan:
     """Draw the plan of a seed, with faults of these kinds alone. `size` 1 is a short story."""
-    plan = _make_plan(seed, kinds, size)
-    return with_visitors(plan) if seed % WITH_VISITORS == WITH_VISITORS - 1 else plan
-
-
-def _make_plan(seed: int, kinds: Sequence[FaultKind], size: float) -> Plan:
     stream = dice(seed, "plan")
     length_s = stream.uniform(10.0, 35.0) * size
     evaluators = stream.choice([1, 2, 2, 3])

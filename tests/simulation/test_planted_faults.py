@@ -21,7 +21,6 @@ from actors.evaluator.membership_files import MembershipWriter
 from actors.evaluator.results import TRANSITION_SCHEMA
 from actors.evaluator.shadow import Shadow
 from actors.evaluator.stimuli import Append
-from actors.evaluator.stitching.waiting import Waiting
 from actors.evaluator.succession.handing import HandsOver
 from actors.evaluator.succession.importing import Importer
 from actors.evaluator.succession.tenure import Tenure
@@ -37,7 +36,6 @@ from destinations.webhook.definition import WebhookDestination
 from tests.simulation.journal import JournalLog, SimFile
 from tests.simulation.plans import Fault, FaultKind, Plan, Scale, make_plan
 from tests.simulation.runner import run_plan
-from tests.simulation.visitors import with_visitors
 from tests.simulation.workload import RETENTION_LONG
 
 #: Seeds that a planted fault may take until it shows.
@@ -308,11 +306,6 @@ PLANTS = (
           [patch.object(HandsOver, "_bound", lambda self: self._clock())], change=scaled_as_clocks_go_back, seed=12),
     Plant("a part that is dealt anew counts for everybody", "membership_is_the_references",
           [patch.object(Part, "dealt_anew", counts_for_all)], change=scaled, seed=38),
-    Plant("whom an id belongs to is not logged", "membership_is_the_references",
-          [patch.object(EvaluatorWorker, "_note_stitched", lambda self, users: None)], ["kill"], with_visitors, seed=2),
-    Plant("events that may join are not in checkpoints", "membership_is_the_references",
-          [patch.object(Waiting, "restore", lambda self, arrived, table: None)],
-          change=lambda plan: with_visitors(killed_after_checkpoints(plan)), seed=3),
     Plant("membership is not shown", "reads_are_right",
           [patch.object(MembershipWriter, "publish", lambda self, *args: True)], seed=3),
     Plant("an event of a split request is dropped", "acknowledged_is_logged",

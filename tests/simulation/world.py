@@ -321,7 +321,7 @@ class World:
 
     async def _look_at_everybody(self) -> None:
         defined = self.plan.documents[0][1]["audiences"]
-        users = sorted({row["user_id"] for request in self.plan.requests for row in request.rows} - {""})
+        users = sorted({row["user_id"] for request in self.plan.requests for row in request.rows})
         now_s = self.loop.time()
         reads = [Read(now_s, user, defined[place % len(defined)]["id"]) for place, user in enumerate(users)]
         await asyncio.gather(*map(self._clients.look, reads))

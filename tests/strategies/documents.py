@@ -38,8 +38,6 @@ SAID: dict[str, Node] = {
 said = st.just(()) | st.sets(st.sampled_from(sorted(SAID)), min_size=1, max_size=3)
 USERS = ("u1", "u2", "12", "Zoë 🛒")
 GROUPS = ("g1", "g2")
-#: A parent's stitching: mostly unbounded, at times so narrow that a few rows are too many.
-STITCHING = (True, True, True, {"ids_per_user": 1}, {"events_per_link": 2}, {"events": 3}, {"links": 1})
 RETENTIONS = ("2s", "10s", "1m30s", "5m")
 
 ARROW_TYPES = {
@@ -59,13 +57,10 @@ def retentions(document: Mapping[str, Any]) -> dict[str, int]:
 
 @st.composite
 def documents(
-    draw: st.DrawFn, heads: Sequence[str] = ALL_HEADS, audience_count: tuple[int, int] = (1, 5), *,
-    stitched: bool = False,
+    draw: st.DrawFn, heads: Sequence[str] = ALL_HEADS, audience_count: tuple[int, int] = (1, 5)
 ) -> Node:
     """A checked document: sources, one or two parents, several event models, audiences of the given heads."""
     parents = [_parent("users", "user_id", draw(st.booleans()), draw(said))]
-    if stitched:
-        parents[0]["stitching"] = draw(st.sampled_from(STITCHING))
     if draw(st.integers(0, 3)) == 0:
         parents.append(_parent("accounts", "account_id", draw(st.booleans()), draw(said)))
     document: Node = {
@@ -124,8 +119,6 @@ def event_models(draw: st.DrawFn, parents: Sequence[Node]) -> list[Node]:
     kinds = st.sampled_from([
         {"event": "view"}, {"event": "order"}, {}, {}, {"type": "page", "event": "view"}, {"type": "identify"},
     ])  # fmt: skip
-    if any(parent.get("stitching") for parent in parents):
-        keys["users"] = [["user_id", "anonymous_id"], ["user_id", "anonymous_id"], "user_id"]
     common = st.sampled_from([{"event": "view"}, {}])
     models = []
     for index in range(max(len(parents), draw(st.integers(1, 5)))):

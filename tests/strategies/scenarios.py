@@ -32,15 +32,14 @@ class Scenario:
 
 @st.composite
 def scenarios(
-    draw: st.DrawFn, heads: Sequence[str] = ALL_HEADS, max_events: int = 40, *, odd: bool = True,
-    stitched: bool = False,
+    draw: st.DrawFn, heads: Sequence[str] = ALL_HEADS, max_events: int = 40, *, odd: bool = True
 ) -> Scenario:
-    """A document of the given heads with a stream for it; `stitched`: with anonymous ids that join users."""
-    document = draw(documents(heads, stitched=stitched))
+    """A document of the given heads with a stream for it."""
+    document = draw(documents(heads))
     return Scenario(
         document,
         draw(trait_tables(document)),
-        draw(event_streams(max_events, odd=odd, linked=stitched)),
+        draw(event_streams(max_events, odd=odd)),
         draw(st.sampled_from([0, 1, 4_999, 10_000, 400_000])),
     )
 
@@ -84,13 +83,6 @@ def changed(draw: st.DrawFn, document: Mapping[str, Any]) -> dict[str, Any]:
     new = dict(document)
     if draw(st.integers(0, 2)) == 0:
         new["event_models"] = draw(event_models(document["parent_models"]))
-    if "stitching" in document["parent_models"][0] and draw(st.integers(0, 3)) == 0:
-        # Off, or on again; the models' keys stay those that it asks for.
-        was = document["parent_models"][0]["stitching"]
-        parents = [{**document["parent_models"][0], "stitching": not was}, *document["parent_models"][1:]]
-        new["parent_models"] = parents
-        if new["event_models"] != document["event_models"]:
-            new["event_models"] = draw(event_models(parents))
     fresh = {audience["id"]: audience for audience in draw(audiences(new))}
     if new["event_models"] == document["event_models"]:
         kept = [audience for audience in document["audiences"] if draw(st.booleans())]

@@ -39,14 +39,13 @@ def _whens() -> st.SearchStrategy[_When]:
 
 
 def event_streams(
-    max_size: int = 40, users: Sequence[str] = USERS, *, odd: bool = True, linked: bool = False
+    max_size: int = 40, users: Sequence[str] = USERS, *, odd: bool = True
 ) -> st.SearchStrategy[list[Row]]:
     """Rows with `received_at` in ms (a few without); late, future, duplicate, unmodelled, badly typed ones among them.
 
     `odd=False` leaves out values of odd types, for what cannot hold them (a typed Arrow file).
     """
-    bodies = st.one_of(_bodies(users, odd), _links(users), _loose()) if linked else _bodies(users, odd)
-    one = st.tuples(_whens(), bodies, st.integers(0, 30))
+    one = st.tuples(_whens(), _bodies(users, odd), st.integers(0, 30))
     # the size is drawn by itself: lists alone are short, and short histories cross no boundary
     sizes = st.integers(0, max_size)
     return sizes.flatmap(lambda size: st.lists(one, min_size=size, max_size=size)).map(_timed)
@@ -98,32 +97,6 @@ def _bodies(users: Sequence[str], odd: bool) -> st.SearchStrategy[Row]:
         _properties(odd),
         _said(odd),
     )
-
-
-#: Anonymous ids; one is a user's id too.
-ANONYMOUS = ("anon", "a2", "u2")
-
-
-def _links(users: Sequence[str]) -> st.SearchStrategy[Row]:
-    """Rows that join an anonymous id to a user, or would."""
-    ids = st.sampled_from([*2 * list(ANONYMOUS), users[0], 7, ""])
-    named = st.sampled_from([*3 * list(users), "anon"])
-    optional = {"message_id": st.sampled_from(["m1", "m2"]), "properties": _properties(False)}
-    return st.one_of(
-        st.fixed_dictionaries({"type": st.just("identify"), "user_id": named, "anonymous_id": ids}, optional=optional),
-        st.fixed_dictionaries({"type": st.just("alias"), "user_id": named, "previous_id": ids}, optional=optional),
-    )
-
-
-def _loose() -> st.SearchStrategy[Row]:
-    """Events before anybody is known."""
-    fields = {
-        "type": st.just("track"), "event": st.sampled_from(["view", "view", "order"]),
-        "anonymous_id": st.sampled_from(ANONYMOUS), "properties": _properties(False),
-    }  # fmt: skip
-    return st.fixed_dictionaries(fields, optional={
-        "message_id": st.sampled_from(["m1", "m2", "m3"]), "user_id": st.sampled_from(["", None, "u1"]),
-    })  # fmt: skip
 
 
 #: Stands for a key that the row does not have.

@@ -163,7 +163,7 @@ class Checkpointer:
         self._began_ms = _now_ms()
         self._rooms += 1
         self._copies = None  # the one that became too small goes first
-        self._copies = Copies(machine.array_parts())
+        self._copies = Copies(machine.parts())
 
     def outgrown(self, machine: EvaluatorMachine) -> bool:
         """Say whether the state has outgrown the memory for its copy, so that more is to be made first.
@@ -173,7 +173,7 @@ class Checkpointer:
         copies = self._copies
         if copies is None or self._rooms >= _ROOMS_MAX:
             return False
-        return copies.lacking_bytes(machine.array_parts()) > _LACKING_BYTES_MAX
+        return copies.lacking_bytes(machine.parts()) > _LACKING_BYTES_MAX
 
     def take(self, machine: EvaluatorMachine, published: Published, sizes: dict[str, int], now_ms: int) -> Taken:
         """Copy the state as it is at the log's last entry. The machine must be at rest, all of it committed."""

@@ -30,6 +30,7 @@ def take_silently(
 ) -> Iterator[TakenSnapshot]:
     """Move a machine by logged entries, to the end of the iteration; gives the snapshots among them."""
     reader = EntryReader(published, partitions)
+    count = published.definitions.settings.partitions
     for batches, group in itertools.groupby(entries, lambda entry: entry.kind == "batch"):
         if batches:
             for each in reader.slices(group):
@@ -37,6 +38,6 @@ def take_silently(
             continue
         for entry in group:
             if entry.kind == "traits" and entry.subject in machine.program.parents:
-                version, table = logged_snapshot(entry, partitions, published.definitions)
+                version, table = logged_snapshot(entry, partitions, count)
                 machine.apply_traits(entry.subject, table, entry.clock_ms)
                 yield TakenSnapshot(entry.subject, version, unpack_traits(entry.payload).path, table)

@@ -15,10 +15,11 @@ import pyarrow as pa
 
 from cluster.admission.decoder import Decoder
 from cluster.admission.plan import EventPlan
-from cluster.admission.splitting import fallback_partitions, hit_partitions
+from cluster.admission.splitting import fallback_partitions
 from cluster.definitions.model import Published
 from cluster.log.records import Entry
 from cluster.model.partition_ranges import read_ranges, write_ranges
+from cluster.model.partitions import partitions_of
 from cluster.wire.envelope import pack, unpack
 
 
@@ -26,8 +27,7 @@ class Parting:
     """Between one log, of an evaluator that owned `theirs`, and an heir that gets `own` partitions in all."""
 
     def __init__(self, published: Published, theirs: Sequence[int], own: Sequence[int]) -> None:
-        self._plan = EventPlan(published.definitions)
-        self._decoder = Decoder(self._plan)
+        self._decoder = Decoder(EventPlan(published.definitions))
         self._count = published.definitions.settings.partitions
         self._theirs = np.array(sorted(theirs), np.int64)
         self._own = frozenset(own)
@@ -66,13 +66,13 @@ class Parting:
         """
         hits = self._decoder.decode(envelope).hits
         rows = hits.column("row").to_numpy().astype(np.int64)
-        partitions = hit_partitions(self._plan, hits, self._count)
+        partitions = partitions_of(hits.column("key"), self._count)
         hit = rows[np.isin(partitions, sorted(theirs))]
         mine = rows[np.isin(partitions, sorted(taken))]
         bare = np.setdiff1d(np.arange(envelope.num_rows), hit)
         if not len(bare):
             return np.unique(mine)
-        dealt = fallback_partitions(self._plan, envelope, bare, self._count)
+        dealt = fallback_partitions(envelope, bare, self._count)
         of_theirs = np.array(sorted(theirs))
         dealt = np.where(np.isin(dealt, of_theirs), dealt, of_theirs[dealt % len(of_theirs)])
         return np.union1d(mine, bare[np.isin(dealt, sorted(taken))])

@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.admission.decoder import Decoder
-from cluster.admission.plan import EventPlan
 from cluster.admission.splitting import split
 from cluster.admission.timestamps import Format
-from cluster.definitions.parsing import parse_document
 from cluster.model.partitions import partition_of
 from tests.cluster.admission.building import envelope, model, plan_of
 
@@ -33,7 +31,7 @@ EVENTS = st.lists(st.fixed_dictionaries({
 def test_every_hit_goes_to_the_owner_of_its_key_and_keeps_its_row(events: list[dict[str, Any]]) -> None:
     batch = envelope(*events)
     hits = Decoder(PLAN).decode(batch).hits
-    shares = split(hits, batch, PLAN, OWNERS)
+    shares = split(hits, batch, 8, OWNERS)
     dealt = sorted(index for share in shares.values() for index in share.hit_indices.tolist())
     assert dealt == list(range(hits.num_rows))
     for owner, share in shares.items():
@@ -48,7 +46,7 @@ def test_every_hit_goes_to_the_owner_of_its_key_and_keeps_its_row(events: list[d
 def test_every_row_goes_somewhere_and_one_without_hits_by_its_ids(events: list[dict[str, Any]]) -> None:
     batch = envelope(*events)
     hits = Decoder(PLAN).decode(batch).hits
-    shares = split(hits, batch, PLAN, OWNERS)
+    shares = split(hits, batch, 8, OWNERS)
     for row, event in enumerate(events):
         owners = {owner for owner, share in shares.items() if row in share.rows.tolist()}
         keys = [hit["key"] for hit in hits.to_pylist() if hit["row"] == row]
@@ -60,7 +58,7 @@ def test_every_row_goes_somewhere_and_one_without_hits_by_its_ids(events: list[d
 def test_a_single_owner_gets_the_batch_itself() -> None:
     batch = envelope({"type": "track", "user_id": "a"}, {})
     hits = Decoder(PLAN).decode(batch).hits
-    shares = split(hits, batch, PLAN, [5] * 64)
+    shares = split(hits, batch, 64, [5] * 64)
     assert list(shares) == [5]
     assert shares[5].envelope is batch
     assert shares[5].hits is hits
@@ -69,35 +67,11 @@ def test_a_single_owner_gets_the_batch_itself() -> None:
 
 def test_sdk_rows_without_hits_go_by_their_own_names_and_broken_ones_by_their_bytes() -> None:
     batch = envelope({"userId": 7}, b"{broken", {"anonymousId": "anon"}, fmt=Format.SEGMENT)
-    shares = split(Decoder(PLAN).decode(batch).hits, batch, PLAN, list(range(8)))
+    shares = split(Decoder(PLAN).decode(batch).hits, batch, 8, list(range(8)))
     wanted = [partition_of(key, 8) for key in ("7", b"{broken", "anon")]
     assert [next(o for o, s in shares.items() if row in s.rows.tolist()) for row in range(3)] == wanted
 
 
-def test_all_users_of_a_parent_with_stitching_go_to_one_owner_and_rows_without_hits_too() -> None:
-    document = {
-        "version": 1,
-        "parent_models": [
-            {"id": "users", "primary_key": "user_id", "stitching": True}, {"id": "shops", "primary_key": "shop"},
-        ],
-        "event_models": [
-            {"id": "seen", "parent": "users", "foreign_key": ["user_id", "anonymous_id"]},
-            {"id": "sold", "parent": "shops", "foreign_key": "properties.shop"},
-        ],
-        "audiences": [],
-    }  # fmt: skip
-    plan = EventPlan(parse_document(document, "test.json", {}))
-    events = [{"type": "track", "user_id": f"u{n}", "properties": {"shop": f"s{n}"}} for n in range(8)]
-    batch = envelope(*events, {"type": "alias", "user_id": "u1", "previous_id": "d"}, {"type": "group", "user_id": "u"})
-    hits = Decoder(plan).decode(batch).hits
-    assert hits.filter(pa.array(plan.is_link[hits["model"].to_numpy()])).select(["key", "joins"]).to_pylist() == [
-        {"key": "u1", "joins": "d"}
-    ]
-    shares = split(hits, batch, plan, OWNERS)
-    home = OWNERS[0]
-    assert shares[home].rows.tolist() == list(range(10))
-    assert len(shares) > 1
-    for owner, share in shares.items():
-        for hit in share.hits.to_pylist():
-            of_users = hit["key"].startswith("u")
-            assert owner == (home if of_users else OWNERS[partition_of(hit["key"], 8)])
+def test_owners_must_cover_the_partitions() -> None:
+    with pytest.raises(ValueError, match="2 owners are named for 8 partitions"):
+        split(Decoder(PLAN).decode(envelope()).hits, envelope(), 8, [0, 1])

@@ -68,7 +68,7 @@ SHAPES = [
     Case("sources.1.app_id", ["ios", "shop"], "sources[1].app_id", 'the source "web" has the same application',
          '"shop"', "an application of its own"),
     Case("parent_models.1.primary_key", ..., "parent_models[1]", "required key primary_key is missing", "",
-         "id, name, description, primary_key, traits, stitching"),
+         "id, name, description, primary_key, traits"),
     Case("parent_models.0.traits.source.kind", "parket", "parent_models[0].traits.source.kind",
          'unknown kind of trait source "parket" (did you mean parquet?)', '"parket"', TRAIT_KINDS),
     Case("parent_models.0.traits.source.path", ..., "parent_models[0].traits.source", "required key path is missing",

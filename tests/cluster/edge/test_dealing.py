@@ -45,7 +45,7 @@ def test_requests_together_are_told_what_each_would_be_told_alone(
     whole = concat(envelopes)
     decoded = DECODER.decode(whole)
     tally = Tally(dict(decoded.rejected))
-    parts = deal(whole, decoded, owners, DECODER.plan)
+    parts = deal(whole, decoded, owners)
     assert sum(part.envelope.num_rows for part in parts) == whole.num_rows, "each event here has one key at most"
     for part in parts:
         tally.answered(part, bytes(outcome_of(key) for key in part.hits["key"].to_pylist()))
@@ -58,7 +58,7 @@ def test_requests_together_are_told_what_each_would_be_told_alone(
 def batch(*users: str) -> tuple[list[Part], Tally]:
     envelope = envelope_of([json.dumps({"type": "track", "user_id": user}).encode() for user in users], 0)
     decoded = DECODER.decode(envelope)
-    return deal(envelope, decoded, deal_partitions(PARTITIONS, 2), DECODER.plan), Tally(dict(decoded.rejected))
+    return deal(envelope, decoded, deal_partitions(PARTITIONS, 2)), Tally(dict(decoded.rejected))
 
 
 def test_a_failed_part_fails_the_requests_that_have_rows_in_it() -> None:
@@ -77,9 +77,9 @@ def test_newer_definitions_keep_a_part_with_its_evaluator() -> None:
     parts, tally = batch(*[f"u{n}" for n in range(10)])
     part = parts[0]
     decoded = DECODER.decode(part.envelope)
-    moved = part.again(decoded, (1,) * PARTITIONS, DECODER.plan)
+    moved = part.again(decoded, (1,) * PARTITIONS)
     assert (moved.owner, moved.hits.num_rows, moved.envelope.num_rows) == (0, 0, part.envelope.num_rows)
-    same = part.again(decoded, deal_partitions(PARTITIONS, 2), DECODER.plan)
+    same = part.again(decoded, deal_partitions(PARTITIONS, 2))
     assert same.hits.equals(part.hits)
     tally.redecoded(part, [(0, "no_key")])
     assert tally.reasons == {int(part.rows[0]): "no_key"}
@@ -94,7 +94,7 @@ def test_an_evaluator_that_judges_too_few_hits_is_a_broken_invariant() -> None:
 def test_a_request_carries_no_hits_stream_where_there_are_no_hits() -> None:
     envelope = envelope_of([b'{"type":"alias","user_id":"u"}'], 0)
     decoded = DECODER.decode(envelope)
-    (part,) = deal(envelope, decoded, (0,) * PARTITIONS, DECODER.plan)
+    (part,) = deal(envelope, decoded, (0,) * PARTITIONS)
     assert part.request(3)["hits"] == b""
     assert part.request(3)["rows"] == 1
     assert np.array_equal(part.rows, [0])

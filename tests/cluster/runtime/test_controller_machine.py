@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.definitions.model import ParentModel, Published, Stitching
 from cluster.runtime.controller_machine import REVISIONS_PER_START
 from cluster.runtime.placement import deal_partitions
 from cluster.runtime.protocols import KeyRecord
@@ -114,23 +112,6 @@ def test_another_number_of_partitions_is_a_fault() -> None:
     fault = controller.partition_fault(definitions(partitions=64), "d.yaml")
     assert fault is not None
     assert (fault.file, fault.path, fault.found, fault.allowed) == ("d.yaml", "settings.partitions", "64", "8")
-
-
-def test_stitching_begins_and_ends_with_one_evaluator_or_with_the_first_definitions() -> None:
-    without = definitions("a")
-    users = ParentModel("users", "user_id", {}, stitching=Stitching())
-    stitched = replace(without, parent_models={"users": users})
-    several, alone = machine(evaluators=2), machine(evaluators=1)
-    assert several.stitching_fault(stitched, "d.yaml") is None, "there are no events yet"
-    for controller in (several, alone):
-        controller.begin(published(1, a=1))
-    fault = several.stitching_fault(stitched, "d.yaml")
-    assert fault is not None
-    assert (fault.path, fault.found) == ("parent_models[0].stitching", "2 evaluators")
-    assert several.stitching_fault(without, "d.yaml") is None
-    assert alone.stitching_fault(stitched, "d.yaml") is None
-    alone.begin(Published(2, stitched, {"a": 1}))
-    assert alone.stitching_fault(without, "d.yaml") is None
 
 
 @given(partitions=st.integers(1, 300), evaluators=st.integers(1, 40))

@@ -293,10 +293,9 @@ def test_a_row_that_comes_in_two_owners_parts_counts_once_for_each_also_after_a_
     rows = [{**event("sale", user, None), "event": "order", "context": {"shop": shop}}
             for user, shop in zip(USERS, SHOPS * 3, strict=True)]  # fmt: skip
     envelope = envelope_of([msgspec.json.encode(row) for row in rows], 0, source="web")
-    plan = EventPlan(town.published.definitions)
-    decoded = Decoder(plan).decode(envelope)
+    decoded = Decoder(EventPlan(town.published.definitions)).decode(envelope)
     before, now = OWNERS[1], (2,) * PARTITIONS
-    parts = [each for part in deal(envelope, decoded, before, plan) for each in part.dealt_anew(before, now, plan)]
+    parts = [each for part in deal(envelope, decoded, before) for each in part.dealt_anew(before, now)]
     assert [part.owner for part in parts] == [2, 2]
     assert sum(part.envelope.num_rows for part in parts) > len(rows), "some rows are in both"
     assert sum(part.hits.num_rows for part in parts) == decoded.hits.num_rows
@@ -312,5 +311,5 @@ def test_a_row_that_comes_in_two_owners_parts_counts_once_for_each_also_after_a_
     made = seen()
     town.open(2, town.owners)
     assert seen() == made
-    one = deal(envelope, decoded, now, plan)[0].dealt_anew(now, before, plan)
+    one = deal(envelope, decoded, now)[0].dealt_anew(now, before)
     assert all(part.partitions is None for part in one), "who gets no others' users is told nothing"

@@ -78,8 +78,8 @@ class Town:
 
     def events(self, *rows: dict[str, Any]) -> None:
         envelope = envelope_of([msgspec.json.encode(row) for row in rows], 0, source="web")
-        plan = EventPlan(self.published.definitions)
-        for part in deal(envelope, Decoder(plan).decode(envelope), self.owners, plan):
+        decoded = Decoder(EventPlan(self.published.definitions)).decode(envelope)
+        for part in deal(envelope, decoded, self.owners):
             request = part.request(self.published.version)
             [reply] = self.workers[part.owner].process(
                 [Append(request["version"], request["rows"], request["envelope"], request["hits"])]

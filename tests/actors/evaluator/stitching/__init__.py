@@ -1,1 +1,0 @@
-"""Stitching: which ids join whom, and the events that wait to."""
