@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.conftest import write_definitions
-from tests.live.shoppers import Shoppers, evaluators, scaled
+from tests.live.shoppers import Shoppers, evaluators, files_of, scaled
 from tests.live.usher import Receiver, Usher, assert_nothing_sent_twice_under_another_id, eventually, kinds
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(170)]
@@ -29,7 +29,7 @@ def test_users_move_to_other_evaluators_while_events_come(tmp_path: Path) -> Non
         eventually("some have bought", lambda: len(shoppers.taken) > 20)
         assert scaled(usher, 2)["pause_ms"] < 5_000
         eventually("only those at work are left", lambda: evaluators(usher).keys() == {"evaluator-1", "evaluator-2"})
-        eventually("its files are gone", lambda: not list(usher.data_dir.glob("**/evaluator-0*")))
+        eventually("its files are gone", lambda: not files_of(usher, "evaluator-0"))
         before = len(shoppers.taken)
         eventually("more have bought", lambda: len(shoppers.taken) > before + 20)
         # A heir that dies on its way changes nothing but the time it takes.
