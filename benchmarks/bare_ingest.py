@@ -9,17 +9,16 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import uvloop
 from aiohttp import web
 
+from benchmarks.bare_server import BareServer, Handler
+
 _SUCCESS = b'{"success":true}'
-_START_S = 30.0
 
 
 class _Event(msgspec.Struct):
@@ -77,54 +76,27 @@ class _Committer:
         self._connection.execute("COMMIT")
 
 
-def _serve(pipe: Connection, path: Path) -> None:
-    """Run in a process of its own."""
+async def _handler(path: Path) -> Handler:
+    committer = _Committer(path)
+    await committer.open()
 
-    async def work() -> None:
-        committer = _Committer(path)
-        await committer.open()
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        body = await request.read()
+        event = _decode(body)
+        await committer.add((event.messageId, event.userId, event.event, body))
+        return web.Response(body=_SUCCESS, content_type="application/json")
 
-        async def handle(request: web.BaseRequest) -> web.StreamResponse:
-            body = await request.read()
-            event = _decode(body)
-            await committer.add((event.messageId, event.userId, event.event, body))
-            return web.Response(body=_SUCCESS, content_type="application/json")
-
-        runner = web.ServerRunner(web.Server(handle), access_log=None)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        pipe.send(runner.addresses[0][1])
-        await asyncio.Event().wait()
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(work())
+    return handle
 
 
-class BareIngest:
+class BareIngest(BareServer):
     """The handle of that process, whose file is in `folder`."""
 
     def __init__(self, folder: Path) -> None:
-        context = get_context("spawn")
         self.path = folder / "bare.db"
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, self.path), daemon=True)
-
-    def start(self) -> int:
-        """Listen on a free port of loopback; gives it."""
-        self._process.start()
-        if not self._pipe.poll(_START_S):
-            message = "the bare server did not start"
-            raise TimeoutError(message)
-        return int(self._pipe.recv())
+        super().__init__(partial(_handler, self.path))
 
     def rows(self) -> int:
         """Count the events that it has stored."""
         with sqlite3.connect(self.path) as connection:
             return int(connection.execute("SELECT count(*) FROM events").fetchone()[0])
-
-    def close(self) -> None:
-        """End the process; may be called again."""
-        self._process.terminate()
-        self._process.join()
-        self._pipe.close()
